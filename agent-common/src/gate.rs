@@ -1,0 +1,134 @@
+//! The decisions of the kernel-side programs, free of BPF so that the host can test them.
+
+use crate::event::flag;
+use crate::settings::Prefix;
+use crate::text::CommBytes;
+
+/// Where a record goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Priority ring, with a forced wake-up.
+    Priority,
+    /// Bulk ring, without one.
+    Bulk,
+    /// No record: the sweep finds the process if it lives, its exit record tells all if it does not.
+    Defer,
+}
+
+/// Where an exec goes, by the flags found for the process.
+#[must_use]
+pub const fn route_exec(flags: u32) -> Route {
+    if flags & (flag::RULE | flag::CRITICAL) != 0 { Route::Priority } else { Route::Defer }
+}
+
+/// Where a fork goes, by the flags of the parent.
+#[must_use]
+pub const fn route_fork(parent_flags: u32) -> Route {
+    if parent_flags & flag::CRITICAL != 0 { Route::Priority } else { Route::Defer }
+}
+
+/// Where an exit goes, by the flags found for the process.
+#[must_use]
+pub const fn route_exit(flags: u32) -> Route {
+    if flags & flag::CRITICAL != 0 { Route::Priority } else { Route::Bulk }
+}
+
+/// Whether the exit of one thread was the death of its process: no live thread is left.
+#[must_use]
+pub const fn group_died(live: i32) -> bool {
+    live <= 0
+}
+
+/// Whether `comm` starts with `prefix`. An empty prefix matches nothing.
+#[must_use]
+pub fn has_prefix(comm: &CommBytes, prefix: &Prefix) -> bool {
+    let len = prefix.len as usize;
+    if len == 0 || len >= prefix.bytes.len() {
+        return false;
+    }
+    let mut equal = true;
+    let mut at = 0;
+    // A fixed bound and no early exit: the verifier unrolls nothing and proves termination.
+    while at < comm.len() {
+        if at < len && comm[at] != prefix.bytes[at] {
+            equal = false;
+        }
+        at += 1;
+    }
+    equal
+}
+
+/// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
+const SIGNAL_GROUP_EXIT: u32 = 0x4;
+
+/// The wait status of a dead process: the group's code when one was set, else the leader's, as
+/// `wait_task_zombie` of kernel/exit.c does.
+#[must_use]
+pub const fn wait_status(signal_flags: u32, group_exit_code: i32, leader_exit_code: i32) -> u32 {
+    let code = if signal_flags & SIGNAL_GROUP_EXIT != 0 { group_exit_code } else { leader_exit_code };
+    code.cast_unsigned() & 0xffff
+}
+
+/// Whether the task iterator reports a process: always in a snapshot (`since_ns` 0), else when it was born
+/// or last exec'd since then.
+#[must_use]
+pub const fn sweep_wants(since_ns: u64, start_ns: u64, exec_ns: u64) -> bool {
+    since_ns == 0 || start_ns >= since_ns || exec_ns >= since_ns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::comm_key;
+
+    fn prefix(text: &[u8]) -> Prefix {
+        Prefix { len: text.len() as u32, bytes: comm_key(text) }
+    }
+
+    #[test]
+    fn only_matches_wake() {
+        assert_eq!(route_exec(0), Route::Defer);
+        assert_eq!(route_exec(flag::KTHREAD | flag::EXECED), Route::Defer);
+        assert_eq!(route_exec(flag::RULE), Route::Priority);
+        assert_eq!(route_exec(flag::CRITICAL), Route::Priority);
+        assert_eq!(route_fork(flag::RULE), Route::Defer);
+        assert_eq!(route_fork(flag::CRITICAL), Route::Priority);
+        assert_eq!(route_exit(flag::RULE), Route::Bulk);
+        assert_eq!(route_exit(flag::CRITICAL), Route::Priority);
+    }
+
+    #[test]
+    fn prefixes_compare_their_own_length() {
+        let comm = comm_key(b"backup-nightly");
+        assert!(has_prefix(&comm, &prefix(b"backup")));
+        assert!(has_prefix(&comm, &prefix(b"backup-nightly")));
+        assert!(!has_prefix(&comm, &prefix(b"backup-nightly2")));
+        assert!(!has_prefix(&comm, &prefix(b"b4ckup")));
+        assert!(!has_prefix(&comm, &Prefix::default()));
+        assert!(!has_prefix(&comm, &Prefix { len: 16, bytes: comm }));
+        assert!(!has_prefix(&comm, &Prefix { len: u32::MAX, bytes: comm }));
+    }
+
+    #[test]
+    fn status_is_the_groups_or_the_leaders() {
+        assert_eq!(wait_status(SIGNAL_GROUP_EXIT, 9, 0), 9);
+        assert_eq!(wait_status(0, 9, 3 << 8), 3 << 8);
+        assert_eq!(wait_status(SIGNAL_GROUP_EXIT, 0x8b, 0), 0x8b);
+        assert_eq!(wait_status(0, 0, -1), 0xffff);
+    }
+
+    #[test]
+    fn group_dies_with_its_last_thread() {
+        assert!(group_died(0));
+        assert!(group_died(-1));
+        assert!(!group_died(1));
+    }
+
+    #[test]
+    fn sweep_reports_the_new_and_the_changed() {
+        assert!(sweep_wants(0, 0, 0));
+        assert!(sweep_wants(10, 10, 0));
+        assert!(sweep_wants(10, 3, 11));
+        assert!(!sweep_wants(10, 9, 9));
+    }
+}

@@ -1,0 +1,41 @@
+//! The only place that asks for the time. Everything else is told.
+
+use std::time::{Duration, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::model::time::Timestamp;
+
+/// Time since boot, suspend included: the clock of kernel events and of the engine.
+#[must_use]
+pub fn now() -> Timestamp {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// Wall-clock time, for people and for receivers; never for measuring.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The wall-clock time of a moment since boot, by the clocks' present distance.
+#[must_use]
+pub fn wall_at(at: Timestamp) -> SystemTime {
+    let (boot, wall) = (now(), wall());
+    if at > boot {
+        wall.checked_add(at.since(boot)).unwrap_or(wall)
+    } else {
+        wall.checked_sub(boot.since(at)).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+#[must_use]
+pub fn unix_millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,1 @@
+//! Wiring: the event loop, readiness, reload, shutdown.

@@ -1,0 +1,127 @@
+//! What the engine wants done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{Name, ProcKey};
+use crate::model::limits::{Limits, Scope};
+use crate::model::notice::Notice;
+use crate::model::reason::Reason;
+use crate::model::time::Timestamp;
+
+/// Number of an action, rising by one from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ActionId(pub u64);
+
+/// One action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// Its number, by which its outcome is reported.
+    pub id: ActionId,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// What to do.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum What {
+    /// Read these facts of a process and answer with `Input::Inspected`.
+    Inspect {
+        /// The process.
+        key: ProcKey,
+        /// The facts that rules still need.
+        wants: Wants,
+    },
+    /// Bring limits into force. Answered by an outcome.
+    Apply(Apply),
+    /// Restore prior values and remove the group. Answered by an outcome.
+    Release {
+        /// The group.
+        group: Name,
+        /// Why.
+        reason: Reason,
+    },
+    /// Take one process out of a group: move it back, restore its own knobs. Answered by an outcome.
+    Detach {
+        /// The group.
+        group: Name,
+        /// The process.
+        key: ProcKey,
+        /// Why.
+        reason: Reason,
+    },
+    /// Release the group if no process is left in it. Answered by `Released` or `Busy`.
+    Reap {
+        /// The group.
+        group: Name,
+    },
+    /// Report this process's events on the priority ring from now on, or no longer.
+    Watch {
+        /// The process.
+        key: ProcKey,
+        /// From now on, or no longer.
+        on: bool,
+    },
+    /// Rebuild the process table from a full snapshot.
+    Resync,
+    /// Tell users.
+    Notify {
+        /// What.
+        notice: Notice,
+    },
+}
+
+/// Limits to bring into force on a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apply {
+    /// The group's name: the rule's, or the operator's choice.
+    pub group: Name,
+    /// The limits; writing them again over the same ones is harmless.
+    pub limits: Limits,
+    /// Shared or each.
+    pub scope: Scope,
+    /// Whether processes may be moved out of a cgroup that is not a hierarchy's root.
+    pub allow_move: bool,
+    /// Whether limits may be written to the cgroup in which the processes already are. True only when every
+    /// known process of that cgroup belongs to the group; the effect checks it again.
+    pub in_place: bool,
+    /// The processes to bring in; those already in it are not repeated.
+    pub members: Vec<ProcKey>,
+    /// Why.
+    pub reason: Reason,
+    /// The exec or the request that caused it, for the latency.
+    pub caused_at: Timestamp,
+}
+
+/// Facts that only `/proc` has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wants {
+    /// Executable path.
+    pub exe: bool,
+    /// Command line.
+    pub cmdline: bool,
+    /// Cgroup path.
+    pub cgroup_path: bool,
+}
+
+impl Wants {
+    /// Whether nothing is wanted.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        !(self.exe || self.cmdline || self.cgroup_path)
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            exe: self.exe || other.exe,
+            cmdline: self.cmdline || other.cmdline,
+            cgroup_path: self.cgroup_path || other.cgroup_path,
+        }
+    }
+}

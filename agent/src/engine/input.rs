@@ -1,0 +1,121 @@
+//! What the engine is told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::action::ActionId;
+use crate::model::event::Event;
+use crate::model::id::{Name, ProcKey};
+use crate::model::limits::{Limits, Scope};
+use crate::model::process::Facts;
+use crate::model::reason::Reason;
+use crate::model::rule::Profile;
+use crate::model::time::Timestamp;
+
+/// One input. Recorded as JSON lines, so every variant is data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "input", rename_all = "snake_case")]
+pub enum Input {
+    /// From the event source, in order of arrival, which need not be order of time.
+    Event {
+        /// The event.
+        #[serde(flatten)]
+        event: Event,
+    },
+    /// A full snapshot, given as `Alive` events, ends here: whatever the table holds from before `began`
+    /// and was not seen in it is gone.
+    SnapshotEnd {
+        /// When the snapshot was begun.
+        began: Timestamp,
+    },
+    /// The kernel dropped records since the last such input.
+    Lost {
+        /// How many.
+        dropped: u64,
+    },
+    /// Answer to `What::Inspect`; no facts when the process is gone.
+    Inspected {
+        /// The process.
+        key: ProcKey,
+        /// What `/proc` told.
+        facts: Option<Facts>,
+    },
+    /// This profile is now the active one; `None`: no profile is.
+    Profile {
+        /// The profile.
+        profile: Option<Box<Profile>>,
+    },
+    /// An operator limits processes by hand.
+    Throttle(ManualThrottle),
+    /// An operator releases groups.
+    Release {
+        /// Which.
+        target: ReleaseTarget,
+        /// Why.
+        reason: Reason,
+    },
+    /// What became of an action.
+    Outcome {
+        /// The action.
+        id: ActionId,
+        /// Its result.
+        outcome: Outcome,
+    },
+}
+
+/// A throttle by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManualThrottle {
+    /// The group; new, or one made by hand before (its limits are replaced).
+    pub group: Name,
+    /// The limits.
+    pub limits: Limits,
+    /// Shared or each.
+    pub scope: Scope,
+    /// The processes.
+    pub processes: Vec<ProcKey>,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Who asked.
+    pub reason: Reason,
+}
+
+/// What to release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseTarget {
+    /// Everything.
+    All,
+    /// One group.
+    Group(Name),
+    /// All groups of a rule.
+    Rule(Name),
+    /// One process, out of whichever group holds it.
+    Process(ProcKey),
+}
+
+/// The result of an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Limits are in force and were read back.
+    Applied {
+        /// The rung, in words: `in place`, `by moving`, `per process`.
+        how: String,
+        /// The members that are limited now.
+        members: Vec<ProcKey>,
+        /// Members left out and why: gone, never to be touched.
+        refused: Vec<(ProcKey, String)>,
+        /// When the last write was verified.
+        at: Timestamp,
+    },
+    /// Prior values are restored, own cgroups removed.
+    Released,
+    /// `Reap` found processes in the group: it stays.
+    Busy,
+    /// It failed and was undone.
+    Failed {
+        /// The error with its causes.
+        error: String,
+    },
+}

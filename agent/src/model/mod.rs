@@ -1,0 +1,11 @@
+//! Plain values that every other module speaks in. No I/O, no clock, no policy.
+
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod notice;
+pub mod process;
+pub mod reason;
+pub mod rule;
+pub mod time;
+pub mod unit;

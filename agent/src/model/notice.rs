@@ -1,0 +1,167 @@
+//! What users are told: the event stream, webhooks and the audit log carry these.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::event::Exit;
+use crate::model::id::{Name, ProcKey};
+use crate::model::limits::Limits;
+use crate::model::process::Comm;
+use crate::model::reason::Reason;
+
+/// How bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Worth looking at.
+    Warning,
+    /// Wake somebody.
+    Critical,
+}
+
+/// A notice: one of the event types of the contract, with its facts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Notice {
+    /// A critical process died.
+    CriticalProcessDown {
+        /// Name of the critical process in the profile.
+        name: Name,
+        /// How it died and what it used.
+        exit: Exit,
+        /// How many instances of it are still alive.
+        remaining: usize,
+    },
+    /// Limits came into force on a group.
+    ThrottleApplied {
+        /// The group.
+        group: Name,
+        /// The limits.
+        limits: Limits,
+        /// The processes that this application brought in.
+        processes: Vec<(ProcKey, Comm)>,
+        /// How: the rung of the ladder, in words.
+        how: String,
+        /// Why.
+        reason: Reason,
+        /// From the exec (or the request) to the limit in force, in ns, where it is known.
+        latency_ns: Option<u64>,
+    },
+    /// Limits could not be brought into force.
+    ThrottleFailed {
+        /// The group.
+        group: Name,
+        /// The error, whole.
+        error: String,
+        /// Why it was tried.
+        reason: Reason,
+    },
+    /// A group was released and its prior values restored.
+    ThrottleRemoved {
+        /// The group.
+        group: Name,
+        /// Why.
+        reason: Reason,
+    },
+    /// The kernel dropped records; the process table was rebuilt from the task iterator.
+    EventsLost {
+        /// Dropped records since the last such notice.
+        dropped: u64,
+        /// Processes that ended unseen.
+        missed_exits: u64,
+    },
+    /// A profile came into force.
+    ProfileActivated {
+        /// The profile; absent when one was deactivated without a successor.
+        profile: Option<Name>,
+    },
+    /// A configuration was loaded, or refused and the last good one kept.
+    ConfigurationChanged {
+        /// What changed, or the error.
+        detail: String,
+        /// Whether it came into force.
+        accepted: bool,
+    },
+    /// Sent on request, to test a receiver.
+    Test {
+        /// Free text.
+        detail: String,
+    },
+}
+
+impl Notice {
+    /// The type's name in the contract.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::CriticalProcessDown { .. } => "critical_process_down",
+            Self::ThrottleApplied { .. } => "throttle_applied",
+            Self::ThrottleFailed { .. } => "throttle_failed",
+            Self::ThrottleRemoved { .. } => "throttle_removed",
+            Self::EventsLost { .. } => "events_lost",
+            Self::ProfileActivated { .. } => "profile_activated",
+            Self::ConfigurationChanged { .. } => "configuration_changed",
+            Self::Test { .. } => "test",
+        }
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::CriticalProcessDown { .. } => Severity::Critical,
+            Self::ThrottleFailed { .. } | Self::EventsLost { .. } => Severity::Warning,
+            Self::ConfigurationChanged { accepted, .. } => {
+                if *accepted {
+                    Severity::Info
+                } else {
+                    Severity::Warning
+                }
+            }
+            Self::ThrottleApplied { .. }
+            | Self::ThrottleRemoved { .. }
+            | Self::ProfileActivated { .. }
+            | Self::Test { .. } => Severity::Info,
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CriticalProcessDown { name, exit, remaining } => {
+                let process = &exit.process;
+                write!(f, "critical process {name} is down: pid {} ({})", process.key.pid, process.comm)?;
+                match exit.status {
+                    Some(status) => write!(f, " ended with {status}")?,
+                    None => f.write_str(" ended, cause unknown to this event source")?,
+                }
+                write!(f, " after {:.3} s, {remaining} of its instances left", exit.lifetime().as_secs_f64())
+            }
+            Self::ThrottleApplied { group, limits, processes, how, reason, latency_ns } => {
+                write!(f, "group {group} limited to {limits} {how}, {} processes added", processes.len())?;
+                if let Some(nanos) = latency_ns {
+                    write!(f, ", {} µs after the exec", nanos / 1_000)?;
+                }
+                write!(f, "; {reason}")
+            }
+            Self::ThrottleFailed { group, error, reason } => {
+                write!(f, "group {group} could not be limited: {error}; {reason}")
+            }
+            Self::ThrottleRemoved { group, reason } => write!(f, "group {group} released: {reason}"),
+            Self::EventsLost { dropped, missed_exits } => {
+                write!(f, "{dropped} kernel records lost, {missed_exits} exits unseen; process table rebuilt")
+            }
+            Self::ProfileActivated { profile: Some(profile) } => write!(f, "profile {profile} is active"),
+            Self::ProfileActivated { profile: None } => f.write_str("no profile is active"),
+            Self::ConfigurationChanged { detail, accepted } => {
+                let verb = if *accepted { "loaded" } else { "refused, last good one kept" };
+                write!(f, "configuration {verb}: {detail}")
+            }
+            Self::Test { detail } => write!(f, "test: {detail}"),
+        }
+    }
+}

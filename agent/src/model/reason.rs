@@ -1,0 +1,56 @@
+//! Why something was done: one value that the event stream, `explain`, alerts and tests all print.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::Name;
+
+/// The cause of an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum Reason {
+    /// A rule of the active profile matched.
+    Rule {
+        /// The profile.
+        profile: Name,
+        /// The rule.
+        rule: Name,
+        /// What matched, as the rule states it, such as `comm is rsync`.
+        matched: String,
+    },
+    /// A person asked for it.
+    Operator {
+        /// Uid of whoever asked.
+        uid: u32,
+        /// What was asked, such as `release --group backups`.
+        request: String,
+    },
+    /// The rule no longer holds: profile changed or was deactivated.
+    RuleGone {
+        /// The rule.
+        rule: Name,
+    },
+    /// The last process of the group ended.
+    Empty,
+    /// The time limit of a manual throttle passed.
+    Expired,
+    /// The agent stops and its policy is to release.
+    Stopping,
+    /// A start after a crash found it left behind.
+    Recovered,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { profile, rule, matched } => write!(f, "rule {rule} of profile {profile}: {matched}"),
+            Self::Operator { uid, request } => write!(f, "asked for by uid {uid}: {request}"),
+            Self::RuleGone { rule } => write!(f, "rule {rule} is no longer active"),
+            Self::Empty => f.write_str("its last process ended"),
+            Self::Expired => f.write_str("its time limit passed"),
+            Self::Stopping => f.write_str("the agent stops"),
+            Self::Recovered => f.write_str("left behind by an agent that did not stop in order"),
+        }
+    }
+}

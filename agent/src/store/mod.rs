@@ -1,0 +1,1 @@
+//! State that survives the agent: SQLite with migrations.
