@@ -15,6 +15,18 @@ pub fn now() -> Timestamp {
     Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
+/// How far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`: the time spent suspended. Turns the timestamps of
+/// kernel interfaces that use the latter.
+#[must_use]
+pub fn suspended() -> Duration {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    let monotonic = Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos));
+    // Read second, so that the few ns between the two readings show as suspension and never as its lack.
+    now().since(monotonic)
+}
+
 /// Wall-clock time, for people and for receivers; never for measuring.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod sys;
 pub mod model;
 pub mod source;
 pub mod decode;

@@ -1,6 +1,8 @@
 //! Plain values that every other module speaks in. No I/O, no clock, no policy.
 
+pub mod chain;
 pub mod event;
+pub mod hints;
 pub mod id;
 pub mod limits;
 pub mod notice;

@@ -108,6 +108,21 @@ impl Notice {
         }
     }
 
+    /// Whether it tells of this process.
+    #[must_use]
+    pub fn concerns(&self, key: ProcKey) -> bool {
+        match self {
+            Self::CriticalProcessDown { exit, .. } => exit.process.key == key,
+            Self::ThrottleApplied { processes, .. } => processes.iter().any(|(process, _)| *process == key),
+            Self::ThrottleFailed { .. }
+            | Self::ThrottleRemoved { .. }
+            | Self::EventsLost { .. }
+            | Self::ProfileActivated { .. }
+            | Self::ConfigurationChanged { .. }
+            | Self::Test { .. } => false,
+        }
+    }
+
     /// How bad it is.
     #[must_use]
     pub const fn severity(&self) -> Severity {
@@ -144,7 +159,8 @@ impl fmt::Display for Notice {
             Self::ThrottleApplied { group, limits, processes, how, reason, latency_ns } => {
                 write!(f, "group {group} limited to {limits} {how}, {} processes added", processes.len())?;
                 if let Some(nanos) = latency_ns {
-                    write!(f, ", {} µs after the exec", nanos / 1_000)?;
+                    let cause = if matches!(reason, Reason::Operator { .. }) { "request" } else { "exec" };
+                    write!(f, ", {} µs after the {cause}", nanos / 1_000)?;
                 }
                 write!(f, "; {reason}")
             }

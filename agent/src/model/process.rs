@@ -145,6 +145,48 @@ pub struct Facts {
     pub cgroup_path: Option<Vec<u8>>,
 }
 
+/// Facts that only `/proc` has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wants {
+    /// Executable path.
+    pub exe: bool,
+    /// Command line.
+    pub cmdline: bool,
+    /// Cgroup path.
+    pub cgroup_path: bool,
+}
+
+impl Wants {
+    /// Whether nothing is wanted.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        !(self.exe || self.cmdline || self.cgroup_path)
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            exe: self.exe || other.exe,
+            cmdline: self.cmdline || other.cmdline,
+            cgroup_path: self.cgroup_path || other.cgroup_path,
+        }
+    }
+
+    /// What is wanted here and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self {
+            exe: self.exe && !other.exe,
+            cmdline: self.cmdline && !other.cmdline,
+            cgroup_path: self.cgroup_path && !other.cgroup_path,
+        }
+    }
+
+    /// Every fact.
+    pub const ALL: Self = Self { exe: true, cmdline: true, cgroup_path: true };
+}
+
 mod escaped {
     //! Bytes in JSON as escaped text.
 

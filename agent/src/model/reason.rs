@@ -31,7 +31,12 @@ pub enum Reason {
         /// The rule.
         rule: Name,
     },
-    /// The last process of the group ended.
+    /// The process may not be limited (any longer): it is critical, or on the never-touch list.
+    Protected {
+        /// Why, such as `critical process nginx`.
+        why: String,
+    },
+    /// No process is left in the group.
     Empty,
     /// The time limit of a manual throttle passed.
     Expired,
@@ -47,7 +52,8 @@ impl fmt::Display for Reason {
             Self::Rule { profile, rule, matched } => write!(f, "rule {rule} of profile {profile}: {matched}"),
             Self::Operator { uid, request } => write!(f, "asked for by uid {uid}: {request}"),
             Self::RuleGone { rule } => write!(f, "rule {rule} is no longer active"),
-            Self::Empty => f.write_str("its last process ended"),
+            Self::Protected { why } => write!(f, "protected: {why}"),
+            Self::Empty => f.write_str("no process is left in it"),
             Self::Expired => f.write_str("its time limit passed"),
             Self::Stopping => f.write_str("the agent stops"),
             Self::Recovered => f.write_str("left behind by an agent that did not stop in order"),

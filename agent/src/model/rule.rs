@@ -59,11 +59,35 @@ pub enum Match {
     Pid(u32),
 }
 
+impl Match {
+    /// Whether a process can bring this about by naming itself: its comm (`prctl(2)`, `PR_SET_NAME`) and its
+    /// command line are its own to write. Such a match may select whom to limit or to alert for, but earns
+    /// nobody an exception. A negation never earns one by itself, whatever it negates.
+    #[must_use]
+    pub fn is_forgeable(&self) -> bool {
+        match self {
+            Self::All(items) => items.iter().all(Self::is_forgeable),
+            Self::Any(items) => items.iter().any(Self::is_forgeable),
+            Self::Not(_) | Self::Comm(_) | Self::CmdlineRegex(_) => true,
+            Self::Parent(inner) => inner.is_forgeable(),
+            Self::Exe(_)
+            | Self::Uid(_)
+            | Self::User { .. }
+            | Self::Group { .. }
+            | Self::Cgroup(_)
+            | Self::Pid(_) => false,
+        }
+    }
+}
+
 /// A throttling rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Unique within the profile; also the name of its group.
     pub name: Name,
+    /// For people; empty when none was written.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
     /// Which processes.
     pub matches: Match,
     /// What they are limited to.
@@ -78,7 +102,8 @@ pub struct Rule {
     pub enabled: bool,
 }
 
-/// A process that must live.
+/// A process that must live. Its death is an alert; it is exempt from limits as well if its match is one that
+/// a process cannot forge, see [`Match::is_forgeable`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Critical {
     /// Unique within the profile.
@@ -96,8 +121,51 @@ pub struct Profile {
     pub version: String,
     /// For people.
     pub description: String,
-    /// Processes never throttled, and reported when they die.
+    /// Processes reported when they die, and never throttled where their match is not forgeable.
     pub critical: Vec<Critical>,
     /// Rules in declared order.
     pub rules: Vec<Rule>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_says_of_itself_is_forgeable() {
+        let comm = || Match::Comm(Pattern::Exact("nginx".to_owned()));
+        let line = || Match::CmdlineRegex("nginx: master".to_owned());
+        let exe = || Match::Exe(Pattern::Exact("/usr/sbin/nginx".to_owned()));
+        let not = |inner| Match::Not(Box::new(inner));
+        let parent = |inner| Match::Parent(Box::new(inner));
+        for forgeable in [
+            comm(),
+            line(),
+            not(comm()),
+            not(Match::Uid(1000)),
+            parent(comm()),
+            parent(Match::Any(vec![exe(), line()])),
+            Match::All(vec![comm(), line(), not(exe())]),
+            Match::All(vec![comm(), Match::Any(vec![Match::Uid(0), line()])]),
+            Match::Any(vec![exe(), comm()]),
+            Match::Any(vec![exe(), not(exe())]),
+        ] {
+            assert!(forgeable.is_forgeable(), "{forgeable:?}");
+        }
+        for earned in [
+            exe(),
+            Match::Uid(0),
+            Match::User { name: "root".to_owned(), uid: 0 },
+            Match::Group { name: "adm".to_owned(), gid: 4 },
+            Match::Cgroup("/system.slice/**".to_owned()),
+            Match::Pid(7),
+            parent(exe()),
+            Match::All(vec![comm(), exe()]),
+            Match::All(vec![not(comm()), Match::Uid(0)]),
+            Match::All(vec![comm(), Match::Any(vec![exe(), Match::Uid(0)])]),
+            Match::Any(vec![Match::All(vec![line(), exe()]), Match::Uid(0)]),
+        ] {
+            assert!(!earned.is_forgeable(), "{earned:?}");
+        }
+    }
 }
