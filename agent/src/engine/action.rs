@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Notice;
+pub use crate::model::process::Wants;
 use crate::model::reason::Reason;
 use crate::model::time::Timestamp;
 
@@ -65,6 +66,9 @@ pub enum What {
         key: ProcKey,
         /// From now on, or no longer.
         on: bool,
+        /// Whether the executor must refuse to limit it from now on; never when it is not watched. Told anew
+        /// when it changes.
+        protected: bool,
     },
     /// Rebuild the process table from a full snapshot.
     Resync,
@@ -95,33 +99,4 @@ pub struct Apply {
     pub reason: Reason,
     /// The exec or the request that caused it, for the latency.
     pub caused_at: Timestamp,
-}
-
-/// Facts that only `/proc` has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wants {
-    /// Executable path.
-    pub exe: bool,
-    /// Command line.
-    pub cmdline: bool,
-    /// Cgroup path.
-    pub cgroup_path: bool,
-}
-
-impl Wants {
-    /// Whether nothing is wanted.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        !(self.exe || self.cmdline || self.cgroup_path)
-    }
-
-    /// Both.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self {
-            exe: self.exe || other.exe,
-            cmdline: self.cmdline || other.cmdline,
-            cgroup_path: self.cgroup_path || other.cgroup_path,
-        }
-    }
 }

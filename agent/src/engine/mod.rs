@@ -2,6 +2,219 @@
 //!
 //! No I/O, clock, randomness, logging, async or hash-map iteration: the same rules and the same inputs give
 //! the same actions, byte for byte, so that a recording replays.
+//!
+//! The caller hands every input to [`Engine::handle`], fetches actions with [`Engine::next_action`] until
+//! there is none, and calls [`Engine::handle_timeout`] when [`Engine::poll_timeout`] has come. Inputs may be
+//! handed over many at a time before actions are fetched: what they add to one group becomes one action.
 
 pub mod action;
 pub mod input;
+pub mod rule;
+pub mod policy;
+pub mod view;
+pub mod replay;
+mod process;
+mod outbox;
+mod observe;
+mod decide;
+mod request;
+mod report;
+mod plan;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod scenario;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::action::{Action, What};
+use crate::engine::input::Input;
+use crate::engine::outbox::Outbox;
+use crate::engine::policy::critical::Criticals;
+use crate::engine::policy::throttle::Throttle;
+use crate::engine::process::{Bars, Table};
+use crate::engine::rule::RuleSet;
+use crate::engine::view::Counts;
+use crate::model::hints::Hints;
+use crate::model::id::ProcKey;
+use crate::model::reason::Reason;
+use crate::model::time::Timestamp;
+
+pub use crate::engine::plan::plan;
+pub use crate::engine::policy::protect::Own;
+
+/// Processes known at a time; more than `kernel.pid_max` of most hosts.
+pub const PROCESSES_MAX: usize = 131_072;
+
+/// Between full snapshots: they find what no event tells, such as a changed user or cgroup.
+pub const RESYNC_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long the exit record of a critical process that a snapshot misses may take to come in. Without it
+/// the alert would have to do without the cause.
+const EXIT_GRACE: Duration = Duration::from_millis(100);
+
+/// What the engine must be told before the first input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The agent itself and its ancestors: never limited.
+    pub own: Own,
+    /// Most processes known at a time, such as [`PROCESSES_MAX`].
+    pub capacity: usize,
+    /// Between full snapshots, such as [`RESYNC_INTERVAL`].
+    pub resync: Duration,
+}
+
+impl EngineConfig {
+    /// The defaults.
+    #[must_use]
+    pub const fn new(own: Own) -> Self {
+        Self { own, capacity: PROCESSES_MAX, resync: RESYNC_INTERVAL }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    table: Table,
+    rules: Option<Arc<RuleSet>>,
+    /// When the rules came into force: no latency is counted from before.
+    ruled: Timestamp,
+    throttle: Throttle,
+    criticals: Criticals,
+    /// Critical processes that a snapshot missed, and until when their exit records may come in.
+    missing: BTreeSet<(Timestamp, ProcKey)>,
+    /// Processes whose evaluation waits for facts of an ancestor: ancestor, process.
+    waiting: BTreeSet<(ProcKey, ProcKey)>,
+    resync: Resync,
+    /// After a release for a stop: nothing is limited any more.
+    stopping: bool,
+    counts: Counts,
+    out: Outbox,
+}
+
+/// The state of snapshots.
+#[derive(Debug, Default)]
+struct Resync {
+    /// When the next one is due.
+    due: Option<Timestamp>,
+    /// Whether one has been asked for and has not ended.
+    asked: bool,
+    /// Records lost since the last notice.
+    lost: u64,
+    /// When the last loss was reported.
+    lost_at: Option<Timestamp>,
+}
+
+impl Engine {
+    /// An engine that knows no process and no profile.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        Self {
+            table: Table::new(config.capacity),
+            config,
+            rules: None,
+            ruled: Timestamp::ZERO,
+            throttle: Throttle::default(),
+            criticals: Criticals::default(),
+            missing: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            resync: Resync::default(),
+            stopping: false,
+            counts: Counts::default(),
+            out: Outbox::default(),
+        }
+    }
+
+    /// Takes in one input at `now`.
+    pub fn handle(&mut self, input: Input, now: Timestamp) {
+        self.out.set_now(now);
+        if self.resync.due.is_none() {
+            self.resync.due = Some(now.after(self.config.resync));
+        }
+        match input {
+            Input::Event { event } => self.event(&event),
+            Input::SnapshotEnd { began } => self.snapshot_end(began),
+            Input::Lost { dropped } => self.lost(dropped),
+            Input::Inspected { key, facts } => {
+                if self.table.answer(key, facts) {
+                    self.evaluate(key);
+                    self.wake_waiting(key);
+                }
+            }
+            Input::Profile { profile } => self.activate(profile),
+            Input::Throttle(request) => self.throttle_by_hand(request),
+            Input::Release { target, reason } => self.release(target, &reason),
+            Input::Outcome { id, outcome } => {
+                let refused = self.throttle.outcome(id, outcome, &mut self.counts, &mut self.out);
+                for (key, why) in refused {
+                    self.note_refusal(key, why);
+                }
+            }
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.out.set_now(now);
+        for group in self.throttle.expire(now) {
+            self.release_group(&group, &Reason::Expired);
+        }
+        while let Some(&(until, key)) = self.missing.first()
+            && until <= now
+        {
+            self.missing.pop_first();
+            self.ended_unseen(key);
+        }
+        if self.resync.due.is_some_and(|due| due <= now) {
+            self.resync.due = Some(now.after(self.config.resync));
+            // Asked again even if the last one never ended: that heals a snapshot that failed.
+            self.resync.asked = false;
+            self.ask_resync();
+        }
+    }
+
+    /// When [`Self::handle_timeout`] must be called next; `None` before the first input.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let missing = self.missing.first().map(|(until, _)| *until);
+        [self.resync.due, self.throttle.next_timeout(), missing].into_iter().flatten().min()
+    }
+
+    /// The next thing to do; `None` when all is done.
+    pub fn next_action(&mut self) -> Option<Action> {
+        if let Some(action) = self.out.pop() {
+            return Some(action);
+        }
+        self.throttle.flush(&self.table, &mut self.out);
+        self.out.pop()
+    }
+
+    /// What the kernel side should report at once under the active profile. Changes with `Input::Profile`
+    /// only.
+    #[must_use]
+    pub fn hints(&self) -> Hints {
+        self.rules.as_ref().map(|rules| rules.hints()).unwrap_or_default()
+    }
+
+    fn ask_resync(&mut self) {
+        if !self.resync.asked {
+            self.resync.asked = true;
+            self.counts.resyncs += 1;
+            self.out.push(What::Resync);
+        }
+    }
+
+    fn note_refusal(&mut self, key: ProcKey, why: String) {
+        if let Some(entry) = self.table.get_mut(key) {
+            entry.group = None;
+            entry.bars.get_or_insert_with(Box::<Bars>::default).refused = Some(why);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A group: the processes that a rule or an operator limits, and how far that has got.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::process::lifecycle::shift;
+use crate::engine::view::Membership;
+use crate::model::id::{NAME_MAX, Name, ProcKey};
+use crate::model::limits::{Limits, Scope};
+use crate::model::process::{Comm, Process};
+use crate::model::reason::Reason;
+use crate::model::time::Timestamp;
+
+/// Who made a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The rule of this name.
+    Rule(Name),
+    /// An operator, under this name.
+    Operator(Name),
+}
+
+/// What a group imposes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) origin: Origin,
+    pub(crate) limits: Limits,
+    pub(crate) scope: Scope,
+    pub(crate) allow_move: bool,
+}
+
+impl Terms {
+    /// The rule that imposes it, if one does.
+    pub(crate) const fn rule(&self) -> Option<&Name> {
+        match &self.origin {
+            Origin::Rule(rule) => Some(rule),
+            Origin::Operator(_) => None,
+        }
+    }
+
+    /// The name of the group that limits this process on these terms.
+    pub(crate) fn group_name(&self, key: ProcKey) -> Name {
+        let (Origin::Rule(base) | Origin::Operator(base)) = &self.origin;
+        match self.scope {
+            Scope::Group => base.clone(),
+            Scope::Process => of_process(base, key),
+        }
+    }
+}
+
+/// `<base>.<pid>.<start>`, with the base cut to fit.
+fn of_process(base: &Name, key: ProcKey) -> Name {
+    let suffix = format!(".{}.{}", key.pid, key.start);
+    let room = NAME_MAX.saturating_sub(suffix.len());
+    let head = base.as_str().get(..room.min(base.as_str().len())).unwrap_or_default();
+    // A cut name and digits are a name.
+    format!("{head}{suffix}").parse().unwrap_or_else(|_| base.clone())
+}
+
+/// A process in a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) membership: Membership,
+    pub(crate) comm: Comm,
+    pub(crate) cgroup: u64,
+    /// Whether it was born in the group, so that the executor never brought it in.
+    pub(crate) born: bool,
+    /// What matched, in words.
+    pub(crate) matched: String,
+    /// Since when the limits hold for it; absent until they do.
+    pub(crate) limited: Option<Timestamp>,
+}
+
+/// What the next application is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) reason: Reason,
+    pub(crate) caused_at: Timestamp,
+}
+
+/// What a group waits for before it acts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// After a failure.
+    Failure(Timestamp),
+    /// After processes were found in a group that seemed empty.
+    Busy(Timestamp),
+}
+
+impl Pause {
+    pub(crate) const fn until(self) -> Timestamp {
+        match self {
+            Self::Failure(at) | Self::Busy(at) => at,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) terms: Terms,
+    pub(crate) reason: Reason,
+    pub(crate) created: Timestamp,
+    /// Since when limits hold; absent while the executor holds nothing for this group.
+    pub(crate) in_force: Option<Timestamp>,
+    /// The rung of the ladder, in the executor's words.
+    pub(crate) how: Option<String>,
+    pub(crate) members: BTreeMap<ProcKey, Member>,
+    /// Members to be brought in by the next application.
+    pub(crate) joining: BTreeSet<ProcKey>,
+    pub(crate) batch: Option<Batch>,
+    /// Former members to be taken out.
+    pub(crate) leaving: Vec<(ProcKey, Reason)>,
+    /// To be released: why, and who was in it.
+    pub(crate) release: Option<(Reason, Vec<ProcKey>)>,
+    /// Limits in force differ from the terms.
+    pub(crate) relimit: bool,
+    /// Actions without an outcome yet. The group does nothing meanwhile.
+    pub(crate) flying: u32,
+    pub(crate) pause: Option<Pause>,
+    pub(crate) failures: u32,
+    pub(crate) error: Option<String>,
+    /// When it ends by itself.
+    pub(crate) until: Option<Timestamp>,
+    /// How many members each cgroup holds; id 0 (unknown) is not counted.
+    cgroups: BTreeMap<u64, u32>,
+}
+
+impl Group {
+    pub(crate) fn new(terms: Terms, reason: Reason, now: Timestamp) -> Self {
+        Self {
+            terms,
+            reason,
+            created: now,
+            in_force: None,
+            how: None,
+            members: BTreeMap::new(),
+            joining: BTreeSet::new(),
+            batch: None,
+            leaving: Vec::new(),
+            release: None,
+            relimit: false,
+            flying: 0,
+            pause: None,
+            failures: 0,
+            error: None,
+            until: None,
+            cgroups: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a process in. One that is limited already, by having been born in the group, needs no
+    /// application.
+    pub(crate) fn insert(&mut self, process: &Process, member: Member) {
+        let key = process.key;
+        if member.limited.is_none() {
+            self.joining.insert(key);
+        }
+        shift(&mut self.cgroups, 0, member.cgroup);
+        if let Some(old) = self.members.insert(key, member) {
+            shift(&mut self.cgroups, old.cgroup, 0);
+        }
+    }
+
+    /// Lets a process go, without undoing anything.
+    pub(crate) fn remove(&mut self, key: ProcKey) -> Option<Member> {
+        let member = self.members.remove(&key)?;
+        shift(&mut self.cgroups, member.cgroup, 0);
+        self.joining.remove(&key);
+        Some(member)
+    }
+
+    /// Whether the executor holds a member in this group, or is about to: it must be taken out, not only
+    /// forgotten.
+    pub(crate) fn holds(&self, key: ProcKey) -> bool {
+        let sent = self.flying > 0 && !self.joining.contains(&key);
+        self.members.get(&key).is_some_and(|member| member.limited.is_some() || sent)
+    }
+
+    /// Notes that a member is in another cgroup now.
+    pub(crate) fn moved(&mut self, key: ProcKey, cgroup: u64) {
+        if let Some(member) = self.members.get_mut(&key) {
+            shift(&mut self.cgroups, member.cgroup, cgroup);
+            member.cgroup = cgroup;
+        }
+    }
+
+    /// Adds a cause to the next application: the first reason and the earliest moment stand for all.
+    pub(crate) fn note(&mut self, reason: &Reason, caused_at: Timestamp) {
+        match &mut self.batch {
+            Some(batch) => batch.caused_at = batch.caused_at.min(caused_at),
+            None => self.batch = Some(Batch { reason: reason.clone(), caused_at }),
+        }
+    }
+
+    /// The cgroup that holds all members, when one does: its id and their number.
+    pub(crate) fn one_cgroup(&self) -> Option<(u64, u32)> {
+        let (&id, &count) = self.cgroups.first_key_value()?;
+        (self.cgroups.len() == 1 && count as usize == self.members.len()).then_some((id, count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_processes_groups_are_names() {
+        let key = ProcKey { pid: u32::MAX, start: u64::MAX };
+        for base in ["backups", &"a".repeat(64)] {
+            let name = of_process(&base.parse().unwrap(), key);
+            assert!(
+                name.as_str().len() <= NAME_MAX
+                    && name.as_str().ends_with(".4294967295.18446744073709551615")
+            );
+            assert_ne!(name.as_str(), base);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What follows from a match: limits, protection, alerts.
+
+pub(crate) mod critical;
+pub(crate) mod group;
+mod outcome;
+pub mod protect;
+pub(crate) mod throttle;

@@ -1,0 +1,162 @@
+//! What the engine tells of itself.
+
+use crate::engine::Engine;
+use crate::engine::policy::group::Group;
+use crate::engine::policy::protect;
+use crate::engine::process::{Bars, Entry};
+use crate::engine::rule::matcher::{Subject, Tri};
+use crate::engine::rule::{CompiledCritical, CompiledRule, First, Needs};
+use crate::engine::view::{
+    Answer, Counts, CriticalView, Explanation, GroupState, GroupView, Judgement, Limited, MemberView, View,
+};
+use crate::model::id::{Name, ProcKey};
+
+impl Engine {
+    /// The whole state, for people and metrics.
+    #[must_use]
+    pub fn snapshot(&self) -> View {
+        View {
+            profile: self.rules.as_ref().map(|rules| rules.profile.clone()),
+            groups: self.throttle.iter().map(|(name, group)| group_view(name, group)).collect(),
+            critical: self
+                .criticals
+                .iter()
+                .map(|(name, state)| CriticalView {
+                    name: name.clone(),
+                    instances: state.instances.iter().copied().collect(),
+                    deaths: state.deaths,
+                    last_death: state.last,
+                })
+                .collect(),
+            counts: self.counts(),
+        }
+    }
+
+    /// The totals alone: cheap.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            processes: self.table.len() as u64,
+            evicted: self.counts.evicted + self.table.evicted(),
+            ..self.counts
+        }
+    }
+
+    /// Every known live process, by pid.
+    #[must_use]
+    pub fn processes(&self) -> Vec<ProcKey> {
+        self.table.keys()
+    }
+
+    /// Everything about one process: what each rule says of it and why, and what was done. `None` when no
+    /// such process is known.
+    #[must_use]
+    pub fn explain(&self, pid: u32) -> Option<Explanation> {
+        let entry = self.table.by_pid(pid)?;
+        let subject = Subject::of(entry, &self.table);
+        let bars = entry.bars.as_deref();
+        let rules = self.rules.as_deref();
+        let owner = rules.and_then(|rules| match rules.owner(&subject, bars, &mut Needs::default()) {
+            First::One(rule) => Some(rule.spec.name.clone()),
+            First::None | First::Perhaps(_) => None,
+        });
+        let criticals = rules.map(|rules| rules.criticals.as_slice()).unwrap_or_default();
+        Some(Explanation {
+            process: entry.process,
+            protected: self.protection(entry),
+            critical: criticals.iter().map(|critical| judge_critical(critical, &subject)).collect(),
+            rules: rules
+                .map(|rules| rules.rules.as_slice())
+                .unwrap_or_default()
+                .iter()
+                .map(|rule| judge_rule(rule, &subject, bars))
+                .collect(),
+            owner,
+            limited: self.limited(entry),
+            refused: bars.and_then(|bars| bars.refused.clone()),
+        })
+    }
+
+    fn protection(&self, entry: &Entry) -> Option<String> {
+        if let Some(protected) = protect::verdict(&entry.process, &self.config.own) {
+            return Some(protected.to_string());
+        }
+        let standing = self.rules.as_ref()?.standing(&Subject::of(entry, &self.table));
+        standing.exemption.map(|exemption| exemption.to_string())
+    }
+
+    fn limited(&self, entry: &Entry) -> Option<Limited> {
+        let name = entry.group.as_ref()?;
+        let group = self.throttle.group(name)?;
+        let member = group.members.get(&entry.process.key)?;
+        Some(Limited {
+            group: name.clone(),
+            membership: member.membership,
+            matched: member.matched.clone(),
+            reason: group.reason.clone(),
+            limits: group.terms.limits.clone(),
+            since: member.limited,
+            how: group.how.clone(),
+            error: group.error.clone(),
+        })
+    }
+}
+
+fn judge_critical(critical: &CompiledCritical, subject: &Subject<'_>) -> Judgement {
+    let (tri, why) = critical.why(subject);
+    Judgement { name: critical.name.clone(), priority: None, answer: answer(tri), why }
+}
+
+fn judge_rule(rule: &CompiledRule, subject: &Subject<'_>, bars: Option<&Bars>) -> Judgement {
+    let (tri, why) = rule.matcher.why(subject);
+    let exempt = bars.is_some_and(|bars| bars.exempt.contains(&rule.spec.name));
+    let answer = match answer(tri) {
+        Answer::Yes if !rule.spec.enabled => Answer::Disabled,
+        Answer::Yes if exempt => Answer::Exempt,
+        told @ (Answer::Yes | Answer::No | Answer::Unknown | Answer::Exempt | Answer::Disabled) => told,
+    };
+    Judgement { name: rule.spec.name.clone(), priority: Some(rule.spec.priority), answer, why }
+}
+
+const fn answer(tri: Tri) -> Answer {
+    match tri {
+        Tri::Yes => Answer::Yes,
+        Tri::No => Answer::No,
+        Tri::Unknown(_) => Answer::Unknown,
+    }
+}
+
+fn group_view(name: &Name, group: &Group) -> GroupView {
+    let state = if group.error.is_some() {
+        GroupState::Failing
+    } else if group.release.is_some() || (group.members.is_empty() && group.in_force.is_some()) {
+        GroupState::Releasing
+    } else if group.in_force.is_some() {
+        GroupState::Active
+    } else {
+        GroupState::Pending
+    };
+    GroupView {
+        name: name.clone(),
+        rule: group.terms.rule().cloned(),
+        state,
+        limits: group.terms.limits.clone(),
+        scope: group.terms.scope,
+        reason: group.reason.clone(),
+        created: group.created,
+        in_force: group.in_force,
+        how: group.how.clone(),
+        until: group.until,
+        error: group.error.clone(),
+        members: group
+            .members
+            .iter()
+            .map(|(key, member)| MemberView {
+                key: *key,
+                comm: member.comm,
+                membership: member.membership,
+                limited: member.limited,
+            })
+            .collect(),
+    }
+}
