@@ -3,6 +3,20 @@
 /// Version of the records and maps; the loader refuses an object of another one.
 pub const ABI_VERSION: u32 = 1;
 
+/// Names of the object's `.rodata` globals.
+pub mod global {
+    /// A symbol that only objects of [`super::ABI_VERSION`] have; its value means nothing.
+    pub const ABI: &str = "PROCESS_THROTTLER_ABI_1";
+    /// [`crate::offsets::Offsets`].
+    pub const OFFSETS: &str = "OFFSETS";
+    /// `u32`: number of entries of `SLOTS` less one; the number is a power of two.
+    pub const SLOT_MASK: &str = "SLOT_MASK";
+    /// `u32`: 1 where `sched_process_exit` carries `group_dead` as its second argument.
+    pub const HAS_GROUP_DEAD: &str = "HAS_GROUP_DEAD";
+    /// `u8`, defined by aya-log: 0 removes the debug output from the loaded programs.
+    pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
+}
+
 /// Program names, as the object's function symbols.
 pub mod program {
     /// `tp_btf/sched_process_fork`.
@@ -25,7 +39,8 @@ pub mod map {
     pub const SETTINGS: &str = "SETTINGS";
     /// `Array<u32>`, one entry: 1 while the agent sleeps and wants the next event to wake it.
     pub const ARMED: &str = "ARMED";
-    /// `PerCpuArray<u64>` indexed by [`crate::loss`].
+    /// `PerCpuArray<[u64; loss::COUNT]>`, one entry, so that one system call reads them all; the fields are
+    /// those of [`crate::loss`].
     pub const COUNTERS: &str = "COUNTERS";
     /// `Array<TaskSlot>` indexed by `tgid & mask`.
     pub const SLOTS: &str = "SLOTS";
@@ -37,7 +52,7 @@ pub mod map {
     pub const UIDS: &str = "UIDS";
     /// `HashMap<u64, u32>`: cgroup id.
     pub const CGROUPS: &str = "CGROUPS";
-    /// `HashMap<u32, u64>`: critical tgid to its start time.
+    /// `HashMap<u32, u64>`: critical tgid to its start in ticks of [`crate::gate::TICK_NANOS`].
     pub const CRITICAL: &str = "CRITICAL";
 }
 
@@ -49,7 +64,18 @@ pub const PREFIX_ENTRIES: u32 = 32;
 pub const CRITICAL_ENTRIES: u32 = 4096;
 /// Default size of the priority ring in bytes: about 2,500 records.
 pub const PRIORITY_RING_BYTES: u32 = 256 * 1024;
-/// Default size of the bulk ring in bytes: about 8,000 ended processes between two drains.
-pub const BULK_RING_BYTES: u32 = 1024 * 1024;
+/// Default size of the bulk ring in bytes: about 4,600 ended processes between two drains.
+pub const BULK_RING_BYTES: u32 = 512 * 1024;
 /// Upper bound of `SLOTS`; `kernel.pid_max` when that is smaller.
 pub const SLOT_ENTRIES_MAX: u32 = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_marker_names_the_version() {
+        let (_, version) = global::ABI.rsplit_once('_').unwrap();
+        assert_eq!(version.parse(), Ok(ABI_VERSION));
+    }
+}

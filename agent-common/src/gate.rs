@@ -33,6 +33,23 @@ pub const fn route_exit(flags: u32) -> Route {
     if flags & flag::CRITICAL != 0 { Route::Priority } else { Route::Bulk }
 }
 
+/// Unit of a process's identity in user space: `USER_HZ` is 100 (proc_pid_stat(5), field 22).
+pub const TICK_NANOS: u64 = 10_000_000;
+
+/// Whether a task that started at `start_ns` is the one known by its start in ticks. The critical set is in
+/// ticks, because a process found in `/proc` is known no better.
+#[must_use]
+pub const fn same_start(start_ns: u64, start_ticks: u64) -> bool {
+    start_ns / TICK_NANOS == start_ticks
+}
+
+/// Whether a process whose slot another takes over may not have been reported yet: it exec'd since the last
+/// sweep began.
+#[must_use]
+pub const fn loses_exec(since_ns: u64, owner_tgid: u32, owner_exec_ns: u64, tgid: u32) -> bool {
+    owner_tgid != 0 && owner_tgid != tgid && owner_exec_ns >= since_ns
+}
+
 /// Whether the exit of one thread was the death of its process: no live thread is left.
 #[must_use]
 pub const fn group_died(live: i32) -> bool {
@@ -95,6 +112,21 @@ mod tests {
         assert_eq!(route_fork(flag::CRITICAL), Route::Priority);
         assert_eq!(route_exit(flag::RULE), Route::Bulk);
         assert_eq!(route_exit(flag::CRITICAL), Route::Priority);
+    }
+
+    #[test]
+    fn starts_agree_within_a_tick() {
+        assert!(same_start(10 * TICK_NANOS, 10));
+        assert!(same_start(11 * TICK_NANOS - 1, 10));
+        assert!(!same_start(11 * TICK_NANOS, 10));
+    }
+
+    #[test]
+    fn only_an_unreported_owner_is_a_loss() {
+        assert!(loses_exec(10, 7, 10, 8));
+        assert!(!loses_exec(10, 7, 9, 8), "already swept");
+        assert!(!loses_exec(10, 7, 10, 7), "its own slot, or an earlier process of the same pid: it is dead");
+        assert!(!loses_exec(10, 0, 10, 8), "free");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::event::exit::ExitRecord;
 use crate::event::fork::ForkRecord;
 use crate::event::{AliveRecord, TaskFacts, TaskSlot};
 use crate::header::Header;
+use crate::offsets::Offsets;
 use crate::settings::{Prefix, Settings};
 
 const _: () = {
@@ -16,8 +17,9 @@ const _: () = {
     assert!(size_of::<ExecRecord>() == 16 + 64);
     assert!(size_of::<ForkRecord>() == 16 + 64);
     assert!(size_of::<ExitRecord>() == 16 + 64 + 2 * 8 + 2 * 4);
-    assert!(size_of::<TaskSlot>() == 2 * 8 + 2 * 4);
+    assert!(size_of::<TaskSlot>() == 3 * 8 + 2 * 4);
     assert!(size_of::<Settings>() == 8 + 8 * 4);
+    assert!(size_of::<Offsets>() == Offsets::FIELDS * 4);
     assert!(size_of::<Prefix>() == 4 + 16);
     // Ring records are 8-byte aligned by the kernel; nothing here may ask for more.
     assert!(align_of::<ExitRecord>() == 8 && align_of::<AliveRecord>() == 8);

@@ -11,6 +11,7 @@ pub mod gate;
 pub mod header;
 pub mod layout;
 pub mod loss;
+pub mod offsets;
 pub mod settings;
 pub mod text;
 #[cfg(feature = "user")]

@@ -1,4 +1,4 @@
-//! Slots of the per-CPU counters. For every ring and kind: `produced == sent + dropped`, each counted on
+//! Fields of the per-CPU counters. For every ring and kind: `produced == sent + dropped`, each counted on
 //! its own, so that the equation is a check and not a definition.
 
 /// Records decided for the priority ring.
@@ -24,5 +24,5 @@ pub const EXITS: u32 = 8;
 pub const SLOT_TAKEOVERS: u32 = 9;
 /// Wake-ups sent to the agent.
 pub const WAKEUPS: u32 = 10;
-/// Number of slots.
+/// Number of fields.
 pub const COUNT: u32 = 11;

@@ -14,7 +14,8 @@ pub struct ExitRecord {
     /// CPU time of the whole group in ns (`signal->sum_sched_runtime` and the threads not yet folded in),
     /// as of the scheduler's last update.
     pub cpu_ns: u64,
-    /// Peak resident set in pages (`signal->maxrss`).
+    /// Peak resident set in pages (`signal->maxrss`): as in wait4(2), of every image the process has had,
+    /// so after vfork and exec also of the image it shared with its parent.
     pub maxrss_pages: u64,
     /// Wait status as `wait4` would report it: exit code in bits 8..16, signal in bits 0..7.
     pub status: u32,

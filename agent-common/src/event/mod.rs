@@ -13,7 +13,7 @@ pub mod flag {
     pub const KTHREAD: u32 = 1;
     /// The process has called exec since it was forked, as far as the agent's programs saw.
     pub const EXECED: u32 = 1 << 1;
-    /// An entry of the kernel-side rule maps matched.
+    /// An entry of the kernel-side rule maps matched (exec records only: nothing else is routed by it).
     pub const RULE: u32 = 1 << 2;
     /// The tgid is in the critical set.
     pub const CRITICAL: u32 = 1 << 3;
@@ -66,7 +66,10 @@ pub struct TaskSlot {
     pub start_ns: u64,
     /// When the owner last called exec, ns since boot.
     pub exec_ns: u64,
-    /// The owner's tgid.
+    /// Start of the process whose death was reported last from this slot: where the tracepoint does not tell
+    /// which thread was the last, the thread that puts its start here first reports the death.
+    pub died_start_ns: u64,
+    /// The owner's tgid; 0 when the slot is free.
     pub tgid: u32,
     /// Zero.
     pub reserved: u32,

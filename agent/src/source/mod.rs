@@ -3,12 +3,26 @@
 //! A source is driven by one thread that polls the file descriptors it names and calls [`Source::drain`].
 //! It knows nothing of rules beyond the kernel-side hints.
 
+pub mod attach;
+pub mod btf;
+pub mod ebpf;
+pub mod netlink;
+mod pace;
+pub mod poll;
+pub mod record;
+mod ring;
+pub mod select;
+mod snapshot;
+
+#[cfg(test)]
+pub(crate) mod conformance;
+
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::model::event::Event;
+pub use crate::model::hints::Hints;
 use crate::model::id::ProcKey;
-use crate::model::process::Comm;
 use crate::model::time::Timestamp;
 
 /// A source of events.
@@ -45,7 +59,7 @@ pub trait Source {
     ///
     /// # Errors
     /// When the map is full or cannot be written.
-    fn watch(&mut self, key: ProcKey, started: Timestamp, on: bool) -> Result<(), SourceError>;
+    fn watch(&mut self, key: ProcKey, on: bool) -> Result<(), SourceError>;
 
     /// Counts since the source was opened.
     fn counts(&self) -> Counts;
@@ -60,22 +74,6 @@ pub struct Drained {
     pub dropped: u64,
     /// Whether the source could not tell how many were lost, only that some were.
     pub resync: bool,
-}
-
-/// Kernel-side hints, compiled from the rules: an exec that satisfies one is reported at once. They need not
-/// be complete: what they miss is found by the next sweep.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hints {
-    /// Exact comms.
-    pub comms: Vec<Comm>,
-    /// Comm prefixes, 1 to 15 bytes.
-    pub prefixes: Vec<Vec<u8>>,
-    /// Uids.
-    pub uids: Vec<u32>,
-    /// Cgroup ids.
-    pub cgroups: Vec<u64>,
-    /// Whether a rule waits on facts that only the sweep brings: drain fast while events come in.
-    pub eager: bool,
 }
 
 /// Totals of a source.
@@ -118,4 +116,10 @@ pub enum SourceError {
         /// The error.
         source: std::io::Error,
     },
+}
+
+impl From<crate::procfs::ProcError> for SourceError {
+    fn from(error: crate::procfs::ProcError) -> Self {
+        Self::Io { operation: "reading processes".to_owned(), source: std::io::Error::other(error) }
+    }
 }

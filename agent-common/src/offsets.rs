@@ -1,0 +1,86 @@
+//! Where the running kernel keeps the members that the programs read. Rust emits no CO-RE relocations, so
+//! the loader resolves them from the kernel's BTF and writes them into the object before it is loaded.
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $field:ident: $owner:literal . $member:literal,)*) => {
+        /// Offsets in bytes, one global of the object; and one enum value.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Offsets {
+            $($(#[$doc])* pub $field: u32,)*
+            /// `cpu_cgrp_id` of `enum cgroup_subsys_id`: the index into `css_set.subsys`.
+            pub cpu_subsys: u32,
+        }
+
+        impl Offsets {
+            /// Number of fields.
+            pub const FIELDS: usize = [$($member),*].len() + 1;
+            /// What the object holds before the loader fills it in.
+            pub const UNRESOLVED: Self = Self { $($field: 0,)* cpu_subsys: 0 };
+
+            /// Resolves every member by `offset_of(struct, member)`.
+            ///
+            /// # Errors
+            /// The first error of `offset_of`.
+            pub fn resolve<E>(
+                cpu_subsys: u32,
+                mut offset_of: impl FnMut(&'static str, &'static str) -> Result<u32, E>,
+            ) -> Result<Self, E> {
+                Ok(Self { $($field: offset_of($owner, $member)?,)* cpu_subsys })
+            }
+        }
+    };
+}
+
+offsets! {
+    /// Thread id.
+    task_pid: "task_struct"."pid",
+    /// Process id.
+    task_tgid: "task_struct"."tgid",
+    /// First thread of the process.
+    task_group_leader: "task_struct"."group_leader",
+    /// The parent, whoever traces.
+    task_real_parent: "task_struct"."real_parent",
+    /// Start, ns since boot.
+    task_start_boottime: "task_struct"."start_boottime",
+    /// `PF_*`.
+    task_flags: "task_struct"."flags",
+    /// Wait status of the thread.
+    task_exit_code: "task_struct"."exit_code",
+    /// The process's shared state.
+    task_signal: "task_struct"."signal",
+    /// Effective credentials; real ids of them are read.
+    task_cred: "task_struct"."cred",
+    /// Name.
+    task_comm: "task_struct"."comm",
+    /// The css_set.
+    task_cgroups: "task_struct"."cgroups",
+    /// The scheduling entity.
+    task_se: "task_struct"."se",
+    /// CPU time of the thread, ns.
+    se_sum_exec_runtime: "sched_entity"."sum_exec_runtime",
+    /// Live threads.
+    signal_live: "signal_struct"."live",
+    /// Wait status of a group exit.
+    signal_group_exit_code: "signal_struct"."group_exit_code",
+    /// `SIGNAL_*`.
+    signal_flags: "signal_struct"."flags",
+    /// Peak resident set, pages.
+    signal_maxrss: "signal_struct"."maxrss",
+    /// CPU time of threads that are gone, ns.
+    signal_sum_sched_runtime: "signal_struct"."sum_sched_runtime",
+    /// Real uid.
+    cred_uid: "cred"."uid",
+    /// Real gid.
+    cred_gid: "cred"."gid",
+    /// Cgroup in the unified hierarchy.
+    css_set_dfl_cgrp: "css_set"."dfl_cgrp",
+    /// States by controller.
+    css_set_subsys: "css_set"."subsys",
+    /// Cgroup of a state.
+    css_cgroup: "cgroup_subsys_state"."cgroup",
+    /// Directory of a cgroup.
+    cgroup_kn: "cgroup"."kn",
+    /// Id of a directory: its inode number where inode numbers have 64 bits.
+    kernfs_id: "kernfs_node"."id",
+}

@@ -1,0 +1,59 @@
+//! The maps and the `.rodata` globals. No logic.
+
+use aya_ebpf::Global;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+
+use agent_common::abi;
+use agent_common::event::TaskSlot;
+use agent_common::loss;
+use agent_common::offsets::Offsets;
+use agent_common::settings::{Prefix, Settings};
+use agent_common::text::CommBytes;
+
+/// See `abi::map::PRIORITY`.
+#[map]
+pub static PRIORITY: RingBuf = RingBuf::with_byte_size(abi::PRIORITY_RING_BYTES, 0);
+/// See `abi::map::BULK`.
+#[map]
+pub static BULK: RingBuf = RingBuf::with_byte_size(abi::BULK_RING_BYTES, 0);
+/// See `abi::map::SETTINGS`.
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+/// See `abi::map::ARMED`.
+#[map]
+pub static ARMED: Array<u32> = Array::with_max_entries(1, 0);
+/// See `abi::map::COUNTERS`.
+#[map]
+pub static COUNTERS: PerCpuArray<[u64; loss::COUNT as usize]> = PerCpuArray::with_max_entries(1, 0);
+/// See `abi::map::SLOTS`; the loader sets the size.
+#[map]
+pub static SLOTS: Array<TaskSlot> = Array::with_max_entries(abi::SLOT_ENTRIES_MAX, 0);
+/// See `abi::map::COMMS`.
+#[map]
+pub static COMMS: HashMap<CommBytes, u32> = HashMap::with_max_entries(abi::RULE_ENTRIES, 0);
+/// See `abi::map::PREFIXES`.
+#[map]
+pub static PREFIXES: Array<Prefix> = Array::with_max_entries(abi::PREFIX_ENTRIES, 0);
+/// See `abi::map::UIDS`.
+#[map]
+pub static UIDS: HashMap<u32, u32> = HashMap::with_max_entries(abi::RULE_ENTRIES, 0);
+/// See `abi::map::CGROUPS`.
+#[map]
+pub static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(abi::RULE_ENTRIES, 0);
+/// See `abi::map::CRITICAL`.
+#[map]
+pub static CRITICAL: HashMap<u32, u64> = HashMap::with_max_entries(abi::CRITICAL_ENTRIES, 0);
+
+/// See `abi::global::ABI`.
+#[unsafe(no_mangle)]
+pub static PROCESS_THROTTLER_ABI_1: Global<u32> = Global::new(abi::ABI_VERSION);
+/// See `abi::global::OFFSETS`; read by `task` alone.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::UNRESOLVED;
+/// See `abi::global::SLOT_MASK`.
+#[unsafe(no_mangle)]
+pub static SLOT_MASK: Global<u32> = Global::new(abi::SLOT_ENTRIES_MAX - 1);
+/// See `abi::global::HAS_GROUP_DEAD`.
+#[unsafe(no_mangle)]
+pub static HAS_GROUP_DEAD: Global<u32> = Global::new(0);

@@ -1,0 +1,86 @@
+//! One hook per file, and what the hooks share: slots and matches.
+
+pub mod exec;
+pub mod exit;
+pub mod fork;
+pub mod tasks;
+
+use agent_common::abi;
+use agent_common::event::{TaskFacts, TaskSlot, flag};
+use agent_common::gate;
+use agent_common::header::Header;
+use agent_common::settings::Settings;
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+
+use crate::maps::{CGROUPS, COMMS, CRITICAL, PREFIXES, SETTINGS, SLOT_MASK, SLOTS, UIDS};
+
+/// The agent's settings; the one entry always exists.
+#[inline(always)]
+fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+#[inline(always)]
+fn header<T>(kind: u32, time_ns: u64) -> Header {
+    Header { kind, len: size_of::<T>() as u32, time_ns }
+}
+
+/// The slot that `tgid` maps to, whoever owns it.
+#[inline(always)]
+fn slot(tgid: u32) -> Option<*mut TaskSlot> {
+    SLOTS.get_ptr_mut(tgid & SLOT_MASK.load())
+}
+
+/// Adds what the slot remembers of the process.
+#[inline(always)]
+fn recall(facts: &mut TaskFacts) {
+    let Some(slot) = slot(facts.tgid) else { return };
+    // SAFETY: a map value. Its owner may change while it is read; then the start differs.
+    let (tgid, start_ns, exec_ns) = unsafe { ((*slot).tgid, (*slot).start_ns, (*slot).exec_ns) };
+    if tgid == facts.tgid && start_ns == facts.start_ns && exec_ns != 0 {
+        facts.exec_ns = exec_ns;
+        facts.flags |= flag::EXECED;
+    }
+}
+
+/// [`flag::CRITICAL`] when the critical set has this process, not merely its pid.
+#[inline(always)]
+fn critical(settings: &Settings, tgid: u32, start_ns: u64) -> u32 {
+    if settings.has_critical == 0 {
+        return 0;
+    }
+    // SAFETY: a map value of 8 bytes, read whole.
+    match unsafe { CRITICAL.get(tgid) } {
+        Some(ticks) if gate::same_start(start_ns, *ticks) => flag::CRITICAL,
+        Some(_) | None => 0,
+    }
+}
+
+/// [`flag::RULE`] when a hint matches. Cheapest first; a map is asked only when it has entries.
+#[inline(always)]
+fn hinted(settings: &Settings, facts: &TaskFacts) -> u32 {
+    if settings.has_comms != 0 && COMMS.get_ptr(facts.comm).is_some() {
+        return flag::RULE;
+    }
+    if settings.has_uids != 0 && UIDS.get_ptr(facts.uid).is_some() {
+        return flag::RULE;
+    }
+    if settings.has_cgroups != 0 && CGROUPS.get_ptr(facts.cgroup_id).is_some() {
+        return flag::RULE;
+    }
+    let mut index = 0;
+    while index < abi::PREFIX_ENTRIES && index < settings.prefixes {
+        let Some(prefix) = PREFIXES.get(index) else { break };
+        if gate::has_prefix(&facts.comm, prefix) {
+            return flag::RULE;
+        }
+        index += 1;
+    }
+    0
+}
