@@ -1,1 +1,27 @@
-//! Configuration: what was written (file), merged, validated (settings), with errors at file:line:column.
+//! Configuration: what was written, merged and validated, with every error at file:line:column.
+//!
+//! `paths` says where files are, `file` reads, parses and writes them, `fields` walks a parsed tree, and
+//! `profile` and `settings` turn it into validated values. Nothing here starts, limits or contacts anything.
+
+pub mod error;
+pub mod export;
+mod fields;
+pub mod file;
+pub mod host;
+mod limits;
+mod matching;
+pub mod paths;
+pub mod predecessor;
+pub mod profile;
+pub mod profiles;
+pub mod settings;
+mod webhook;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Finding, Findings};
+pub use paths::Dirs;
+pub use profile::validate_profile_file;
+pub use profiles::ProfileStore;
+pub use settings::Settings;

@@ -1,0 +1,63 @@
+//! A parsed file as a tree in which every value knows its place. Repeated keys are kept, to be reported.
+
+/// A place in a file, both from 1; columns count characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Line.
+    pub line: u32,
+    /// Column.
+    pub column: u32,
+}
+
+/// A value and where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The value.
+    pub value: Value,
+    /// Where it starts. For an alias: where the value is defined.
+    pub place: Place,
+}
+
+/// What YAML and JSON can say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Nothing, `null` or `~`.
+    Null,
+    /// `true` or `false`; the spellings of YAML 1.1 (`yes`, `on`) are texts.
+    Bool(bool),
+    /// An integer.
+    Integer(i128),
+    /// Any other number.
+    Float(f64),
+    /// A text, or anything quoted.
+    Text(String),
+    /// A list.
+    List(Vec<Node>),
+    /// Keys and values in the order of the file, repeated keys included.
+    Map(Vec<(Node, Node)>),
+}
+
+impl Value {
+    /// The kind of value in words, for error messages.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "true or false",
+            Self::Integer(_) => "an integer",
+            Self::Float(_) => "a number with a fraction",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a map",
+        }
+    }
+}
+
+impl Node {
+    /// The value of a key, of a map.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|(k, _)| matches!(&k.value, Value::Text(text) if text == key)).map(|(_, v)| v)
+    }
+}

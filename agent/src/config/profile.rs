@@ -1,0 +1,268 @@
+//! Profiles as written, to validated ones. Reads one file and the account database, nothing else.
+
+use std::path::Path;
+
+use super::error::{Finding, Findings, Severity};
+use super::fields::Cursor;
+use super::file::{self, Place, Source, Trust, Value};
+use super::host::Host;
+use super::{limits, matching};
+use crate::model::id::Name;
+use crate::model::limits::Scope;
+use crate::model::rule::{Critical, Profile, Rule};
+
+pub(super) const PROFILE_KEYS: &[&str] =
+    &["name", "version", "description", "critical_processes", "throttling_rules"];
+const PROFILE_UNSUPPORTED: &[&str] = &["extends", "schedule"];
+const CRITICAL_KEYS: &[&str] = &["name", "match"];
+const CRITICAL_UNSUPPORTED: &[&str] = &[
+    "protection_level",
+    "restart_policy",
+    "restart",
+    "health_check",
+    "dependencies",
+    "expect",
+    "reserve",
+    "latency_slo",
+    "oom_score_adj",
+    "nice",
+    "cpu_weight",
+    "io_weight",
+];
+const RULE_KEYS: &[&str] =
+    &["name", "description", "match", "limits", "scope", "policy", "allow_move", "priority", "enabled"];
+const RULE_UNSUPPORTED: &[&str] = &["when"];
+
+/// Longest description in bytes.
+const DESCRIPTION_MAX: usize = 4_096;
+/// Longest version in bytes.
+const VERSION_MAX: usize = 64;
+
+/// Checks a profile file that somebody names, against this machine. The profile is there when there are no
+/// errors; there may be warnings with it. A file that root would not trust is only warned about, because
+/// validating it acts upon nothing.
+#[must_use]
+pub fn validate_profile_file(path: &Path) -> (Option<Profile>, Findings) {
+    let source = match file::read::read(path, Trust::Anyone) {
+        Ok(source) => source,
+        Err(error) => return (None, error.into_finding().into()),
+    };
+    let (profile, mut findings) = parse(&source, path.file_stem().and_then(|s| s.to_str()), &Host::detect());
+    if let Err(error) = file::read::read(path, Trust::of_this_process()) {
+        let finding = error.into_finding();
+        let message = format!("the daemon will refuse this file: {}", finding.message);
+        findings.push(Finding { severity: Severity::Warning, message, ..finding });
+    }
+    (profile, findings.sorted())
+}
+
+/// Validates the text of a profile. `stem` is the name that its file has, where that matters.
+#[must_use]
+pub fn parse(source: &Source, stem: Option<&str>, host: &Host) -> (Option<Profile>, Findings) {
+    let node = match file::parse(source) {
+        Ok(node) => node,
+        Err(finding) => return (None, (*finding).into()),
+    };
+    let mut findings = Findings::new();
+    let root = Cursor::root(source, &node);
+    if node.value == Value::Null {
+        let finding = root.error("the file is empty").with_fix("a profile needs at least name: and a rule");
+        return (None, finding.into());
+    }
+    let profile = read_profile(&root, stem, host, &mut findings);
+    let profile = if findings.has_errors() { None } else { profile };
+    (profile, findings.sorted())
+}
+
+fn read_profile(
+    root: &Cursor<'_>,
+    stem: Option<&str>,
+    host: &Host,
+    findings: &mut Findings,
+) -> Option<Profile> {
+    let map = root.map(PROFILE_KEYS, PROFILE_UNSUPPORTED, findings)?;
+    let name = map.required("name", findings).and_then(|value| {
+        let name = read_name(value, findings)?;
+        if let Some(stem) = stem
+            && stem != name.as_str()
+        {
+            let message = format!("the profile is named \"{name}\", but its file {stem:?}");
+            findings.push(value.error(message).with_fix(format!("rename the file to {name}.yaml")));
+        }
+        Some(name)
+    });
+    let version = map.get("version").map_or_else(
+        || Some("1.0".to_owned()),
+        |value| short(value, VERSION_MAX, false, findings).filter(|version| !version.is_empty()),
+    );
+    let description = text_or_empty(map.get("description"), findings);
+    let critical = map.get("critical_processes").map(|list| read_critical(list, host, findings));
+    let rules = map.get("throttling_rules").map(|list| read_rules(list, host, findings));
+    let (critical, rules) = (critical.unwrap_or_default(), rules.unwrap_or_default());
+    check_conflicts(&critical, &rules, findings);
+    if critical.is_empty() && rules.is_empty() && !findings.has_errors() {
+        findings.push(root.warning("no rule and no critical process: the profile does nothing"));
+    }
+    Some(Profile {
+        name: name?,
+        version: version?,
+        description: description?,
+        critical: critical.into_iter().map(|(critical, _)| critical).collect(),
+        rules: rules.into_iter().map(|(rule, _)| rule).collect(),
+    })
+}
+
+fn read_critical<'a>(list: &Cursor<'a>, host: &Host, findings: &mut Findings) -> Vec<(Critical, Cursor<'a>)> {
+    let mut names = Vec::new();
+    let mut all = Vec::new();
+    for item in list.list(findings).unwrap_or_default() {
+        let Some(map) = item.map(CRITICAL_KEYS, CRITICAL_UNSUPPORTED, findings) else { continue };
+        let name = map.required("name", findings).and_then(|at| unique(at, &mut names, findings));
+        let at = map.required("match", findings);
+        let matches = at.and_then(|at| matching::parse(at, host, findings));
+        if let (Some(name), Some(matches), Some(at)) = (name, matches, at) {
+            if matches.is_forgeable() {
+                let message = format!(
+                    "critical for alerts only: a process can give itself this match, so {name} is not exempt from rules"
+                );
+                findings.push(at.warning(message).with_fix("add exe, user or uid to the match"));
+            }
+            all.push((Critical { name, matches }, at.clone()));
+        }
+    }
+    all
+}
+
+fn read_rules<'a>(list: &Cursor<'a>, host: &Host, findings: &mut Findings) -> Vec<(Rule, Cursor<'a>)> {
+    let mut names = Vec::new();
+    let items = list.list(findings).unwrap_or_default();
+    items.iter().filter_map(|item| read_rule(item, &mut names, host, findings)).collect()
+}
+
+fn read_rule<'a>(
+    item: &Cursor<'a>,
+    names: &mut Vec<(Name, Place)>,
+    host: &Host,
+    findings: &mut Findings,
+) -> Option<(Rule, Cursor<'a>)> {
+    let map = item.map(RULE_KEYS, RULE_UNSUPPORTED, findings)?;
+    let name = map.required("name", findings).and_then(|at| unique(at, names, findings));
+    let description = text_or_empty(map.get("description"), findings);
+    let at = map.required("match", findings);
+    let matches = at.and_then(|at| matching::parse(at, host, findings));
+    let limits = map.required("limits", findings).and_then(|at| limits::parse(at, host, findings));
+    let scope = map.get("scope").map_or(Some(Scope::default()), |at| {
+        at.choice(&[("group", Scope::Group), ("process", Scope::Process)], findings)
+    });
+    if let Some(policy) = map.get("policy") {
+        check_policy(policy, findings);
+    }
+    let flag = |key, default, findings: &mut Findings| match map.get(key) {
+        Some(at) => at.boolean(findings),
+        None => Some(default),
+    };
+    let allow_move = flag("allow_move", false, findings);
+    let enabled = flag("enabled", true, findings);
+    let priority = map.get("priority").map_or(Some(0), |at| {
+        let range = i128::from(i32::MIN)..=i128::from(i32::MAX);
+        let number = at.integer(range, "a priority from -2147483648 to 2147483647", findings)?;
+        i32::try_from(number).ok()
+    });
+    let rule = Rule {
+        name: name?,
+        description: description?,
+        matches: matches?,
+        limits: limits?,
+        scope: scope?,
+        allow_move: allow_move?,
+        priority: priority?,
+        enabled: enabled?,
+    };
+    Some((rule, at?.clone()))
+}
+
+/// Fixed limits are what this version applies; the other policies exist in the format only.
+fn check_policy(policy: &Cursor<'_>, findings: &mut Findings) {
+    const LATER: &[&str] = &["gradual", "adaptive", "schedule", "latency"];
+    let Some(map) = policy.map(&["type"], &["over", "min", "max", "target"], findings) else { return };
+    let Some(at) = map.required("type", findings) else { return };
+    if let Value::Text(text) = at.value()
+        && LATER.contains(&text.as_str())
+    {
+        let finding = at.error(format!("policy {text:?} is not supported by this version yet"));
+        findings.push(finding.with_fix("use fixed, or remove the policy"));
+    } else {
+        at.choice(&[("fixed", ())], findings);
+    }
+}
+
+/// What contradicts itself between valid entries.
+fn check_conflicts(
+    critical: &[(Critical, Cursor<'_>)],
+    rules: &[(Rule, Cursor<'_>)],
+    findings: &mut Findings,
+) {
+    for (index, (rule, at)) in rules.iter().enumerate() {
+        // What is critical for alerts only may be limited.
+        let exempted =
+            |(c, _): &&(Critical, Cursor<'_>)| c.matches == rule.matches && !c.matches.is_forgeable();
+        if let Some((protected, other)) = critical.iter().find(exempted) {
+            let Place { line, .. } = other.place();
+            let message = format!(
+                "the same match makes {} critical at line {line}: the rule would never apply",
+                protected.name
+            );
+            findings.push(
+                at.error(message).with_fix("critical processes are never throttled: remove one of both"),
+            );
+        }
+        if let Some((first, other)) =
+            rules[..index].iter().find(|(r, _)| r.enabled && rule.enabled && r.matches == rule.matches)
+        {
+            let Place { line, .. } = other.place();
+            let message =
+                format!("rule {} has the same match at line {line}: only one of them applies", first.name);
+            findings.push(at.warning(message));
+        }
+    }
+}
+
+pub(super) fn read_name(at: &Cursor<'_>, findings: &mut Findings) -> Option<Name> {
+    match at.text(findings)?.parse::<Name>() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let finding = at.error(error.to_string());
+            findings.push(finding.with_fix("use lower-case letters, digits, dot, underscore and hyphen"));
+            None
+        }
+    }
+}
+
+fn unique(at: &Cursor<'_>, names: &mut Vec<(Name, Place)>, findings: &mut Findings) -> Option<Name> {
+    let name = read_name(at, findings)?;
+    if let Some((_, first)) = names.iter().find(|(other, _)| *other == name) {
+        let message = format!("the name \"{name}\" is taken at {}:{}", first.line, first.column);
+        findings.push(at.error(message).with_fix("names are unique: choose another"));
+        return None;
+    }
+    names.push((name.clone(), at.place()));
+    Some(name)
+}
+
+fn text_or_empty(at: Option<&Cursor<'_>>, findings: &mut Findings) -> Option<String> {
+    at.map_or_else(|| Some(String::new()), |at| short(at, DESCRIPTION_MAX, true, findings))
+}
+
+fn short(at: &Cursor<'_>, max: usize, multiline: bool, findings: &mut Findings) -> Option<String> {
+    let text = at.text(findings)?;
+    if text.len() > max {
+        findings.push(at.error(format!("{} bytes are more than {max}", text.len())));
+        return None;
+    }
+    // They would reach the terminal of whoever lists the profiles.
+    if text.chars().any(|c| c.is_control() && !(c == '\n' && multiline)) {
+        findings.push(at.error("contains control characters").with_fix("remove them"));
+        return None;
+    }
+    Some(text.to_owned())
+}

@@ -1,0 +1,521 @@
+//! The agent's own settings: `config.yaml` and `config.d/*.yaml` as written, merged, validated.
+//!
+//! Three forms: `Written` holds what the files say with places, later files over earlier ones key by key;
+//! reading it gives [`Settings`]. Starts and opens nothing.
+
+use std::path::{Path, PathBuf};
+
+use super::error::{Finding, Findings, Severity};
+use super::fields::Cursor;
+use super::file::{self, Node, Source, Trust, Value};
+use super::host::Host;
+use super::paths::Dirs;
+use super::{limits, profile, webhook};
+use crate::model::id::Name;
+
+pub use super::webhook::Webhook;
+
+/// Format of the configuration that this version reads.
+const VERSION: i128 = 1;
+/// Group that may use the control socket where the configuration names none and the group exists.
+pub const SOCKET_GROUP: &str = "process-throttler";
+/// Most files in `config.d`.
+const PARTS_MAX: usize = 64;
+
+const KEYS: &[&str] =
+    &["version", "profile", "on_stop", "source", "cgroup_root", "log", "webhook", "rings", "socket_group"];
+
+/// What becomes of the limits when the daemon stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStop {
+    /// They are lifted and prior values restored.
+    #[default]
+    Release,
+    /// They stay in force.
+    Keep,
+}
+
+/// Which event source to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// The first that works: eBPF, netlink, polling.
+    #[default]
+    Auto,
+    /// eBPF or none.
+    Ebpf,
+    /// The netlink proc connector or none.
+    Netlink,
+    /// Polling `/proc`.
+    Poll,
+}
+
+/// Least severe messages that are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Errors.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And what the agent does.
+    #[default]
+    Info,
+    /// And why.
+    Debug,
+    /// And every event.
+    Trace,
+}
+
+impl LogLevel {
+    /// As the filter of the `tracing` crates spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A group of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its gid.
+    pub gid: u32,
+}
+
+/// The agent's settings, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Profile to activate at the start; its file exists.
+    pub profile: Option<Name>,
+    /// What becomes of the limits when the daemon stops.
+    pub on_stop: OnStop,
+    /// Which event source to use.
+    pub source: SourceChoice,
+    /// Where the cgroup hierarchies are mounted. Absolute.
+    pub cgroup_root: PathBuf,
+    /// Least severe messages that are logged.
+    pub log_level: LogLevel,
+    /// How messages are written.
+    pub log_format: LogFormat,
+    /// Where alerts are posted to.
+    pub webhook: Option<Webhook>,
+    /// Size of the priority ring in bytes: a power of two, a multiple of the page size.
+    pub priority_ring: u32,
+    /// Size of the bulk ring in bytes, likewise.
+    pub bulk_ring: u32,
+    /// Group that owns the control socket; `None`: root's.
+    pub socket_group: Option<Group>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            profile: None,
+            on_stop: OnStop::default(),
+            source: SourceChoice::default(),
+            cgroup_root: PathBuf::from("/sys/fs/cgroup"),
+            log_level: LogLevel::default(),
+            log_format: LogFormat::default(),
+            webhook: None,
+            priority_ring: agent_common::abi::PRIORITY_RING_BYTES,
+            bulk_ring: agent_common::abi::BULK_RING_BYTES,
+            socket_group: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Loads the settings and warnings about them. No file at all means the defaults.
+    ///
+    /// # Errors
+    /// All errors in all files.
+    pub fn load(dirs: &Dirs) -> Result<(Self, Findings), Findings> {
+        Self::load_on(dirs, Trust::of_this_process(), &Host::detect())
+    }
+
+    pub(super) fn load_on(dirs: &Dirs, trust: Trust, host: &Host) -> Result<(Self, Findings), Findings> {
+        let mut findings = Findings::new();
+        let files = parse_files(dirs, trust, &mut findings);
+        let mut merged = Written::default();
+        for (source, node) in &files {
+            merged.overlay(Written::read(&Cursor::root(source, node), &mut findings));
+        }
+        let settings = merged.validate(dirs, host, &mut findings);
+        let findings = findings.sorted();
+        if findings.has_errors() { Err(findings) } else { Ok((settings, findings)) }
+    }
+}
+
+/// What files say, nothing of it judged yet but that the keys exist.
+#[derive(Default)]
+struct Written<'a> {
+    version: Option<Cursor<'a>>,
+    profile: Option<Cursor<'a>>,
+    on_stop: Option<Cursor<'a>>,
+    source: Option<Cursor<'a>>,
+    cgroup_root: Option<Cursor<'a>>,
+    log_level: Option<Cursor<'a>>,
+    log_format: Option<Cursor<'a>>,
+    webhook: Option<Cursor<'a>>,
+    priority_ring: Option<Cursor<'a>>,
+    bulk_ring: Option<Cursor<'a>>,
+    socket_group: Option<Cursor<'a>>,
+}
+
+impl<'a> Written<'a> {
+    fn read(root: &Cursor<'a>, findings: &mut Findings) -> Self {
+        // A file of nothing but comments, as the sample is, says nothing.
+        if *root.value() == Value::Null {
+            return Self::default();
+        }
+        let Some(map) = root.map(KEYS, &[], findings) else { return Self::default() };
+        let log = map.get("log").and_then(|at| at.map(&["level", "format"], &[], findings));
+        let rings = map.get("rings").and_then(|at| at.map(&["priority_bytes", "bulk_bytes"], &[], findings));
+        let within =
+            |map: &Option<super::fields::Map<'a>>, key| map.as_ref().and_then(|map| map.get(key).cloned());
+        Self {
+            version: map.get("version").cloned(),
+            profile: map.get("profile").cloned(),
+            on_stop: map.get("on_stop").cloned(),
+            source: map.get("source").cloned(),
+            cgroup_root: map.get("cgroup_root").cloned(),
+            log_level: within(&log, "level"),
+            log_format: within(&log, "format"),
+            // As a whole: half an endpoint in one file and half in another is a mistake.
+            webhook: map.get("webhook").cloned(),
+            priority_ring: within(&rings, "priority_bytes"),
+            bulk_ring: within(&rings, "bulk_bytes"),
+            socket_group: map.get("socket_group").cloned(),
+        }
+    }
+
+    /// Puts what a later file says over this.
+    fn overlay(&mut self, later: Self) {
+        let put = |slot: &mut Option<Cursor<'a>>, later: Option<Cursor<'a>>| {
+            if later.is_some() {
+                *slot = later;
+            }
+        };
+        put(&mut self.version, later.version);
+        put(&mut self.profile, later.profile);
+        put(&mut self.on_stop, later.on_stop);
+        put(&mut self.source, later.source);
+        put(&mut self.cgroup_root, later.cgroup_root);
+        put(&mut self.log_level, later.log_level);
+        put(&mut self.log_format, later.log_format);
+        put(&mut self.webhook, later.webhook);
+        put(&mut self.priority_ring, later.priority_ring);
+        put(&mut self.bulk_ring, later.bulk_ring);
+        put(&mut self.socket_group, later.socket_group);
+    }
+
+    /// Errors go to `findings`, and the default takes the place of what is wrong, so that all are found.
+    fn validate(&self, dirs: &Dirs, host: &Host, findings: &mut Findings) -> Settings {
+        let default = Settings::default();
+        if let Some(at) = &self.version {
+            at.integer(VERSION..=VERSION, "a version of the configuration format that is known: 1", findings);
+        }
+        let log_level = self.log_level.as_ref().and_then(|at| {
+            let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+            at.choice(&levels.map(|level| (level.as_str(), level)), findings)
+        });
+        let log_format = self
+            .log_format
+            .as_ref()
+            .and_then(|at| at.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)], findings));
+        let on_stop = self
+            .on_stop
+            .as_ref()
+            .and_then(|at| at.choice(&[("release", OnStop::Release), ("keep", OnStop::Keep)], findings));
+        let source = self.source.as_ref().and_then(|at| {
+            let choices = [
+                ("auto", SourceChoice::Auto),
+                ("ebpf", SourceChoice::Ebpf),
+                ("netlink", SourceChoice::Netlink),
+                ("poll", SourceChoice::Poll),
+            ];
+            at.choice(&choices, findings)
+        });
+        let cgroup_root = self.cgroup_root.as_ref().and_then(|at| absolute(at, findings));
+        let webhook = self.webhook.as_ref().and_then(|at| webhook::parse(at, &dirs.config, findings));
+        let priority_ring = self.priority_ring.as_ref().and_then(|at| ring(at, findings));
+        let bulk_ring = self.bulk_ring.as_ref().and_then(|at| ring(at, findings));
+        Settings {
+            profile: self.profile.as_ref().and_then(|at| existing_profile(at, dirs, findings)),
+            on_stop: on_stop.unwrap_or(default.on_stop),
+            source: source.unwrap_or(default.source),
+            cgroup_root: cgroup_root.unwrap_or(default.cgroup_root),
+            log_level: log_level.unwrap_or(default.log_level),
+            log_format: log_format.unwrap_or(default.log_format),
+            webhook,
+            priority_ring: priority_ring.unwrap_or(default.priority_ring),
+            bulk_ring: bulk_ring.unwrap_or(default.bulk_ring),
+            socket_group: socket_group(self.socket_group.as_ref(), host, findings),
+        }
+    }
+}
+
+/// The files in the order in which they are merged, those that can be read and parsed.
+fn parse_files(dirs: &Dirs, trust: Trust, findings: &mut Findings) -> Vec<(Source, Node)> {
+    let main = dirs.config_file();
+    let mut paths = vec![main.clone()];
+    match parts(&dirs.config_parts()) {
+        Ok(parts) if parts.len() > PARTS_MAX => {
+            let message = format!("{} files are more than {PARTS_MAX}", parts.len());
+            findings.push(Finding::about_file(Severity::Error, &dirs.config_parts(), message, None));
+        }
+        Ok(parts) => paths.extend(parts),
+        Err(error) => {
+            let message = format!("cannot list it: {error}");
+            findings.push(Finding::about_file(Severity::Error, &dirs.config_parts(), message, None));
+        }
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        let source = match file::read::read(&path, trust) {
+            Ok(source) => source,
+            Err(error) if error.is_not_found() && path == main => continue,
+            Err(error) => {
+                findings.push(error.into_finding());
+                continue;
+            }
+        };
+        match file::parse(&source) {
+            Ok(node) => files.push((source, node)),
+            Err(finding) => findings.push(*finding),
+        }
+    }
+    files
+}
+
+/// The `*.yaml` files of a directory in lexical order, hidden ones left out.
+fn parts(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let bytes = name.as_encoded_bytes();
+        if bytes.ends_with(b".yaml") && !bytes.starts_with(b".") {
+            paths.push(dir.join(name));
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn existing_profile(at: &Cursor<'_>, dirs: &Dirs, findings: &mut Findings) -> Option<Name> {
+    let name = profile::read_name(at, findings)?;
+    let path = dirs.profile_file(&name);
+    if !path.exists() {
+        let finding = at.error(format!("unknown profile \"{name}\": there is no {}", path.display()));
+        findings.push(finding.with_fix("create it, or correct the name"));
+        return None;
+    }
+    Some(name)
+}
+
+fn absolute(at: &Cursor<'_>, findings: &mut Findings) -> Option<PathBuf> {
+    let path = Path::new(at.text(findings)?);
+    if path.is_absolute() {
+        return Some(path.to_owned());
+    }
+    findings.push(at.error(format!("{path:?} is not an absolute path")));
+    None
+}
+
+/// `BPF_MAP_TYPE_RINGBUF` takes a power of two that is a multiple of the page size (bpf(2), kernel/bpf/ringbuf.c).
+fn ring(at: &Cursor<'_>, findings: &mut Findings) -> Option<u32> {
+    const MAX: u64 = 1 << 28;
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4_096);
+    let bytes = limits::size(at, findings)?.get();
+    if bytes.is_power_of_two() && bytes >= page && bytes <= MAX {
+        return u32::try_from(bytes).ok();
+    }
+    let message = format!("{bytes} is not a power of two from {page} to {MAX}");
+    let near = bytes.clamp(page, MAX).next_power_of_two();
+    findings.push(at.error(message).with_fix(format!("write {near}")));
+    None
+}
+
+fn socket_group(at: Option<&Cursor<'_>>, host: &Host, findings: &mut Findings) -> Option<Group> {
+    let name = match at {
+        Some(at) => at.text(findings)?,
+        None => SOCKET_GROUP,
+    };
+    let problem = match (host.group)(name) {
+        Ok(Some(gid)) => return Some(Group { name: name.to_owned(), gid }),
+        Ok(None) => format!("there is no group {name:?} on this machine"),
+        Err(error) => format!("looking up group {name:?} failed: {error}"),
+    };
+    // The default group is optional.
+    if let Some(at) = at {
+        findings
+            .push(at.error(problem).with_fix(format!("create it with: groupadd --system {SOCKET_GROUP}")));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn host() -> Host {
+        Host {
+            cpus: None,
+            memory: None,
+            user: |_| Ok(None),
+            group: |name| Ok((name == "staff").then_some(50)),
+        }
+    }
+
+    struct Etc(tempfile::TempDir);
+
+    impl Etc {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, content) in files {
+                let path = dir.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, content).unwrap();
+            }
+            Self(dir)
+        }
+
+        fn load(&self) -> Result<Settings, Findings> {
+            let dir = self.0.path();
+            let dirs = Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() };
+            Settings::load_on(&dirs, Trust::Anyone, &host()).map(|(settings, _)| settings)
+        }
+
+        /// Each error as `file:line:column message`.
+        fn errors(&self) -> Vec<String> {
+            let findings = self.load().unwrap_err();
+            let one = |finding: &Finding| {
+                let file = finding.file.strip_prefix(self.0.path()).unwrap().display();
+                format!("{file}:{}:{} {}", finding.line, finding.column, finding.message)
+            };
+            findings.iter().map(one).collect()
+        }
+    }
+
+    #[test]
+    fn nothing_written_means_the_defaults() {
+        assert_eq!(Etc::new(&[]).load().unwrap(), Settings::default());
+        assert_eq!(Etc::new(&[("config.yaml", "# nothing\n")]).load().unwrap(), Settings::default());
+        let sample = include_str!("../../../packaging/config.yaml");
+        assert_eq!(Etc::new(&[("config.yaml", sample)]).load().unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn later_files_win_key_by_key() {
+        let etc = Etc::new(&[
+            ("config.yaml", "version: 1\non_stop: keep\nlog: {level: debug, format: json}\nprofile: web\n"),
+            ("config.d/20-b.yaml", "log: {level: warn}\nrings: {bulk_bytes: 2M}\n"),
+            ("config.d/10-a.yaml", "log: {level: trace}\nsocket_group: staff\nsource: poll\n"),
+            ("config.d/.hidden.yaml", "nonsense"),
+            ("config.d/notes.txt", "nonsense"),
+            ("profiles/web.yaml", ""),
+        ]);
+        let settings = etc.load().unwrap();
+        assert_eq!((settings.log_level, settings.log_format), (LogLevel::Warn, LogFormat::Json));
+        assert_eq!((settings.on_stop, settings.source), (OnStop::Keep, SourceChoice::Poll));
+        assert_eq!((settings.priority_ring, settings.bulk_ring), (262_144, 2 << 20));
+        assert_eq!(settings.socket_group, Some(Group { name: "staff".to_owned(), gid: 50 }));
+        assert_eq!(settings.profile.unwrap().as_str(), "web");
+    }
+
+    #[test]
+    fn all_errors_of_all_files_are_reported_at_their_places() {
+        let etc = Etc::new(&[
+            (
+                "config.yaml",
+                "version: 2\nprofil: web\nprofile: gone\non_stop: stay\ncgroup_root: sys\nlog: {level: loud}\nlog: {}\n",
+            ),
+            (
+                "config.d/1.yaml",
+                "rings: {priority_bytes: 100000, bulk_bytes: 4096T}\nsocket_group: nobodies\n",
+            ),
+            ("config.d/2.yaml", "source: [ebpf\n"),
+            ("config.d/3.yaml", "source: \u{0}\n"),
+        ]);
+        assert_eq!(
+            etc.errors(),
+            [
+                "config.d/1.yaml:1:25 100000 is not a power of two from 4096 to 268435456",
+                "config.d/1.yaml:1:45 4503599627370496 is not a power of two from 4096 to 268435456",
+                "config.d/1.yaml:2:15 there is no group \"nobodies\" on this machine",
+                "config.d/2.yaml:1:9 unclosed bracket '['",
+                "config.d/3.yaml:1:9 the file contains a NUL byte: it is not text",
+                "config.yaml:1:10 2 is not a version of the configuration format that is known: 1",
+                "config.yaml:2:1 unknown key \"profil\"",
+                &format!(
+                    "config.yaml:3:10 unknown profile \"gone\": there is no {}",
+                    etc.0.path().join("profiles/gone.yaml").display()
+                ),
+                "config.yaml:4:10 \"stay\" is not one of release, keep",
+                "config.yaml:5:14 \"sys\" is not an absolute path",
+                "config.yaml:6:14 \"loud\" is not one of error, warn, info, debug, trace",
+                "config.yaml:7:1 duplicate key \"log\", first at 6:1",
+            ]
+        );
+    }
+
+    #[test]
+    fn endpoints() {
+        let hook = |body: &str| {
+            Etc::new(&[("config.yaml", &format!("webhook: {{ {body} }}\n"))])
+                .load()
+                .map(|s| s.webhook.unwrap())
+        };
+        for good in [
+            "url: https://h/x, secret_file: /k",
+            "url: \"http://127.0.0.1:8/\", secret_file: /k",
+            "url: \"http://[::1]:8/\", secret_file: /k, timeout: 500ms",
+            "url: http://localhost/, secret_file: /k",
+            "url: http://h/, secret_file: /k, allow_http: true",
+        ] {
+            assert!(hook(good).is_ok(), "{good}");
+        }
+        for (bad, column, message) in [
+            ("url: http://h/, secret_file: /k", 17, "http to another machine"),
+            ("url: http://127.0.0.1.evil.org/, secret_file: /k", 17, "http to another machine"),
+            ("url: ftp://h/, secret_file: /k", 17, "scheme \"ftp\""),
+            ("url: https://u:p@h/, secret_file: /k", 17, "credentials"),
+            ("url: nothing, secret_file: /k", 17, "not a URL"),
+            ("url: https://h/", 10, "\"secret_file\" is missing"),
+            ("url: https://h/, secret_file: /k, timeout: 1h", 55, "not between"),
+            ("url: https://h/, secret_file: /k, timeout: soon", 55, "no duration"),
+        ] {
+            let findings = hook(bad).unwrap_err();
+            let finding = findings.iter().next().unwrap();
+            assert_eq!((finding.line, finding.column), (1, column), "{finding}");
+            assert!(finding.message.contains(message), "{finding}");
+            assert_eq!(findings.errors(), 1, "{findings}");
+        }
+        let hook = hook("url: https://h/x, secret_file: secrets/key").unwrap();
+        assert!(hook.secret_file.is_absolute() && hook.secret_file.ends_with("secrets/key"));
+        assert_eq!(hook.timeout, Duration::from_secs(15));
+    }
+}

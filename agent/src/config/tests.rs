@@ -1,0 +1,537 @@
+//! Profiles and the store against every kind of bad input: each error at its place, and nothing changed.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::error::{Findings, Severity};
+use super::file::Source;
+use super::host::Host;
+use super::paths::Dirs;
+use super::profile;
+use super::profiles::{Format, ImportOptions, ProfileStore, StoreError};
+use crate::model::rule::{Match, Pattern, Profile};
+
+fn host() -> Host {
+    Host {
+        cpus: Some(2),
+        memory: Some(1 << 30),
+        user: |name| match name {
+            "root" => Ok(Some(0)),
+            "broken" => Err(std::io::Error::other("directory service is down")),
+            _ => Ok(None),
+        },
+        group: |name| Ok((name == "adm").then_some(4)),
+    }
+}
+
+fn parse(text: &str) -> (Option<Profile>, Findings) {
+    let source = Source::new("/etc/p/web.yaml".into(), text.to_owned());
+    profile::parse(&source, Some("web"), &host())
+}
+
+/// `line:column key: message` of each finding.
+fn shown(findings: &Findings) -> Vec<String> {
+    findings.iter().map(|f| format!("{}:{} {}: {}", f.line, f.column, f.key, f.message)).collect()
+}
+
+/// The findings of a profile whose rule has this match and these limits; line 5 and line 6.
+fn rule(matches: &str, limits: &str) -> (Option<Profile>, Findings) {
+    parse(&format!(
+        "name: web\n\nthrottling_rules:\n  - name: r\n    match: {matches}\n    limits: {limits}\n"
+    ))
+}
+
+#[test]
+fn the_contracts_example_is_understood() {
+    let text = include_str!("../../../packaging/profiles/production-web.yaml");
+    let source = Source::new("/p/production-web.yaml".into(), text.to_owned());
+    let (profile, findings) = profile::parse(&source, Some("production-web"), &host());
+    let profile = profile.unwrap_or_else(|| panic!("{findings}"));
+    assert_eq!(profile.critical[0].name.as_str(), "nginx");
+    let comm = |text: &str| Match::Comm(Pattern::Exact(text.to_owned()));
+    let Match::All(conditions) = &profile.rules[0].matches else { panic!("{:?}", profile.rules[0]) };
+    let any = Match::Any(vec![comm("rsync"), Match::CmdlineRegex(r"backup\.(sh|py)".to_owned())]);
+    assert_eq!(conditions[0], any);
+    assert!(matches!(&conditions[1], Match::Not(_)));
+    assert!(profile.rules[0].allow_move && profile.rules[0].enabled);
+}
+
+#[test]
+fn every_shipped_profile_is_valid() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/profiles");
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        // On a machine large enough for any of their limits.
+        let host = Host { cpus: None, memory: None, ..host() };
+        let (profile, findings) = profile::parse(&Source::new(path, text), Some(&stem), &host);
+        assert!(profile.is_some() && findings.is_empty(), "{findings}");
+        count += 1;
+    }
+    assert!(count >= 3);
+}
+
+#[test]
+fn one_pass_finds_every_error() {
+    let (profile, findings) = parse(
+        "name: Web
+version: 1.0
+throttling_rules:
+  - name: a
+    match: { com: rsync }
+    limits: { cpu: 30 }
+    scop: group
+  - name: a
+    match: { user: 0 }
+    limits: {}
+    scope: shared
+    enabled: yes
+    priority: 99999999999
+  - match: { pid: 0 }
+  - 12
+schedule: []
+version: \"2\"
+critical_processes: {}
+",
+    );
+    assert!(profile.is_none());
+    assert_eq!(
+        shown(&findings),
+        [
+            "1:7 name: name \"Web\" must match [a-z0-9][a-z0-9._-]{0,63}",
+            "2:10 version: expected a text, found a number with a fraction",
+            "5:14 throttling_rules[0].match.com: unknown key \"com\"",
+            "6:20 throttling_rules[0].limits.cpu: 30 has no unit",
+            "7:5 throttling_rules[0].scop: unknown key \"scop\"",
+            "8:11 throttling_rules[1].name: the name \"a\" is taken at 4:11",
+            "9:20 throttling_rules[1].match.user: user takes a name, not the number 0",
+            "10:13 throttling_rules[1].limits: limits are empty: the rule would do nothing",
+            "11:12 throttling_rules[1].scope: \"shared\" is not one of group, process",
+            "12:14 throttling_rules[1].enabled: expected true or false, found a text",
+            "13:15 throttling_rules[1].priority: 99999999999 is not a priority from -2147483648 to 2147483647",
+            "14:5 throttling_rules[2]: key \"name\" is missing",
+            "14:5 throttling_rules[2]: key \"limits\" is missing",
+            "14:19 throttling_rules[2].match.pid: 0 is not a pid from 1 to 4194304",
+            "15:5 throttling_rules[3]: expected a map of keys, found an integer",
+            "16:1 schedule: \"schedule\" is not supported by this version yet",
+            "17:1 version: duplicate key \"version\", first at 2:1",
+            "18:21 critical_processes: expected a list, found a map",
+        ]
+    );
+    let fixes: Vec<_> = findings.iter().filter_map(|finding| finding.fix.as_deref()).collect();
+    assert!(fixes.contains(&"did you mean comm?") && fixes.contains(&"write 30%, in percent of one CPU"));
+    assert!(fixes.contains(&"write uid: 0") && fixes.contains(&"did you mean scope?"));
+    let first = findings.iter().next().unwrap().to_string();
+    assert!(first.starts_with("/etc/p/web.yaml:1:7: error: name: "), "{first}");
+    assert!(first.contains("\n  name: Web\n        ^\n  fix: "), "{first}");
+}
+
+#[test]
+fn malformed_files_are_refused_at_their_place() {
+    for (text, place, message) in [
+        ("", (1, 1), "the file is empty"),
+        ("# only a comment\n", (1, 1), "the file is empty"),
+        ("just text\n", (1, 1), "expected a map of keys, found a text"),
+        ("[1, 2]\n", (1, 1), "expected a map of keys, found a list"),
+        ("name: web\nname: web\n", (2, 1), "duplicate key \"name\", first at 1:1"),
+        ("name: web\nrules: []\n", (2, 1), "unknown key \"rules\""),
+        ("name: web\n1: x\n", (2, 1), "a key must be a text, not an integer"),
+        ("name: other\n", (1, 7), "the profile is named \"other\", but its file \"web\""),
+        ("name: ../web\n", (1, 7), "name \"../web\" must match"),
+        ("name: \"we b\"\n", (1, 7), "name \"we b\" must match"),
+        ("name: \"web\\n\"\n", (1, 7), "name \"web\\n\" must match"),
+        ("name: \"web\\0\"\n", (1, 7), "contains a NUL character"),
+        ("name: [web\n", (1, 7), "unclosed bracket"),
+        ("name: web\nversion: \"1\\n2\"\n", (2, 10), "contains control characters"),
+        ("name: web\ndescription: \"\\e[31m\"\n", (2, 14), "contains control characters"),
+        ("name: web\nextends: base\n", (2, 1), "\"extends\" is not supported by this version yet"),
+    ] {
+        let (profile, findings) = parse(text);
+        let finding = findings.iter().next().unwrap_or_else(|| panic!("{text:?}"));
+        assert!(profile.is_none() && findings.errors() == 1, "{findings}");
+        assert_eq!((finding.line, finding.column), place, "{finding}");
+        assert!(finding.message.starts_with(message), "{finding}");
+    }
+}
+
+#[test]
+fn no_damage_to_a_file_is_worse_than_an_error() {
+    let whole = include_str!("../../../packaging/profiles/production-web.yaml");
+    let mut refused = 0;
+    for at in (0..whole.len()).filter(|at| whole.is_char_boundary(*at)).step_by(3) {
+        let (head, tail) = whole.split_at(at);
+        for text in
+            [head.to_owned(), format!("{head}{{{tail}"), format!("{head}\n{tail}"), format!("{head}:{tail}")]
+        {
+            let (profile, findings) = parse(&text);
+            assert_eq!(profile.is_none(), findings.has_errors(), "{findings}\n{text}");
+            refused += usize::from(profile.is_none());
+        }
+    }
+    assert!(refused > whole.len() / 3, "the name alone refuses them all, unless it is damaged");
+    // As bad as a megabyte can be: bounded in findings, and in time by their cheapness.
+    let hostile = format!("name: web\nthrottling_rules:\n{}", "- {a: 1, b: 2}\n".repeat(12_000));
+    assert!(parse(&hostile).1.has_errors());
+    let (_, findings) = parse(&format!("name: web\nthrottling_rules:\n{}", "- {a: 1, b: 2}\n".repeat(1_000)));
+    assert!(findings.errors() > 2_000 && findings.iter().count() == Findings::MAX);
+}
+
+#[test]
+fn bad_matches_are_refused_at_their_place() {
+    for (matches, column, message) in [
+        ("{}", 12, "the match is empty"),
+        ("rsync", 12, "expected a map"),
+        ("{ comm: rsync-very-long-name }", 20, "\"rsync-very-long-name\" has 20 bytes"),
+        ("{ comm: { prefix: rsync-very-long-name } }", 30, "\"rsync-very-long-name\" has 20 bytes"),
+        ("{ comm: '' }", 20, "is empty"),
+        ("{ comm: { prefix: '' } }", 30, "is empty"),
+        ("{ comm: \"a\\0b\" }", 20, "contains a NUL"),
+        ("{ comm: { exact: a, prefix: b } }", 20, "expected exactly one of"),
+        ("{ comm: {} }", 20, "expected exactly one of"),
+        ("{ comm: 12 }", 20, "expected a text, found an integer"),
+        ("{ exe: nginx }", 19, "\"nginx\" is not an absolute path"),
+        ("{ exe: { glob: 'a[' } }", 27, "the glob is malformed: unclosed character class"),
+        ("{ cmdline_regex: '(' }", 29, "the regular expression does not compile: unclosed group"),
+        ("{ cmdline_regex: '(?=x)' }", 29, "the regular expression does not compile: look-around"),
+        ("{ comm: { regex: 'a)|(b' } }", 29, "the regular expression does not compile: unopened group"),
+        ("{ comm: { regex: '(?x) a # b' } }", 29, "the regular expression does not compile"),
+        (
+            "{ cmdline_regex: 'x{1000}{1000}{1000}' }",
+            29,
+            "the regular expression does not compile: Compiled regex exceeds",
+        ),
+        ("{ user: nobody-here }", 20, "there is no user \"nobody-here\""),
+        ("{ user: broken }", 20, "looking up user \"broken\" failed"),
+        ("{ user: '0' }", 20, "user takes a name, not the number 0"),
+        ("{ group: 4 }", 21, "group takes a name, not the number 4"),
+        ("{ uid: -1 }", 19, "-1 is not a uid"),
+        ("{ uid: 4294967295 }", 19, "4294967295 is not a uid"),
+        ("{ uid: root }", 19, "expected a uid from 0 to 4294967294, found a text"),
+        ("{ cgroup: user.slice }", 22, "cgroup paths start with"),
+        ("{ any: [] }", 19, "the list is empty"),
+        ("{ any: [ {} ] }", 21, "the match is empty"),
+        ("{ not: { parent: { comm: '' } } }", 37, "is empty"),
+        ("{ unit: nginx.service }", 14, "\"unit\" is not supported by this version yet"),
+        ("{ container: web }", 14, "\"container\" is not supported by this version yet"),
+        ("{ comm: a, comm: b }", 23, "duplicate key \"comm\", first at 5:14"),
+    ] {
+        let (profile, findings) = rule(matches, "{ cpu: 30% }");
+        let finding = findings.iter().next().unwrap_or_else(|| panic!("{matches} is accepted"));
+        assert!(profile.is_none() && findings.errors() == 1, "{findings}");
+        assert_eq!((finding.line, finding.column), (5, column), "{finding}");
+        assert!(finding.message.starts_with(message), "{finding}");
+    }
+}
+
+#[test]
+fn bad_limits_are_refused_at_their_place() {
+    for (limits, column, message) in [
+        ("{ cpu: 0% }", 20, "\"0%\" is not a CPU limit"),
+        ("{ cpu: -5% }", 20, "\"-5%\" is not a CPU limit"),
+        ("{ cpu: 0.5% }", 20, "\"0.5%\" is not a CPU limit"),
+        ("{ cpu: 99999999999999999999% }", 20, "\"99999999999999999999%\" is not a CPU limit"),
+        ("{ cpu: ~ }", 20, "expected a text, found nothing"),
+        ("{ cpu_weight: 0 }", 27, "0 is not a weight"),
+        ("{ cpu_weight: 10001 }", 27, "10001 is not a weight"),
+        ("{ cpu_weight: heavy }", 27, "expected a weight"),
+        ("{ memory_max: 0 }", 27, "\"0\" is not a size"),
+        ("{ memory_max: -1 }", 27, "\"-1\" is not a size"),
+        ("{ memory_max: 4095 }", 27, "\"4095\" is not a size"),
+        ("{ memory_max: 99999999999GB }", 27, "\"99999999999GB\" is not a size"),
+        ("{ memory_max: 340282366920938463463374607431768211455 }", 27, ""),
+        ("{ memory_max: 1.5 }", 27, "expected a text"),
+        ("{ memory_high: 2M, memory_max: 1M }", 28, "memory_high 2M is above memory_max 1M"),
+        ("{ pids: 0 }", 21, "0 is not a number of tasks"),
+        ("{ pids: 4194305 }", 21, "4194305 is not a number of tasks"),
+        ("{ nice: 20 }", 21, "20 is not a nice value"),
+        ("{ nice: -21 }", 21, "-21 is not a nice value"),
+        ("{ io_read: 1 }", 24, "\"1\" is not a size"),
+        ("{ io_weight: [] }", 26, "expected a weight"),
+        ("{ memory: 1G }", 15, "unknown key \"memory\""),
+        ("30%", 13, "expected a map of keys, found a text"),
+        ("", 11, "expected a map of keys, found nothing"),
+    ] {
+        let (profile, findings) = rule("{ comm: a }", limits);
+        let finding = findings.iter().next().unwrap_or_else(|| panic!("{limits} is accepted"));
+        assert!(profile.is_none() && findings.errors() == 1, "{findings}");
+        assert_eq!((finding.line, finding.column), (6, column), "{finding}");
+        assert!(finding.message.starts_with(message), "{finding}");
+    }
+}
+
+#[test]
+fn what_this_version_does_not_do_is_not_accepted() {
+    let mut text = String::from("name: web\ncritical_processes:\n  - name: c\n    match: { exe: /c }\n");
+    let keys = [
+        "protection_level: high",
+        "restart_policy: always",
+        "restart: { unit: c.service }",
+        "health_check: { type: port }",
+        "dependencies: [a]",
+        "expect: { min_instances: 1 }",
+        "reserve: { memory: 1G }",
+        "latency_slo: {}",
+    ];
+    for key in keys {
+        text.push_str(&format!("    {key}\n"));
+    }
+    text.push_str("throttling_rules:\n  - name: r\n    match: { comm: r }\n    limits: { nice: 1 }\n");
+    text.push_str("    when: { hours: x }\n    policy: { type: gradual, over: 5m }\n");
+    let (profile, findings) = parse(&text);
+    assert!(profile.is_none());
+    assert_eq!(findings.errors(), keys.len() + 3, "{findings}");
+    for finding in &findings {
+        assert!(finding.message.ends_with("is not supported by this version yet"), "{finding}");
+        assert!(finding.line > 4 && finding.column > 0, "{finding}");
+    }
+    let fixed = "name: web\nthrottling_rules:\n  - name: r\n    match: { comm: r }\n    limits: { nice: 1 }\n    policy: { type: fixed }\n";
+    assert!(parse(fixed).0.is_some());
+}
+
+#[test]
+fn a_critical_match_that_can_be_forged_is_warned_about() {
+    let critical = |matches: &str| {
+        let (profile, findings) =
+            parse(&format!("name: web\ncritical_processes:\n  - {{ name: a, match: {matches} }}\n"));
+        assert!(profile.is_some(), "{matches}: {findings}");
+        findings
+    };
+    for matches in
+        ["{ comm: a }", "{ cmdline_regex: abc }", "{ comm: a, cmdline_regex: abc }", "{ parent: a }"]
+    {
+        let findings = critical(matches);
+        let finding = findings.iter().next().unwrap_or_else(|| panic!("{matches} is not warned about"));
+        assert_eq!((findings.warnings(), finding.line, finding.column), (1, 3, 23), "{findings}");
+        assert!(finding.message.starts_with("critical for alerts only"), "{finding}");
+        assert_eq!(finding.fix.as_deref(), Some("add exe, user or uid to the match"));
+    }
+    for matches in ["{ exe: /usr/bin/a }", "{ comm: a, uid: 0 }", "{ cmdline_regex: abc, user: root }"] {
+        assert!(critical(matches).is_empty(), "{matches}");
+    }
+    // What is critical for alerts only may be limited: here the same match is no contradiction.
+    let (profile, findings) = parse(
+        "name: web
+critical_processes:
+  - { name: a, match: { comm: a } }
+throttling_rules:
+  - { name: x, match: { comm: a }, limits: { cpu: 10% } }
+",
+    );
+    assert!(profile.is_some() && findings.warnings() == 1, "{findings}");
+}
+
+#[test]
+fn contradictions_and_absurdities() {
+    let (profile, findings) = parse(
+        "name: web
+critical_processes:
+  - { name: a, match: { comm: a, uid: 0 } }
+throttling_rules:
+  - { name: x, match: { uid: 0, comm: a }, limits: { cpu: 10% } }
+",
+    );
+    assert!(profile.is_none());
+    assert_eq!(
+        shown(&findings),
+        [
+            "5:23 throttling_rules[0].match: the same match makes a critical at line 3: the rule would never apply"
+        ]
+    );
+
+    let (profile, findings) = parse(
+        "name: web
+throttling_rules:
+  - { name: x, match: { comm: a }, limits: { cpu: 300%, memory_max: 2G } }
+  - { name: y, match: { comm: a }, limits: { cpu: 200% } }
+  - { name: z, match: { not: { uid: 0 } }, limits: { memory_high: 1G } }
+  - { name: w, match: { comm: { regex: '.*' } }, limits: { nice: 1 } }
+  - { name: v, match: { cmdline_regex: 'x*' }, limits: { nice: 1 } }
+  - { name: u, match: { comm: { glob: '*' } }, limits: { nice: 1 } }
+",
+    );
+    assert!(profile.is_some(), "warnings do not refuse: {findings}");
+    assert!(findings.iter().all(|finding| finding.severity == Severity::Warning));
+    let places: Vec<_> = findings.iter().map(|f| (f.line, f.column)).collect();
+    assert_eq!(places, [(3, 51), (3, 69), (4, 23), (5, 23), (6, 40), (7, 40), (8, 39)], "{findings}");
+
+    let (profile, findings) = parse("name: web\n");
+    assert!(profile.is_some());
+    assert_eq!(findings.warnings(), 1);
+}
+
+#[test]
+fn defaults_and_shorthands() {
+    let (profile, findings) = rule("{ parent: sshd, user: root }", "{ memory_max: 65536 }");
+    let profile = profile.unwrap_or_else(|| panic!("{findings}"));
+    assert_eq!((profile.version.as_str(), profile.description.as_str()), ("1.0", ""));
+    let rule = &profile.rules[0];
+    assert_eq!((rule.priority, rule.enabled, rule.allow_move), (0, true, false));
+    // In the order of the grammar, whichever order they were written in.
+    let user = Match::User { name: "root".to_owned(), uid: 0 };
+    let parent = Match::Parent(Box::new(Match::Comm(Pattern::Exact("sshd".to_owned()))));
+    assert_eq!(rule.matches, Match::All(vec![user, parent]));
+}
+
+struct Store {
+    dir: tempfile::TempDir,
+    store: ProfileStore,
+}
+
+impl Store {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().to_owned();
+        let dirs = Dirs { config: at.join("etc"), state: at.clone(), runtime: at.clone(), log: at };
+        Self { store: ProfileStore::new(&dirs), dir }
+    }
+
+    /// A file outside the store.
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> std::path::PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A file in the store.
+    fn put(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+        let dir = self.dir.path().join("etc/profiles");
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(name), content).unwrap();
+    }
+
+    /// Names and contents of everything in the store.
+    fn contents(&self) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+        let Ok(entries) = std::fs::read_dir(self.dir.path().join("etc/profiles")) else { return Vec::new() };
+        let mut all: Vec<_> = entries
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()))
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+const WEB: &str = "# kept\nname: web\nthrottling_rules:\n  - name: r\n    match: { comm: r } # and this\n    limits: { nice: 1 }\n";
+
+#[test]
+fn one_malformed_file_hides_no_other() {
+    let store = Store::new();
+    assert!(store.store.list().unwrap().is_empty(), "no directory, no profiles");
+    store.put("web.yaml", WEB);
+    store.put("broken.yaml", "name: [\n");
+    store.put("binary.yaml", b"\x7fELF\0\0");
+    store.put("large.yaml", vec![b'#'; 10 << 20]);
+    store.put("old.yml", "name: old\n");
+    store.put("Upper.yaml", "name: upper\n");
+    store.put(std::ffi::OsStr::from_bytes(b"\xff.yaml"), "name: x\n");
+    store.put(".web.yaml.tmp", "half");
+    store.put("README", "text");
+    std::fs::create_dir(store.dir.path().join("etc/profiles/dir.yaml")).unwrap();
+    let entries = store.store.list().unwrap();
+    let listed: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), entry.profile.is_some())).collect();
+    assert_eq!(
+        listed,
+        [
+            ("Upper", false),
+            ("binary", false),
+            ("broken", false),
+            ("dir", false),
+            ("large", false),
+            ("old", false),
+            ("web", true),
+            ("\u{fffd}", false),
+        ]
+    );
+    assert!(entries.iter().all(|entry| entry.profile.is_some() != entry.findings.has_errors()));
+}
+
+#[test]
+fn loading_says_what_is_wrong() {
+    let store = Store::new();
+    store.put("web.yaml", WEB);
+    store.put("other.yaml", WEB);
+    assert_eq!(store.store.load(&"web".parse().unwrap()).unwrap().0.rules.len(), 1);
+    let error = store.store.load(&"wbe".parse().unwrap()).unwrap_err();
+    assert!(matches!(&error, StoreError::NotFound { near: Some(near), .. } if near == "web"), "{error}");
+    let StoreError::Invalid(findings) = store.store.load(&"other".parse().unwrap()).unwrap_err() else {
+        panic!()
+    };
+    assert_eq!(shown(&findings), ["2:7 name: the profile is named \"web\", but its file \"other\""]);
+    if rustix::process::geteuid().is_root() {
+        let path = store.dir.path().join("etc/profiles/web.yaml");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let StoreError::Invalid(findings) = store.store.load(&"web".parse().unwrap()).unwrap_err() else {
+            panic!()
+        };
+        assert!(findings.to_string().contains("mode 0666 makes it writable by others"), "{findings}");
+        let (profile, findings) = profile::validate_profile_file(&path);
+        assert!(profile.is_some() && findings.warnings() == 1, "{findings}");
+    }
+}
+
+#[test]
+fn import_and_export_are_inverse() {
+    let store = Store::new();
+    let (yes, no) = (ImportOptions::default(), ImportOptions { dry_run: true, ..ImportOptions::default() });
+    let yaml = store.file("in.yaml", WEB);
+    let dry = store.store.import(&yaml, no).unwrap();
+    assert!(!dry.path.exists() && store.contents().is_empty(), "a dry run writes nothing");
+    let imported = store.store.import(&yaml, yes).unwrap();
+    assert_eq!(std::fs::read_to_string(&imported.path).unwrap(), WEB, "comments are kept");
+    let name = "web".parse().unwrap();
+    assert_eq!(store.store.export(&name, Format::Yaml).unwrap(), WEB);
+
+    let before = store.contents();
+    assert!(matches!(store.store.import(&yaml, yes), Err(StoreError::Exists { .. })));
+    assert!(matches!(store.store.import(&yaml, no), Err(StoreError::Exists { .. })));
+    assert_eq!(store.contents(), before);
+
+    let json = store.file("in.json", store.store.export(&name, Format::Json).unwrap());
+    let replace = ImportOptions { replace: true, dry_run: false };
+    let again = store.store.import(&json, replace).unwrap();
+    assert_eq!(again.profile, imported.profile);
+    assert!(std::fs::read_to_string(&again.path).unwrap().starts_with("name: web\n"), "JSON becomes YAML");
+    assert_eq!(store.store.load(&name).unwrap().0, imported.profile);
+}
+
+#[test]
+fn a_refused_import_changes_nothing() {
+    let store = Store::new();
+    store.put("web.yaml", WEB);
+    let before = store.contents();
+    let replace = ImportOptions { replace: true, dry_run: false };
+    let bad: [&[u8]; 9] = [
+        b"",
+        b"name: web\nname: web\n",
+        b"name: web\nunknown: 1\n",
+        b"name: ../../escape\n",
+        b"name: web\nthrottling_rules: [{ name: a, match: { cmdline_regex: '(' }, limits: { cpu: 0% } }]\n",
+        b"\xff\xfe\x00",
+        b"name: web\nd: &a [*a]\n",
+        b"name: web\nauthor: me\nthrottling_rules: [{ name: x, matcher: { pattern: '(' }, limits: { pids_limit: 1 } }]\n",
+        &[b'x'; 2 << 20],
+    ];
+    for content in bad {
+        let file = store.file("bad.yaml", content);
+        let error = store.store.import(&file, replace).unwrap_err();
+        assert!(matches!(error, StoreError::Invalid(_) | StoreError::Read(_)), "{error}");
+        assert!(error.to_string().contains("bad.yaml"), "{error}");
+        assert_eq!(store.contents(), before);
+    }
+}
+
+#[test]
+fn the_predecessors_files_are_imported_with_notes() {
+    let store = Store::new();
+    let file = store.file(
+        "old.yaml",
+        "name: Old One\nauthor: me\nthrottling_rules:\n  - name: tars\n    matcher: { pattern: tar, match_type: name }\n    limits: { cpu_quota: 50000, cpu_period: 100000 }\n    enabled: true\n",
+    );
+    let imported = store.store.import(&file, ImportOptions::default()).unwrap();
+    assert_eq!(imported.profile.name.as_str(), "old-one");
+    assert!(imported.notes.iter().any(|note| note.key == "author" && !note.carried));
+    assert_eq!(store.store.load(&"old-one".parse().unwrap()).unwrap().0, imported.profile);
+}
