@@ -1,1 +1,23 @@
 //! Carries out the engine's actions, live or dry.
+
+pub mod apply;
+pub mod dry;
+pub mod group;
+pub mod kernel;
+pub mod moves;
+pub mod nice;
+pub mod plan;
+pub mod protect;
+mod release;
+pub mod restore;
+mod take_back;
+pub mod throttle;
+pub mod webhook;
+
+pub use crate::effect::kernel::{EffectError, Kernel};
+pub use crate::effect::throttle::{MoveBatch, Step, Throttle};
+
+#[cfg(test)]
+mod bed;
+#[cfg(test)]
+mod tests;

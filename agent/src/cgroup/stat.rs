@@ -1,0 +1,107 @@
+//! What cgroups report about themselves.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::error::{CgroupError, shown};
+
+/// CPU bandwidth accounting of a cgroup, since it was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuStat {
+    /// Periods in which the group ran.
+    pub periods: u64,
+    /// Periods in which it used up its quota.
+    pub throttled_periods: u64,
+    /// Time for which it was held back, in ns.
+    pub throttled_ns: u64,
+}
+
+impl CpuStat {
+    /// From `cpu.stat`; `throttled_time` is in ns on v1, `throttled_usec` in µs on v2. Keys that are absent
+    /// (v2 without the cpu controller) count as zero.
+    #[must_use]
+    pub fn parse(contents: &str) -> Self {
+        let mut stat = Self::default();
+        for (key, value) in contents.lines().filter_map(|line| line.split_once(' ')) {
+            let Ok(value) = value.trim().parse::<u64>() else { continue };
+            match key {
+                "nr_periods" => stat.periods = value,
+                "nr_throttled" => stat.throttled_periods = value,
+                "throttled_time" => stat.throttled_ns = value,
+                "throttled_usec" => stat.throttled_ns = value.saturating_mul(1_000),
+                _ => {}
+            }
+        }
+        stat
+    }
+
+    /// Reads `cpu.stat` of a cgroup.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(dir: &Path) -> Result<Self, CgroupError> {
+        read(&dir.join("cpu.stat")).map(|text| Self::parse(&text))
+    }
+}
+
+/// What a cgroup uses now. A field is absent where its controller is not on this cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Bytes charged to it.
+    pub memory: Option<u64>,
+    /// Tasks in it, threads included.
+    pub pids: Option<u64>,
+}
+
+/// A number in a file; `None` when there is no such file.
+///
+/// # Errors
+/// When it exists and cannot be read or is no number.
+pub fn number(path: &Path) -> Result<Option<u64>, CgroupError> {
+    match read(path) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map(Some)
+            .map_err(|error| CgroupError::Malformed { path: shown(path), why: format!("{error}: {text:?}") }),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Result<String, CgroupError> {
+    let bytes = read_bytes(path)?;
+    String::from_utf8(bytes)
+        .map_err(|error| CgroupError::Malformed { path: shown(path), why: error.to_string() })
+}
+
+/// A file of the kernel in as few reads as possible: they have no size to ask for, and are mostly small.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, CgroupError> {
+    let failed = |source| CgroupError::io("read", path, source);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut bytes = vec![0; 4_096];
+    let length = file.read(&mut bytes).map_err(failed)?;
+    bytes.truncate(length);
+    // Longer than the buffer, which is rare: from the start, however long it is.
+    if length > 0 && file.read(&mut [0; 1]).map_err(failed)? > 0 {
+        return std::fs::read(path).map_err(failed);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions() {
+        let expected = CpuStat { periods: 5, throttled_periods: 3, throttled_ns: 7_000 };
+        assert_eq!(CpuStat::parse("nr_periods 5\nnr_throttled 3\nthrottled_time 7000\n"), expected);
+        let v2 = "usage_usec 9\nnr_periods 5\nnr_throttled 3\nthrottled_usec 7\nnr_bursts 0\n";
+        assert_eq!(CpuStat::parse(v2), expected);
+        assert_eq!(CpuStat::parse("nonsense\nnr_periods x\n\n"), CpuStat::default());
+    }
+}

@@ -1,0 +1,261 @@
+//! What tests of effects stand on: real processes and real cgroups of their own, gone afterwards.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::cgroup::{Cgroup as _, Controller, Roots, membership};
+use crate::clock;
+use crate::effect::kernel::Kernel;
+use crate::effect::moves::children_since;
+use crate::effect::nice::threads;
+use crate::effect::protect::Stat;
+use crate::effect::throttle::{Step, Throttle};
+use crate::engine::action::{Action, ActionId, Apply, What};
+use crate::engine::input::Outcome;
+use crate::model::id::ProcKey;
+use crate::model::limits::{Limits, Scope};
+use crate::model::reason::Reason;
+use crate::model::time::Timestamp;
+use crate::store::{Durability, Store};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+pub(super) struct Bed {
+    dir: tempfile::TempDir,
+    pub(super) kernel: Kernel,
+    children: Vec<Child>,
+    foreign: Vec<PathBuf>,
+}
+
+impl Bed {
+    pub(super) fn new() -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let subtree = format!("pt-test-{}-{number}", std::process::id());
+        let kernel = Kernel::open(Roots { subtree, ..Roots::default() }).unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), kernel, children: Vec::new(), foreign: Vec::new() }
+    }
+
+    pub(super) fn store(&self) -> Store {
+        Store::open(&self.dir.path().join("state.db"), Durability::Process).unwrap().store
+    }
+
+    pub(super) fn throttle(&self) -> Throttle {
+        Throttle::open(self.kernel.clone(), self.store()).unwrap()
+    }
+
+    pub(super) fn spawn(&mut self, program: &str, arguments: &[&str]) -> ProcKey {
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let key = self.key(child.id());
+        self.children.push(child);
+        key
+    }
+
+    pub(super) fn sleeper(&mut self) -> ProcKey {
+        self.spawn("sleep", &["1000"])
+    }
+
+    pub(super) fn key(&self, pid: u32) -> ProcKey {
+        ProcKey { pid, start: Stat::read(&self.kernel.roots.proc, pid).unwrap().start }
+    }
+
+    /// Lets a process go on that waits for a line.
+    pub(super) fn go(&mut self, key: ProcKey) {
+        for child in self.children.iter_mut().filter(|child| child.id() == key.pid) {
+            drop(child.stdin.take());
+        }
+    }
+
+    /// Ends a process and reaps it.
+    pub(super) fn end(&mut self, key: ProcKey) {
+        for child in self.children.iter_mut().filter(|child| child.id() == key.pid) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub(super) fn mount(&self, controller: Controller) -> &Path {
+        self.kernel.driver.mount(controller).unwrap()
+    }
+
+    /// A cgroup that is not the agent's, with these processes in it.
+    pub(super) fn foreign(&mut self, controller: Controller, name: &str, members: &[ProcKey]) -> PathBuf {
+        let dir = self.mount(controller).join(format!("{}-x", self.kernel.roots.subtree)).join(name);
+        for made in [dir.parent().unwrap(), &dir] {
+            if !made.exists() {
+                fs::create_dir(made).unwrap();
+                self.foreign.push(made.to_owned());
+            }
+        }
+        for member in members {
+            fs::write(dir.join("cgroup.procs"), member.pid.to_string()).unwrap();
+        }
+        dir
+    }
+
+    pub(super) fn cgroup(&self, key: ProcKey, controller: Controller) -> PathBuf {
+        let memberships = crate::cgroup::Memberships::read(&self.kernel.roots.proc, key.pid).unwrap();
+        self.kernel.driver.directory(&memberships, controller).unwrap()
+    }
+
+    pub(super) fn own(&self, controller: Controller, group: &str) -> PathBuf {
+        self.mount(controller).join(&self.kernel.roots.subtree).join(group)
+    }
+
+    /// Everything that an application may change and a release must put back.
+    pub(super) fn capture(&self) -> String {
+        let mut text = String::new();
+        for dir in &self.foreign {
+            for file in FILES {
+                if let Ok(value) = fs::read_to_string(dir.join(file)) {
+                    writeln!(text, "{}: {}", dir.join(file).display(), value.trim_end()).unwrap();
+                }
+            }
+        }
+        for controller in Controller::ALL {
+            let own = self.mount(controller).join(&self.kernel.roots.subtree);
+            writeln!(text, "{}: {}", own.display(), own.exists()).unwrap();
+        }
+        for child in &self.children {
+            if let Ok(stat) = Stat::read(&self.kernel.roots.proc, child.id())
+                && stat.state != b'Z'
+            {
+                let key = ProcKey { pid: child.id(), start: stat.start };
+                for controller in Controller::ALL {
+                    writeln!(text, "{}: {}", child.id(), self.cgroup(key, controller).display()).unwrap();
+                }
+                let nice = threads(&self.kernel.roots.proc, child.id()).unwrap();
+                writeln!(text, "{}: {nice:?}", child.id()).unwrap();
+            }
+        }
+        text
+    }
+}
+
+const FILES: [&str; 8] = [
+    "cpu.cfs_period_us",
+    "cpu.cfs_quota_us",
+    "cpu.shares",
+    "memory.limit_in_bytes",
+    "memory.soft_limit_in_bytes",
+    "pids.max",
+    "blkio.throttle.read_bps_device",
+    "blkio.bfq.weight",
+];
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // Grandchildren first: they would outlive their parents.
+        for child in &self.children {
+            for key in children_since(&self.kernel.roots.proc, child.id(), 0) {
+                let pid = key.pid.cast_signed();
+                rustix::process::Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL).ok());
+            }
+        }
+        for child in &mut self.children {
+            child.kill().ok();
+            child.wait().ok();
+        }
+        let own = Controller::ALL.map(|one| self.mount(one).join(&self.kernel.roots.subtree));
+        let mut dirs = self.foreign.clone();
+        for dir in own.into_iter().filter(|dir| dir.exists()) {
+            dirs.extend(membership::descendants(&dir).unwrap_or_default());
+            dirs.push(dir);
+        }
+        dirs.sort_by_key(|dir| std::cmp::Reverse(dir.components().count()));
+        let end = clock::now().after(CLEANED);
+        for dir in dirs {
+            remove(&dir, end);
+        }
+    }
+}
+
+/// How long the test's processes may take to be gone.
+const CLEANED: Duration = Duration::from_secs(10);
+
+/// Removes a cgroup of the test, killing whoever was born in it meanwhile: nobody else's process is there.
+fn remove(dir: &Path, end: Timestamp) {
+    while crate::cgroup::subtree::remove(dir).is_err() {
+        if clock::now() > end {
+            eprintln!("left behind: {}", dir.display());
+            return;
+        }
+        for pid in membership::procs(dir).unwrap_or_default() {
+            let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+            pid.map(|pid| kill_process(pid, Signal::KILL).ok());
+        }
+        // An unreaped process keeps its cgroup busy; its new parent reaps it in a moment.
+        let moment = rustix::time::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+        rustix::event::poll(&mut [], Some(&moment)).ok();
+    }
+}
+
+pub(super) fn limits(text: &[(&str, &str)]) -> Limits {
+    let map: serde_json::Map<String, serde_json::Value> = text
+        .iter()
+        .map(|(key, value)| {
+            let number = value.parse::<i64>().map(serde_json::Value::from);
+            ((*key).to_owned(), number.unwrap_or_else(|_| (*value).into()))
+        })
+        .collect();
+    serde_json::from_value(map.into()).unwrap()
+}
+
+pub(super) fn apply(group: &str, limits: Limits, members: &[ProcKey]) -> Apply {
+    Apply {
+        group: group.parse().unwrap(),
+        limits,
+        scope: Scope::Group,
+        allow_move: true,
+        in_place: false,
+        members: members.to_vec(),
+        reason: Reason::Operator { uid: 0, request: "test".to_owned() },
+        caused_at: Timestamp::ZERO,
+    }
+}
+
+pub(super) fn action(what: What) -> Action {
+    Action { id: ActionId(1), at: Timestamp::ZERO, what }
+}
+
+/// Carries it out to the end, on this thread.
+pub(super) fn run(throttle: &Throttle, what: What) -> Outcome {
+    match throttle.execute(&action(what), &BTreeSet::new()).unwrap() {
+        Step::Done(outcome) => outcome,
+        Step::Moves(batch) => batch.run(),
+    }
+}
+
+pub(super) fn release(group: &str) -> What {
+    What::Release { group: group.parse().unwrap(), reason: Reason::Stopping }
+}
+
+pub(super) fn detach(group: &str, key: ProcKey) -> What {
+    What::Detach { group: group.parse().unwrap(), key, reason: Reason::Stopping }
+}
+
+/// The members and the rung of an application that must have succeeded.
+pub(super) fn applied(outcome: Outcome) -> (String, Vec<ProcKey>, Vec<(ProcKey, String)>) {
+    match outcome {
+        Outcome::Applied { how, members, refused, .. } => (how, members, refused),
+        other @ (Outcome::Released | Outcome::Busy | Outcome::Failed { .. }) => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn error(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Failed { error } => error,
+        other @ (Outcome::Released | Outcome::Busy | Outcome::Applied { .. }) => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,66 @@
+//! Says what the live executor would do, and does nothing.
+
+use std::collections::BTreeSet;
+
+use crate::cgroup::shown;
+use crate::effect::group::Rung;
+use crate::effect::kernel::{EffectError, Kernel};
+use crate::effect::plan::{Plan, plan};
+use crate::engine::action::{Action, Apply, What};
+use crate::model::id::ProcKey;
+
+/// What an action would do, a line for each change; empty for actions that change nothing outside.
+///
+/// # Errors
+/// When the live executor would fail for the same reason.
+pub fn describe(
+    kernel: &Kernel,
+    action: &Action,
+    critical: &BTreeSet<ProcKey>,
+) -> Result<Vec<String>, EffectError> {
+    match &action.what {
+        What::Apply(apply) => plan(kernel, None, apply, critical).map(|plan| plan_lines(apply, &plan)),
+        What::Release { group, reason } => Ok(vec![format!("would release group {group}: {reason}")]),
+        What::Detach { group, key, reason } => {
+            Ok(vec![format!("would take process {} out of group {group}: {reason}", key.pid)])
+        }
+        What::Reap { group } => Ok(vec![format!("would remove group {group} if it is empty")]),
+        What::Notify { notice } => Ok(vec![format!("would tell: {notice}")]),
+        What::Inspect { .. } | What::Watch { .. } | What::Resync => Ok(Vec::new()),
+    }
+}
+
+/// The lines of a plan.
+#[must_use]
+pub fn plan_lines(apply: &Apply, plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for place in &plan.places {
+        for path in place.place.paths() {
+            if place.place.rung == Rung::Own && !place.known {
+                lines.push(format!("would make cgroup {}", shown(path)));
+            }
+        }
+        for setting in &plan.settings {
+            if let (Some(dir), Some(choice)) = (place.place.dir(setting.controller), setting.choices.first())
+                && (plan.write || !place.known)
+            {
+                let line = choice.part.line(&choice.value);
+                lines.push(format!("would write {line:?} to {}", shown(&dir.join(choice.file))));
+            }
+        }
+        for mover in &place.movers {
+            for path in place.place.paths() {
+                lines.push(format!("would move process {} to {}", mover.key.pid, shown(path)));
+            }
+        }
+    }
+    if let Some(nice) = apply.limits.nice {
+        for one in &plan.accepted {
+            lines.push(format!("would set nice {nice} on process {}", one.process.key.pid));
+        }
+    }
+    for (key, why) in &plan.refused {
+        lines.push(format!("would leave process {} alone: {why}", key.pid));
+    }
+    lines
+}

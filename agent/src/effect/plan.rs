@@ -1,0 +1,346 @@
+//! What an application of limits would do: reads the kernel, changes nothing.
+
+mod own;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::{
+    Cgroup as _, CgroupError, Controller, Memberships, Owner, Setting, membership, owner, shown,
+};
+use crate::effect::group::{Group, Place, PlaceDir, Rung};
+use crate::effect::kernel::{EffectError, Kernel};
+use crate::effect::protect::{Refusal, Verified};
+use crate::engine::action::Apply;
+use crate::model::id::ProcKey;
+use crate::model::limits::Scope;
+use crate::model::time::Timestamp;
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Plan {
+    /// The processes that will be limited.
+    pub accepted: Vec<Candidate>,
+    /// Those that will not, and why.
+    pub refused: Vec<(ProcKey, Refusal)>,
+    /// The values to write in each place.
+    pub settings: Vec<Setting>,
+    /// The places, old and new, that the processes are or will be in.
+    pub places: Vec<PlacePlan>,
+    /// Whether the limits must be written: new, changed, or not known to be in force.
+    pub write: bool,
+    /// When the last change was verified, once it was: the limits hold from then on.
+    pub verified: Option<Timestamp>,
+}
+
+/// A process to limit.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Checked, and held by a pidfd.
+    pub process: Verified,
+    /// Its cgroup in each hierarchy that matters.
+    pub origins: Vec<(Controller, PathBuf)>,
+}
+
+/// A place and who has to get there.
+#[derive(Clone, Debug)]
+pub struct PlacePlan {
+    /// The place.
+    pub place: Place,
+    /// Whether the group has it already, as it is.
+    pub known: bool,
+    /// The place that it takes over from, whose values are restored at the end.
+    pub replaces: Option<Place>,
+    /// Processes to move into it.
+    pub movers: Vec<Mover>,
+}
+
+/// A process to move.
+#[derive(Clone, Debug)]
+pub struct Mover {
+    /// The process.
+    pub key: ProcKey,
+    /// Where it is now.
+    pub origins: Vec<(Controller, PathBuf)>,
+}
+
+impl Plan {
+    /// Whether it changes memberships or makes cgroups, which takes milliseconds.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.places.iter().any(|plan| {
+            !plan.movers.is_empty()
+                || plan.replaces.is_some()
+                || (plan.place.rung == Rung::Own && !plan.known)
+        })
+    }
+
+    /// The processes that will be limited.
+    #[must_use]
+    pub fn members(&self) -> Vec<ProcKey> {
+        self.accepted.iter().map(|one| one.process.key).collect()
+    }
+}
+
+/// Chooses for each process the least intrusive way to its limits.
+///
+/// # Errors
+/// When the host cannot hold a limit, or the group exists with another scope. A process that cannot be
+/// limited is refused by itself.
+pub fn plan(
+    kernel: &Kernel,
+    group: Option<&Group>,
+    apply: &Apply,
+    critical: &BTreeSet<ProcKey>,
+) -> Result<Plan, EffectError> {
+    if let Some(group) = group
+        && group.scope != apply.scope
+    {
+        let why = format!("group {} exists with another scope; release it first", apply.group);
+        return Err(EffectError::Refused(why));
+    }
+    let settings = kernel.driver.settings(&apply.limits)?;
+    let mut controllers: Vec<Controller> = settings.iter().map(|setting| setting.controller).collect();
+    controllers.sort_unstable();
+    controllers.dedup();
+    let planner = Planner { kernel, group, apply, critical, controllers };
+    let write = group.is_none_or(|group| group.dirty || group.limits != apply.limits);
+    let mut plan = Plan {
+        accepted: Vec::new(),
+        refused: Vec::new(),
+        settings,
+        places: Vec::new(),
+        write,
+        verified: None,
+    };
+    let mut seats: BTreeMap<Option<ProcKey>, Vec<Candidate>> = BTreeMap::new();
+    for key in &apply.members {
+        match planner.candidate(*key)? {
+            Ok(candidate) => {
+                let seat = match apply.scope {
+                    Scope::Group => None,
+                    Scope::Process => Some(*key),
+                };
+                seats.entry(seat).or_default().push(candidate);
+            }
+            Err(refusal) => plan.refused.push((*key, refusal)),
+        }
+    }
+    for (seat, candidates) in seats {
+        if planner.controllers.is_empty() {
+            plan.accepted.extend(candidates);
+        } else {
+            planner.seat(seat, candidates, &mut plan)?;
+        }
+    }
+    // New limits of a group concern its other places, too.
+    if let Some(group) = group
+        && write
+    {
+        for place in &group.places {
+            let planned = |plan: &PlacePlan| plan.place.each == place.each;
+            if !plan.places.iter().any(planned) {
+                planner.refresh(place, &mut plan)?;
+            }
+        }
+    }
+    Ok(plan)
+}
+
+struct Planner<'a> {
+    kernel: &'a Kernel,
+    group: Option<&'a Group>,
+    apply: &'a Apply,
+    critical: &'a BTreeSet<ProcKey>,
+    controllers: Vec<Controller>,
+}
+
+impl Planner<'_> {
+    fn candidate(&self, key: ProcKey) -> Result<Result<Candidate, Refusal>, EffectError> {
+        let process = match self.kernel.guard.verify(key, self.critical) {
+            Ok(process) => process,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if self.controllers.is_empty() {
+            return Ok(Ok(Candidate { process, origins: Vec::new() }));
+        }
+        let memberships = match Memberships::read(&self.kernel.roots.proc, key.pid) {
+            Ok(memberships) => memberships,
+            Err(error) if error.is_gone() || error.errno() == Some(libc::ESRCH) => {
+                return Ok(Err(Refusal::Gone));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut origins = Vec::with_capacity(self.controllers.len());
+        for controller in &self.controllers {
+            match self.kernel.driver.directory(&memberships, *controller) {
+                Ok(path) => origins.push((*controller, path)),
+                Err(error @ CgroupError::Malformed { .. }) => {
+                    return Ok(Err(Refusal::NotAllowed(error.to_string())));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for (controller, path) in &origins {
+            if self.owner(*controller, path) == Owner::Container {
+                let why = format!("{} belongs to a container runtime: observed only", shown(path));
+                return Ok(Err(Refusal::NotAllowed(why)));
+            }
+        }
+        Ok(Ok(Candidate { process, origins }))
+    }
+
+    /// Finds the place for the processes that share one.
+    fn seat(
+        &self,
+        each: Option<ProcKey>,
+        candidates: Vec<Candidate>,
+        plan: &mut Plan,
+    ) -> Result<(), EffectError> {
+        let known = self.group.and_then(|group| group.place(each));
+        if let Some(place) = known
+            && candidates.iter().all(|one| place.holds(&one.origins))
+        {
+            plan.places.push(PlacePlan {
+                place: place.clone(),
+                known: true,
+                replaces: None,
+                movers: Vec::new(),
+            });
+            plan.accepted.extend(candidates);
+            return Ok(());
+        }
+        let mut present = Vec::new();
+        if let Some(place) = known {
+            present = self.present(place, &candidates)?;
+        }
+        let why_not = match self.in_place(each, &candidates, &present)? {
+            Ok(place) if known.is_none_or(|known| known.rung == Rung::InPlace) => {
+                let known = known == Some(&place);
+                plan.places.push(PlacePlan { place, known, replaces: None, movers: Vec::new() });
+                plan.accepted.extend(candidates);
+                return Ok(());
+            }
+            Ok(_) => String::from("the group has a cgroup of its own"),
+            Err(why) => why,
+        };
+        self.own(each, known, candidates, &present, &why_not, plan)
+    }
+
+    /// A place of the group whose limits change while none of its processes was named.
+    fn refresh(&self, place: &Place, plan: &mut Plan) -> Result<(), EffectError> {
+        if self.controllers.iter().all(|controller| place.dir(*controller).is_some()) {
+            plan.places.push(PlacePlan {
+                place: place.clone(),
+                known: true,
+                replaces: None,
+                movers: Vec::new(),
+            });
+            return Ok(());
+        }
+        let present = self.present(place, &[])?;
+        let why_not = match self.in_place(place.each, &[], &present)? {
+            Ok(wider) if place.rung == Rung::InPlace => {
+                plan.places.push(PlacePlan {
+                    place: wider,
+                    known: false,
+                    replaces: None,
+                    movers: Vec::new(),
+                });
+                return Ok(());
+            }
+            Ok(_) => String::from("the group has a cgroup of its own"),
+            Err(why) => why,
+        };
+        self.own(place.each, Some(place), Vec::new(), &present, &why_not, plan)
+    }
+
+    /// The processes in a place besides the candidates.
+    fn present(&self, place: &Place, candidates: &[Candidate]) -> Result<Vec<Candidate>, EffectError> {
+        let mut pids = BTreeSet::new();
+        for path in place.paths() {
+            match membership::members(path) {
+                Ok(members) => pids.extend(members),
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut present = Vec::new();
+        for pid in pids {
+            if candidates.iter().any(|one| one.process.key.pid == pid) {
+                continue;
+            }
+            let Ok(stat) = crate::effect::protect::Stat::read(&self.kernel.roots.proc, pid) else { continue };
+            if let Ok(candidate) = self.candidate(ProcKey { pid, start: stat.start })? {
+                present.push(candidate);
+            }
+        }
+        Ok(present)
+    }
+
+    /// Whether the limits can be written where the processes are; else the reason.
+    fn in_place(
+        &self,
+        each: Option<ProcKey>,
+        candidates: &[Candidate],
+        present: &[Candidate],
+    ) -> Result<Result<Place, String>, EffectError> {
+        if !self.apply.in_place {
+            return Ok(Err("other processes share their cgroup".to_owned()));
+        }
+        let everyone = || candidates.iter().chain(present);
+        let pids: BTreeSet<u32> = everyone().map(|one| one.process.key.pid).collect();
+        let mut dirs: Vec<PlaceDir> = Vec::with_capacity(self.controllers.len());
+        for (index, controller) in self.controllers.iter().enumerate() {
+            let paths = || everyone().filter_map(|one| one.origins.get(index).map(|(_, path)| path));
+            let Some(dir) = paths().min_by_key(|path| path.as_os_str().len()) else {
+                return Ok(Err("there is no process".to_owned()));
+            };
+            if let Some(outside) = paths().find(|path| !path.starts_with(dir)) {
+                return Ok(Err(format!("they are both in {} and in {}", shown(dir), shown(outside))));
+            }
+            if dirs.last().is_none_or(|last| last.path != *dir) {
+                if let Err(why) = self.may_write(*controller, dir) {
+                    return Ok(Err(why));
+                }
+                let members = match membership::members(dir) {
+                    Ok(members) => members,
+                    Err(error) if error.is_gone() => return Ok(Err(format!("{} is gone", shown(dir)))),
+                    Err(error) => return Err(error.into()),
+                };
+                if let Some(other) = members.iter().find(|pid| !pids.contains(pid)) {
+                    return Ok(Err(format!("process {other} in {} is not of the group", shown(dir))));
+                }
+            }
+            dirs.push(PlaceDir { controller: *controller, path: dir.clone() });
+        }
+        Ok(Ok(Place { each, rung: Rung::InPlace, dirs }))
+    }
+
+    fn may_write(&self, controller: Controller, dir: &Path) -> Result<(), String> {
+        if self.mount(controller) == Some(dir) {
+            return Err(format!("{} is the hierarchy's root", shown(dir)));
+        }
+        match self.owner(controller, dir) {
+            Owner::Nobody if self.own_subtree(controller).is_some_and(|own| dir.starts_with(own)) => {
+                Err(format!("{} is a cgroup of this program", shown(dir)))
+            }
+            Owner::Nobody => Ok(()),
+            owner @ (Owner::Systemd | Owner::Container) => Err(format!("{} belongs to {owner}", shown(dir))),
+        }
+    }
+
+    fn mount(&self, controller: Controller) -> Option<&Path> {
+        self.kernel.driver.mount(controller)
+    }
+
+    fn own_subtree(&self, controller: Controller) -> Option<PathBuf> {
+        self.mount(controller).map(|mount| mount.join(&self.kernel.roots.subtree))
+    }
+
+    fn owner(&self, controller: Controller, dir: &Path) -> Owner {
+        let relative = self.mount(controller).and_then(|mount| dir.strip_prefix(mount).ok()).unwrap_or(dir);
+        owner::owner(relative.as_os_str().as_bytes(), self.kernel.systemd)
+    }
+}

@@ -1,0 +1,87 @@
+//! The part of a plan that moves processes into a cgroup of ours.
+
+use std::path::Path;
+
+use super::{Candidate, Mover, PlacePlan, Plan, Planner};
+use crate::cgroup::{shown, subtree};
+use crate::effect::group::{Place, PlaceDir, Rung};
+use crate::effect::kernel::EffectError;
+use crate::effect::protect::Refusal;
+use crate::model::id::ProcKey;
+
+impl Planner<'_> {
+    /// Plans to move the processes into a cgroup of ours, those that may be moved.
+    pub(super) fn own(
+        &self,
+        each: Option<ProcKey>,
+        known: Option<&Place>,
+        candidates: Vec<Candidate>,
+        present: &[Candidate],
+        why_not: &str,
+        plan: &mut Plan,
+    ) -> Result<(), EffectError> {
+        let mut place = Place { each, rung: Rung::Own, dirs: Vec::new() };
+        for controller in &self.controllers {
+            let mount = self.mount(*controller).unwrap_or_else(|| Path::new("/"));
+            let subtree = &self.kernel.roots.subtree;
+            let path = subtree::group_dir(mount, subtree, &self.apply.group, each);
+            place.dirs.push(PlaceDir { controller: *controller, path });
+        }
+        if let Some(known) = known.filter(|known| known.rung == Rung::Own) {
+            let more = known.dirs.iter().filter(|dir| place.dir(dir.controller).is_none()).cloned();
+            place.dirs.extend(more.collect::<Vec<_>>());
+            place.dirs.sort_by_key(|dir| dir.controller);
+        }
+        // Those that are in the place already have to come along, or stay limited in the old way.
+        for one in present {
+            if let Err(why) = self.may_move(&place, one, why_not) {
+                let why = format!("process {} cannot come along: {why}", one.process.key.pid);
+                if candidates.is_empty() {
+                    return Err(EffectError::Refused(why));
+                }
+                let refused = |one: Candidate| (one.process.key, Refusal::NotAllowed(why.clone()));
+                plan.refused.extend(candidates.into_iter().map(refused));
+                return Ok(());
+            }
+        }
+        let mover = |one: &Candidate| Mover { key: one.process.key, origins: one.origins.clone() };
+        let mut movers: Vec<Mover> = present.iter().map(mover).collect();
+        let mut accepted = Vec::new();
+        for one in candidates {
+            match self.may_move(&place, &one, why_not) {
+                Ok(()) => {
+                    movers.push(mover(&one));
+                    accepted.push(one);
+                }
+                Err(why) => plan.refused.push((one.process.key, Refusal::NotAllowed(why))),
+            }
+        }
+        if movers.is_empty() {
+            return Ok(());
+        }
+        let replaces = known.filter(|known| known.rung == Rung::InPlace).cloned();
+        // After a death between recording and making it, a known cgroup of ours may not be there.
+        let stands = known == Some(&place) && place.paths().iter().all(|path| path.exists());
+        plan.places.push(PlacePlan { known: stands, place, replaces, movers });
+        plan.accepted.extend(accepted);
+        Ok(())
+    }
+
+    fn may_move(&self, place: &Place, one: &Candidate, why_not: &str) -> Result<(), String> {
+        for (controller, origin) in &one.origins {
+            if place.dir(*controller).is_some_and(|dir| origin.starts_with(dir)) {
+                continue;
+            }
+            if self.own_subtree(*controller).is_some_and(|own| origin.starts_with(own)) {
+                return Err(format!("it is in {}, which limits it already", shown(origin)));
+            }
+            if self.mount(*controller) != Some(origin.as_path()) && !self.apply.allow_move {
+                return Err(format!(
+                    "not in place because {why_not}; moving it out of {} needs allow_move",
+                    shown(origin)
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,389 @@
+//! Putting back what was there before: on release, after a failure, and at the start after a crash.
+//!
+//! Every step is idempotent and a row is deleted only after its step, so that a death at any point leaves
+//! rows from which the next run converges.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::{
+    Cgroup as _, CgroupError, Controller, Knob, Memberships, Part, membership, shown, subtree, v1, v2,
+};
+use crate::effect::kernel::{EffectError, Kernel};
+use crate::effect::moves::{Door, is_same, nearest};
+use crate::effect::nice;
+use crate::effect::protect::Stat;
+use crate::model::chain::chain;
+use crate::model::id::{Name, ProcKey};
+use crate::store::{Intent, Kind, Store, StoreError};
+
+/// What restoring did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Rows whose change is undone.
+    pub restored: usize,
+    /// Groups that are released.
+    pub groups: Vec<Name>,
+    /// What differs from a plain restoration: drift, cgroups that vanished, rows of an earlier boot.
+    pub notes: Vec<String>,
+    /// What could not be undone; its rows are kept for another try.
+    pub failures: Vec<String>,
+}
+
+/// Releases everything that the rows of this boot tell of; rows of other boots are dropped, because the
+/// kernel has forgotten those changes. For the start after a crash, and safe to repeat.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn recover(kernel: &Kernel, store: &mut Store) -> Result<Report, StoreError> {
+    let mut report = Report::default();
+    // A full disk must not keep limits in force: what cannot be written is reported, and done again next time.
+    match store.write(|tables| tables.forget_other_boots(&kernel.boot)) {
+        Ok(0) => {}
+        Ok(count) => report.notes.push(format!("{count} changes of an earlier boot are gone with it")),
+        Err(error) => report.failures.push(chain(&error)),
+    }
+    let (rows, groups) = store.read(|tables| Ok::<_, StoreError>((tables.intents()?, tables.groups()?)))?;
+    let (shared, own): (Vec<_>, Vec<_>) =
+        rows.into_iter().filter(|row| row.boot == kernel.boot).partition(|row| row.change.group.is_none());
+    let undone = undo(kernel, own, &mut report);
+    let shared = undo_shared(kernel, shared, &mut report);
+    report.groups =
+        groups.into_iter().map(|row| row.name).filter(|name| !undone.left.contains(name)).collect();
+    let written = store.write(|tables| {
+        tables.delete_intents(&undone.ids)?;
+        tables.delete_intents(&shared)?;
+        report.groups.iter().try_for_each(|group| tables.delete_group(group))
+    });
+    if let Err(error) = written {
+        report.failures.push(chain(&error));
+    }
+    Ok(report)
+}
+
+/// Releases everything: what the rows tell of and, where rows were lost, what our own cgroups' names tell.
+/// Only for a caller that has made sure that no agent is running.
+///
+/// # Errors
+/// When the store cannot be read, or our cgroups cannot be listed.
+pub fn release_all(kernel: &Kernel, store: &mut Store) -> Result<Report, EffectError> {
+    let mut report = recover(kernel, store)?;
+    for dir in subtree::ours(&kernel.driver, &kernel.roots.subtree)? {
+        let mut restorer = Restorer { kernel, report: &mut report, origins: BTreeMap::new() };
+        let result = restorer.empty(&dir).and_then(|()| subtree::remove(&dir));
+        match result {
+            Ok(()) => report.notes.push(format!("{} had no record and was removed", shown(&dir))),
+            Err(error) => report.failures.push(chain(&error)),
+        }
+    }
+    Ok(report)
+}
+
+/// What [`undo`] did.
+#[derive(Debug, Default)]
+pub(crate) struct Undone {
+    /// Rows whose change is undone, to be deleted now.
+    pub(crate) ids: Vec<i64>,
+    /// Groups of which rows are left.
+    pub(crate) left: BTreeSet<Name>,
+}
+
+/// Undoes the changes of these rows in the kernel; the caller deletes the rows.
+pub(crate) fn undo(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut Report) -> Undone {
+    let last = |row: &Intent| {
+        let (from, to) = (text(&row.change.new), text(&row.change.prior));
+        row.change.kind == Kind::File && v1::cpu_period_last(&row.change.path, &from, &to)
+    };
+    // Limits first, so that processes are free at once; cgroups deepest first; controllers at the end.
+    rows.sort_by_key(|row| {
+        let depth = row.change.path.components().count();
+        (kind_order(row.change.kind), last(row), std::cmp::Reverse(depth))
+    });
+    let mut restorer = Restorer { kernel, report, origins: BTreeMap::new() };
+    restorer.learn_origins(&rows);
+    let mut undone = Undone::default();
+    for row in &rows {
+        match restorer.row(row, &rows) {
+            Ok(()) => undone.ids.push(row.id),
+            Err(error) => {
+                restorer.report.failures.push(chain(&error));
+                undone.left.extend(row.change.group.clone());
+            }
+        }
+    }
+    report.restored += undone.ids.len();
+    undone
+}
+
+/// Removes our subtrees' roots and disables the controllers enabled for them, where no group needs them any
+/// more. Returns the rows to delete.
+pub(crate) fn undo_shared(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut Report) -> Vec<i64> {
+    rows.sort_by_key(|row| {
+        let depth = row.change.path.components().count();
+        (kind_order(row.change.kind), std::cmp::Reverse(depth))
+    });
+    let mut done = Vec::new();
+    for row in &rows {
+        let path = &row.change.path;
+        let gone = match row.change.kind {
+            Kind::CreatedDir => {
+                let used = membership::descendants(path).is_ok_and(|below| !below.is_empty());
+                if used { Ok(false) } else { subtree::remove(path).map(|()| true) }
+            }
+            // While our subtree is there, its groups may use what is enabled in it and above it.
+            Kind::EnabledController if is_used(path, &kernel.roots.subtree) => Ok(false),
+            Kind::EnabledController => match disable(row) {
+                Err(error) if error.errno() == Some(libc::EBUSY) => {
+                    let (item, path) = (&row.change.item, shown(path));
+                    report.notes.push(format!("{item} stays enabled in {path}: others use it by now"));
+                    Ok(true)
+                }
+                other => other.map(|()| true),
+            },
+            Kind::File | Kind::Nice | Kind::Membership => Ok(true),
+        };
+        match gone {
+            Ok(true) => done.push(row.id),
+            Ok(false) => {}
+            Err(error) => report.failures.push(chain(&error)),
+        }
+    }
+    report.restored += done.len();
+    done
+}
+
+fn is_used(parent: &Path, subtree: &str) -> bool {
+    parent.join(subtree).exists() || (parent.ends_with(subtree) && parent.exists())
+}
+
+const fn kind_order(kind: Kind) -> u8 {
+    match kind {
+        Kind::File => 0,
+        Kind::Membership => 1,
+        Kind::Nice => 2,
+        Kind::CreatedDir => 3,
+        Kind::EnabledController => 4,
+    }
+}
+
+/// A note for every user of a report: drift and vanished cgroups are worth a line in the log, once.
+pub(crate) fn log_notes(report: &Report) {
+    for note in &report.notes {
+        tracing::warn!("{note}");
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn disable(row: &Intent) -> Result<(), CgroupError> {
+    let Some(controller) = Controller::ALL.into_iter().find(|one| one.v2_name() == row.change.item) else {
+        return Ok(());
+    };
+    match v2::set_controller(&row.change.path, controller, false) {
+        Err(error) if !error.is_gone() => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Moves a process that has no row of its own, because it was forked inside, out of a group's cgroups.
+pub(crate) fn send_stray(kernel: &Kernel, rows: &[Intent], key: ProcKey) -> Result<(), EffectError> {
+    let mut report = Report::default();
+    let mut restorer = Restorer { kernel, report: &mut report, origins: BTreeMap::new() };
+    restorer.learn_origins(rows);
+    let dirs: BTreeSet<&PathBuf> =
+        rows.iter().filter(|row| row.change.kind == Kind::CreatedDir).map(|row| &row.change.path).collect();
+    for dir in dirs {
+        if restorer.is_in(key, dir)? {
+            let origin = restorer.origin_of_stray(key.pid, dir);
+            restorer.send(key.pid, dir, &origin)?;
+        }
+    }
+    log_notes(&report);
+    Ok(())
+}
+
+/// Undoes single rows.
+struct Restorer<'a> {
+    kernel: &'a Kernel,
+    report: &'a mut Report,
+    /// Where the processes of a cgroup of ours came from, by that cgroup and process.
+    origins: BTreeMap<PathBuf, BTreeMap<u32, PathBuf>>,
+}
+
+impl Restorer<'_> {
+    fn learn_origins(&mut self, rows: &[Intent]) {
+        for row in rows.iter().filter(|row| row.change.kind == Kind::Membership) {
+            if let Some(key) = row.change.process {
+                let origin = PathBuf::from(OsStr::from_bytes(&row.change.prior));
+                self.origins.entry(row.change.path.clone()).or_default().insert(key.pid, origin);
+            }
+        }
+    }
+
+    fn row(&mut self, row: &Intent, rows: &[Intent]) -> Result<(), EffectError> {
+        match row.change.kind {
+            Kind::File => self.file(row).map_err(EffectError::from),
+            Kind::Membership => self.membership(row).map_err(EffectError::from),
+            Kind::Nice => self.nice(row, rows),
+            Kind::CreatedDir => {
+                self.empty(&row.change.path)?;
+                subtree::remove(&row.change.path).map_err(EffectError::from)
+            }
+            Kind::EnabledController => disable(row).map_err(EffectError::from),
+        }
+    }
+
+    fn file(&mut self, row: &Intent) -> Result<(), CgroupError> {
+        let change = &row.change;
+        let prior = text(&change.prior);
+        let outcome = Knob::open(change.path.clone(), Part::from_item(&change.item)).and_then(|knob| {
+            let now = knob.read()?;
+            let ours = now.as_bytes() == change.new || row.superseded.as_deref() == Some(now.as_bytes());
+            if ours && now != prior {
+                knob.set(&prior)?;
+            } else if now != prior {
+                let path = shown(&change.path);
+                self.report.notes.push(format!(
+                    "{path} was set to {now:?} by somebody else since; left so instead of {prior:?}"
+                ));
+            }
+            Ok(())
+        });
+        match outcome {
+            Err(error) if error.is_gone() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn membership(&mut self, row: &Intent) -> Result<(), CgroupError> {
+        let change = &row.change;
+        let Some(key) = change.process else { return Ok(()) };
+        if !self.is_in(key, &change.path)? {
+            return Ok(());
+        }
+        let origin = PathBuf::from(OsStr::from_bytes(&change.prior));
+        self.send(key.pid, &change.path, &origin)
+    }
+
+    /// Whether the process is still itself and still where we put it.
+    fn is_in(&self, key: ProcKey, dir: &Path) -> Result<bool, CgroupError> {
+        let proc = &self.kernel.roots.proc;
+        if !is_same(proc, key).map_err(|source| CgroupError::io("read stat of a process in", dir, source))? {
+            return Ok(false);
+        }
+        match Memberships::read(proc, key.pid) {
+            Ok(memberships) => Ok(Controller::ALL.into_iter().any(|controller| {
+                self.kernel.driver.directory(&memberships, controller).is_ok_and(|path| path.starts_with(dir))
+            })),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn send(&mut self, pid: u32, from: &Path, origin: &Path) -> Result<(), CgroupError> {
+        let to = nearest(origin, self.mount_of(from));
+        if to != origin {
+            let (origin, to) = (shown(origin), shown(&to));
+            self.report.notes.push(format!("process {pid} went to {to}, because {origin} is gone"));
+        }
+        Door::open(&to)?.admit(pid).map(drop)
+    }
+
+    fn mount_of(&self, dir: &Path) -> &Path {
+        let mounts = Controller::ALL.into_iter().filter_map(|one| self.kernel.driver.mount(one));
+        mounts.into_iter().find(|mount| dir.starts_with(mount)).unwrap_or_else(|| Path::new("/"))
+    }
+
+    /// Moves whatever is left in a cgroup of ours out of it: processes forked by those that we moved.
+    fn empty(&mut self, dir: &Path) -> Result<(), CgroupError> {
+        /// Rounds until it must be empty: a fork bomb may outrun us, and is then left limited.
+        const ROUNDS: u32 = 64;
+        for _ in 0..ROUNDS {
+            let pids = match membership::procs(dir) {
+                Ok(pids) => pids,
+                Err(error) if error.is_gone() => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            if pids.is_empty() {
+                return Ok(());
+            }
+            for pid in pids {
+                let origin = self.origin_of_stray(pid, dir);
+                self.send(pid, dir, &origin)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an ancestor came from, else where all in this cgroup came from, else the hierarchy's root.
+    fn origin_of_stray(&mut self, pid: u32, dir: &Path) -> PathBuf {
+        const GENERATIONS: u32 = 32;
+        if let Some(known) = self.origins.get(dir) {
+            let mut ancestor = pid;
+            for _ in 0..GENERATIONS {
+                if let Some(origin) = known.get(&ancestor) {
+                    return origin.clone();
+                }
+                match Stat::read(&self.kernel.roots.proc, ancestor) {
+                    Ok(stat) if stat.ppid > 1 => ancestor = stat.ppid,
+                    Ok(_) | Err(_) => break,
+                }
+            }
+            let mut distinct: Vec<&PathBuf> = known.values().collect();
+            distinct.sort();
+            distinct.dedup();
+            if let [only] = distinct.as_slice() {
+                return (*only).clone();
+            }
+        }
+        let root = self.mount_of(dir).to_owned();
+        let note = format!("process {pid} went to {}: it is not known where it came from", shown(&root));
+        self.report.notes.push(note);
+        root
+    }
+
+    fn nice(&mut self, row: &Intent, rows: &[Intent]) -> Result<(), EffectError> {
+        let (Some(process), Some(_)) = (row.change.process, row.change.thread) else { return Ok(()) };
+        let proc = &self.kernel.roots.proc;
+        let same = is_same(proc, process);
+        if !same.map_err(|source| CgroupError::io("read stat of a process in", proc, source))? {
+            return Ok(());
+        }
+        let recorded = |key: ProcKey| {
+            rows.iter()
+                .find(|other| other.change.process == Some(process) && other.change.thread == Some(key))
+        };
+        let first = rows
+            .iter()
+            .find(|other| other.change.kind == Kind::Nice && other.change.process == Some(process));
+        let is_first = first.is_some_and(|first| first.id == row.id);
+        for thread in nice::threads(proc, process.pid)? {
+            // A thread without a row was born after the others were set: it inherited our value, and gets
+            // back what its process had. That is done once, with the first row.
+            let source = match recorded(thread.key) {
+                Some(own) if own.id == row.id => own,
+                None if is_first => row,
+                Some(_) | None => continue,
+            };
+            let number = |bytes: &[u8]| text(bytes).parse::<i64>().ok();
+            let (prior, new) = (number(&source.change.prior), number(&source.change.new));
+            let superseded = source.superseded.as_deref().and_then(number);
+            let Some(prior) = prior else { continue };
+            if thread.nice == prior {
+                continue;
+            }
+            if Some(thread.nice) == new || Some(thread.nice) == superseded {
+                nice::set(process.pid, thread.key.pid, prior)?;
+            } else {
+                self.report.notes.push(format!(
+                    "nice of thread {} of process {} was set to {} by somebody else since; left so instead of {prior}",
+                    thread.key.pid, process.pid, thread.nice
+                ));
+            }
+        }
+        Ok(())
+    }
+}

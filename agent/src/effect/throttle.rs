@@ -1,0 +1,356 @@
+//! Carries out the engine's actions on groups, on the live kernel.
+//!
+//! What takes microseconds is done at once on the caller's thread. What takes milliseconds (moving processes,
+//! making and removing cgroups) is handed back as a [`MoveBatch`] for a worker thread, and so is every later
+//! action on a group that has a batch outstanding: run the batches in the order in which they were given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock;
+use crate::effect::apply::{carry_out, groups_of};
+use crate::effect::group::{Group, Rung};
+use crate::effect::kernel::{EffectError, Kernel};
+use crate::effect::plan::{Plan, plan};
+use crate::engine::action::{Action, Apply, What};
+use crate::engine::input::Outcome;
+use crate::model::chain::chain;
+use crate::model::id::{Name, ProcKey};
+use crate::store::{Intent, IntentState, Store, StoreError};
+
+/// The executor.
+#[derive(Clone, Debug)]
+pub struct Throttle {
+    shared: Arc<Shared>,
+}
+
+/// What became of an action.
+#[derive(Debug)]
+pub enum Step {
+    /// It is done.
+    Done(Outcome),
+    /// It goes on in a worker.
+    Moves(MoveBatch),
+}
+
+impl Throttle {
+    /// An executor that keeps its records in this store (see [`crate::store::Durability::Process`]). What an
+    /// earlier one left is known again, with its prior values; call [`restore::recover`] before to release
+    /// it instead.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn open(kernel: Kernel, mut store: Store) -> Result<Self, StoreError> {
+        store.write(|tables| tables.forget_other_boots(&kernel.boot))?;
+        let (rows, intents) =
+            store.read(|tables| Ok::<_, StoreError>((tables.groups()?, tables.intents()?)))?;
+        let known = groups_of(&intents);
+        let mut groups = BTreeMap::new();
+        for row in rows {
+            // Without a change on record a group is from an earlier boot, or was limited to what it had.
+            if known.contains(&row.name) {
+                let planned = |intent: &Intent| {
+                    intent.change.group.as_ref() == Some(&row.name) && intent.state == IntentState::Planned
+                };
+                let group = Group::from_row(&row, intents.iter().any(planned));
+                groups.insert(row.name, Seat { group, queued: 0 });
+            } else {
+                store.write(|tables| tables.delete_group(&row.name))?;
+            }
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                kernel,
+                store: Mutex::new(store),
+                groups: Mutex::new(groups),
+                #[cfg(test)]
+                die_at: Mutex::new(None),
+            }),
+        })
+    }
+
+    /// Carries out an action on a group; `None` for actions of other kinds. `critical` are the processes
+    /// that are never touched besides those that never are.
+    pub fn execute(&self, action: &Action, critical: &BTreeSet<ProcKey>) -> Option<Step> {
+        let task = Task::of(&action.what)?;
+        let group = task.group().clone();
+        if !self.shared.is_queued(&group) {
+            match self.shared.at_once(&task, critical) {
+                Ok(Some(outcome)) => return Some(Step::Done(outcome)),
+                Ok(None) => {}
+                Err(error) => return Some(Step::Done(failed(&error))),
+            }
+        }
+        let ticket = Ticket::new(Arc::clone(&self.shared), group);
+        Some(Step::Moves(MoveBatch { task: Box::new(task), critical: critical.clone(), ticket }))
+    }
+
+    /// What applying would do, without doing any of it.
+    ///
+    /// # Errors
+    /// When it could not be done at all.
+    pub fn plan(&self, apply: &Apply, critical: &BTreeSet<ProcKey>) -> Result<Plan, EffectError> {
+        plan(&self.shared.kernel, self.shared.group(&apply.group).as_ref(), apply, critical)
+    }
+
+    /// The groups in force.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(Name, Group)> {
+        let groups = self.shared.seats();
+        groups.iter().filter_map(|(name, seat)| Some((name.clone(), seat.group.clone()?))).collect()
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn kernel(&self) -> &Kernel {
+        &self.shared.kernel
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fill_disk(&self) {
+        self.shared.store().fill_disk();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn die_at(&self, point: Point, after: u32) {
+        *self.shared.die_at.lock().unwrap_or_else(PoisonError::into_inner) = Some((point, after));
+    }
+}
+
+/// An action for a worker thread.
+#[derive(Debug)]
+pub struct MoveBatch {
+    task: Box<Task>,
+    critical: BTreeSet<ProcKey>,
+    ticket: Ticket,
+}
+
+impl MoveBatch {
+    /// Does it: takes milliseconds. Everything is checked anew first.
+    #[must_use]
+    pub fn run(self) -> Outcome {
+        let shared = &self.ticket.shared;
+        shared.whatever_it_takes(&self.task, &self.critical).unwrap_or_else(|error| failed(&error))
+    }
+}
+
+fn failed(error: &EffectError) -> Outcome {
+    Outcome::Failed { error: chain(error) }
+}
+
+/// Keeps a group's actions in order: while one is outstanding, the later ones queue behind it.
+#[derive(Debug)]
+struct Ticket {
+    shared: Arc<Shared>,
+    group: Name,
+}
+
+impl Ticket {
+    fn new(shared: Arc<Shared>, group: Name) -> Self {
+        shared.seats().entry(group.clone()).or_default().queued += 1;
+        Self { shared, group }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut seats = self.shared.seats();
+        if let Some(seat) = seats.get_mut(&self.group) {
+            seat.queued = seat.queued.saturating_sub(1);
+            if seat.queued == 0 && seat.group.is_none() {
+                seats.remove(&self.group);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Task {
+    Apply(Apply),
+    Release(Name),
+    Detach(Name, ProcKey),
+    Reap(Name),
+}
+
+impl Task {
+    fn of(what: &What) -> Option<Self> {
+        match what {
+            What::Apply(apply) => Some(Self::Apply(apply.clone())),
+            What::Release { group, .. } => Some(Self::Release(group.clone())),
+            What::Detach { group, key, .. } => Some(Self::Detach(group.clone(), *key)),
+            What::Reap { group } => Some(Self::Reap(group.clone())),
+            What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Notify { .. } => None,
+        }
+    }
+
+    const fn group(&self) -> &Name {
+        match self {
+            Self::Apply(apply) => &apply.group,
+            Self::Release(group) | Self::Detach(group, _) | Self::Reap(group) => group,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Seat {
+    group: Option<Group>,
+    queued: usize,
+}
+
+/// A point between two effects at which a test lets the executor die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    DirsPlanned,
+    DirMade,
+    Planned,
+    Written,
+    Moved,
+    Niced,
+    Applied,
+    Undone,
+}
+
+/// What the caller's thread and the worker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) kernel: Kernel,
+    store: Mutex<Store>,
+    groups: Mutex<BTreeMap<Name, Seat>>,
+    #[cfg(test)]
+    die_at: Mutex<Option<(Point, u32)>>,
+}
+
+impl Shared {
+    /// The store, held for one transaction at a time and never while the kernel is written.
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "tests stop here")]
+    pub(crate) const fn point(&self, _: Point) {}
+
+    #[cfg(test)]
+    pub(crate) fn point(&self, point: Point) {
+        let mut die_at = self.die_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, left)) = die_at.as_mut()
+            && *at == point
+        {
+            if *left == 0 {
+                *die_at = None;
+                drop(die_at);
+                std::panic::panic_any(point);
+            }
+            *left -= 1;
+        }
+    }
+
+    fn seats(&self) -> MutexGuard<'_, BTreeMap<Name, Seat>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_queued(&self, group: &Name) -> bool {
+        self.seats().get(group).is_some_and(|seat| seat.queued > 0)
+    }
+
+    pub(crate) fn group(&self, name: &Name) -> Option<Group> {
+        self.seats().get(name).and_then(|seat| seat.group.clone())
+    }
+
+    pub(crate) fn set_group(&self, name: &Name, group: Option<Group>) {
+        let mut seats = self.seats();
+        match group {
+            Some(group) => seats.entry(name.clone()).or_default().group = Some(group),
+            None => {
+                let queued = seats.get_mut(name).map_or(0, |seat| {
+                    seat.group = None;
+                    seat.queued
+                });
+                if queued == 0 {
+                    seats.remove(name);
+                }
+            }
+        }
+    }
+
+    /// Does what is quick; `None` when it is not.
+    fn at_once(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<Option<Outcome>, EffectError> {
+        match task {
+            Task::Apply(apply) => {
+                let before = self.group(&apply.group);
+                let plan = plan(&self.kernel, before.as_ref(), apply, critical)?;
+                if plan.is_slow() { Ok(None) } else { self.apply(apply, plan, before, critical).map(Some) }
+            }
+            Task::Release(group) | Task::Detach(group, _) | Task::Reap(group) => {
+                let owns = self
+                    .group(group)
+                    .is_some_and(|group| group.places.iter().any(|place| place.rung == Rung::Own));
+                if owns { Ok(None) } else { self.whatever_it_takes(task, critical).map(Some) }
+            }
+        }
+    }
+
+    fn whatever_it_takes(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<Outcome, EffectError> {
+        match task {
+            Task::Apply(apply) => {
+                let before = self.group(&apply.group);
+                let plan = plan(&self.kernel, before.as_ref(), apply, critical)?;
+                let outcome = self.apply(apply, plan, before, critical)?;
+                self.prune(&apply.group)?;
+                Ok(outcome)
+            }
+            Task::Release(group) => self.release(group),
+            Task::Detach(group, key) => self.detach(group, *key),
+            Task::Reap(group) => {
+                if self.is_busy(group)? {
+                    Ok(Outcome::Busy)
+                } else {
+                    self.release(group)
+                }
+            }
+        }
+    }
+
+    fn apply(
+        &self,
+        apply: &Apply,
+        mut plan: Plan,
+        before: Option<Group>,
+        critical: &BTreeSet<ProcKey>,
+    ) -> Result<Outcome, EffectError> {
+        if plan.accepted.is_empty() && plan.places.is_empty() {
+            return Ok(applied("not at all", &plan));
+        }
+        match carry_out(self, apply, &mut plan, before.as_ref(), critical) {
+            Ok(after) if plan.accepted.is_empty() && before.is_none() => {
+                // All ended while they were moved: nobody would ever ask for the group to be removed.
+                self.set_group(&apply.group, Some(after));
+                self.release(&apply.group)?;
+                Ok(applied("not at all", &plan))
+            }
+            Ok(after) => {
+                let outcome = applied(after.how(), &plan);
+                if before.as_ref() != Some(&after) {
+                    self.set_group(&apply.group, Some(after));
+                }
+                Ok(outcome)
+            }
+            Err(error) => {
+                if let EffectError::Stands { .. } = &error {
+                    let dirty = before.map(|group| Group { dirty: true, ..group });
+                    self.set_group(&apply.group, dirty);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn applied(how: &str, plan: &Plan) -> Outcome {
+    Outcome::Applied {
+        how: how.to_owned(),
+        members: plan.members(),
+        refused: plan.refused.iter().map(|(key, why)| (*key, why.to_string())).collect(),
+        at: plan.verified.unwrap_or_else(clock::now),
+    }
+}

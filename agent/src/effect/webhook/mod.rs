@@ -1,0 +1,6 @@
+//! Webhook deliveries: what was written durably to the outbox reaches the endpoint, signed, at least once and
+//! always under the same id, or ends as a dead letter that is told. Never decides what is worth telling.
+
+pub mod deliver;
+pub mod payload;
+pub mod secret;

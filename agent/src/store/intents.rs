@@ -1,0 +1,450 @@
+//! What the agent is about to change in the kernel, or has changed, with the exact prior values.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+
+use rusqlite::types::ValueRef;
+
+use crate::model::id::{Name, NameError, ProcKey};
+use crate::model::process::printable;
+use crate::model::reason::Reason;
+use crate::store::{StoreError, Tables};
+
+/// What is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A value in a cgroup's file: `path` is the file, `item` the part of it.
+    File,
+    /// The nice value of a thread.
+    Nice,
+    /// The cgroup of a process: `path` is the one it is moved to, `prior` the one it came from.
+    Membership,
+    /// A cgroup that we make: `path`.
+    CreatedDir,
+    /// A controller, `item`, that we enable in the `cgroup.subtree_control` of `path`.
+    EnabledController,
+}
+
+impl Kind {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Nice => "nice",
+            Self::Membership => "membership",
+            Self::CreatedDir => "created_dir",
+            Self::EnabledController => "enabled_controller",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::File, Self::Nice, Self::Membership, Self::CreatedDir, Self::EnabledController]
+            .into_iter()
+            .find(|kind| kind.text() == text)
+    }
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntentState {
+    /// Recorded; the kernel may or may not have it yet.
+    Planned,
+    /// Read back from the kernel.
+    Applied,
+}
+
+/// A change to record before it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewIntent {
+    /// The group; none for what all groups share.
+    pub group: Option<Name>,
+    /// Which of the group's places it belongs to: empty, or a process's key.
+    pub place: String,
+    /// What is changed.
+    pub kind: Kind,
+    /// Of which file or cgroup.
+    pub path: PathBuf,
+    /// Which part of it.
+    pub item: String,
+    /// Of which process.
+    pub process: Option<ProcKey>,
+    /// Of which thread: its id and start.
+    pub thread: Option<ProcKey>,
+    /// The value before.
+    pub prior: Vec<u8>,
+    /// The value to be.
+    pub new: Vec<u8>,
+}
+
+/// A recorded change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Row.
+    pub id: i64,
+    /// The boot during which it was recorded.
+    pub boot: String,
+    /// The change. Its prior value is the one of the first record: later ones do not replace it.
+    pub change: NewIntent,
+    /// Why, as JSON.
+    pub reason: String,
+    /// Our own value before `new`, when the limit was changed: the kernel may still have it.
+    pub superseded: Option<Vec<u8>>,
+    /// How far it has come.
+    pub state: IntentState,
+    /// When it was recorded, in ms since the Unix epoch.
+    pub created: i64,
+}
+
+/// What recording a change did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The row.
+    pub id: i64,
+    /// Whether it was not there before.
+    pub fresh: bool,
+}
+
+const COLUMNS: &str = "id, boot, grp, place, kind, path, item, pid, start, tid, tid_start, prior, new, \
+                       reason, superseded, state, created";
+
+impl Tables {
+    /// Records changes. One that is recorded already keeps its prior value: what is in the kernel now may be
+    /// our own doing.
+    ///
+    /// # Errors
+    /// When another group has recorded a change of the same thing, or the table cannot be written.
+    pub fn plan_intents(
+        &self,
+        boot: &str,
+        now: i64,
+        reason: &Reason,
+        changes: &[NewIntent],
+    ) -> Result<Vec<Recorded>, StoreError> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let reason = self.to_json("intents.reason", reason)?;
+        changes.iter().map(|change| self.plan_intent(boot, now, &reason, change)).collect()
+    }
+
+    fn plan_intent(
+        &self,
+        boot: &str,
+        now: i64,
+        reason: &str,
+        change: &NewIntent,
+    ) -> Result<Recorded, StoreError> {
+        let found = self.rows(
+            "record intent",
+            "INSERT INTO intents (boot, grp, place, reason, kind, path, item, pid, start, tid, tid_start,
+                                  prior, new, state, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'planned', ?14)
+             ON CONFLICT DO UPDATE
+                 SET superseded = new, new = excluded.new, reason = excluded.reason, state = 'planned'
+                 WHERE boot = excluded.boot AND grp IS excluded.grp
+             RETURNING id, superseded IS NULL",
+            (
+                boot,
+                change.group.as_ref().map(Name::as_str),
+                &change.place,
+                reason,
+                change.kind.text(),
+                change.path.as_os_str().as_bytes(),
+                &change.item,
+                change.process.map_or(0, |key| key.pid),
+                change.process.map_or(0, |key| key.start.cast_signed()),
+                change.thread.map_or(0, |key| key.pid),
+                change.thread.map_or(0, |key| key.start.cast_signed()),
+                &change.prior,
+                &change.new,
+                now,
+            ),
+            |row| Ok(Recorded { id: row.get(0)?, fresh: row.get(1)? }),
+        )?;
+        match found.first() {
+            Some(recorded) => Ok(*recorded),
+            None => Err(self.taken(change)?),
+        }
+    }
+
+    fn taken(&self, change: &NewIntent) -> Result<StoreError, StoreError> {
+        let group = self.rows(
+            "find intent",
+            "SELECT grp FROM intents WHERE kind = ?1 AND path = ?2 AND item = ?3 AND tid = ?4",
+            (
+                change.kind.text(),
+                change.path.as_os_str().as_bytes(),
+                &change.item,
+                change.thread.map_or(0, |key| key.pid),
+            ),
+            |row| row.get::<_, Option<String>>(0),
+        )?;
+        let what = match change.thread {
+            Some(thread) => format!("thread {}", thread.pid),
+            None => printable(change.path.as_os_str().as_bytes()).to_string(),
+        };
+        let group = group.into_iter().next().flatten().unwrap_or_else(|| "of an earlier boot".to_owned());
+        Ok(StoreError::Taken { what, group })
+    }
+
+    /// Marks changes as read back from the kernel; nothing of ours is superseded then.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn mark_applied(&self, ids: &[i64]) -> Result<(), StoreError> {
+        for id in ids {
+            self.run(
+                "mark intent",
+                "UPDATE intents SET state = 'applied', superseded = NULL WHERE id = ?1",
+                [id],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Marks changes as no longer known to be in force: they are about to be undone.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn mark_planned(&self, ids: &[i64]) -> Result<(), StoreError> {
+        for id in ids {
+            self.run("mark intent", "UPDATE intents SET state = 'planned' WHERE id = ?1", [id])?;
+        }
+        Ok(())
+    }
+
+    /// Takes back a change of a change: the value before it is ours again.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn revert_intent(&self, id: i64) -> Result<(), StoreError> {
+        self.run(
+            "revert intent",
+            "UPDATE intents SET new = superseded, superseded = NULL, state = 'applied'
+             WHERE id = ?1 AND superseded IS NOT NULL",
+            [id],
+        )
+        .map(drop)
+    }
+
+    /// Deletes rows whose change is undone.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn delete_intents(&self, ids: &[i64]) -> Result<(), StoreError> {
+        for id in ids {
+            self.run("delete intent", "DELETE FROM intents WHERE id = ?1", [id])?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what an earlier boot recorded: the kernel has forgotten it, too.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn forget_other_boots(&self, boot: &str) -> Result<usize, StoreError> {
+        self.run("delete intents", "DELETE FROM intents WHERE boot <> ?1", [boot])
+    }
+
+    /// The nice value before and the one we set, of the first thread of a process.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn nice_prior(&self, pid: u32) -> Result<Option<(i64, i64)>, StoreError> {
+        let rows = self.rows(
+            "read nice",
+            "SELECT prior, new FROM intents WHERE kind = 'nice' AND path = x'' AND item = '' AND pid = ?1
+             AND tid = ?1 ORDER BY id DESC LIMIT 1",
+            [pid],
+            |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)),
+        )?;
+        let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+        Ok(rows.first().and_then(|(prior, new)| Some((number(prior)?, number(new)?))))
+    }
+
+    /// All changes in the order in which they were recorded.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or a row is malformed.
+    pub fn intents(&self) -> Result<Vec<Intent>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM intents ORDER BY id");
+        self.rows("read intents", &sql, (), Raw::read)?.into_iter().map(|raw| self.intent(raw)).collect()
+    }
+
+    /// The changes of a group.
+    ///
+    /// # Errors
+    /// As [`Self::intents`].
+    pub fn intents_of(&self, group: &Name) -> Result<Vec<Intent>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM intents WHERE grp = ?1 ORDER BY id");
+        self.rows("read intents", &sql, [group.as_str()], Raw::read)?
+            .into_iter()
+            .map(|raw| self.intent(raw))
+            .collect()
+    }
+
+    /// The changes that no group owns alone: our subtrees' roots, and controllers enabled for them.
+    ///
+    /// # Errors
+    /// As [`Self::intents`].
+    pub fn shared_intents(&self) -> Result<Vec<Intent>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM intents WHERE grp IS NULL ORDER BY id");
+        self.rows("read intents", &sql, (), Raw::read)?.into_iter().map(|raw| self.intent(raw)).collect()
+    }
+
+    /// Takes over rows of a damaged database; returns how many.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub(crate) fn adopt_intents(&self, rows: &[Intent]) -> Result<usize, StoreError> {
+        for row in rows {
+            self.plan_intent(&row.boot, row.created, &row.reason, &row.change)?;
+        }
+        Ok(rows.len())
+    }
+
+    fn intent(&self, raw: Raw) -> Result<Intent, StoreError> {
+        let key = |pid: i64, start: i64| {
+            u32::try_from(pid)
+                .ok()
+                .filter(|pid| *pid != 0)
+                .map(|pid| ProcKey { pid, start: start.cast_unsigned() })
+        };
+        let group = raw
+            .group
+            .map(|text| {
+                text.parse().map_err(|error: NameError| self.malformed("intents.grp", error.to_string()))
+            })
+            .transpose()?;
+        Ok(Intent {
+            id: raw.id,
+            boot: raw.boot,
+            change: NewIntent {
+                group,
+                place: raw.place,
+                kind: Kind::parse(&raw.kind).ok_or_else(|| self.malformed("intents.kind", &*raw.kind))?,
+                path: PathBuf::from(OsString::from_vec(raw.path)),
+                item: raw.item,
+                process: key(raw.pid, raw.start),
+                thread: key(raw.tid, raw.tid_start),
+                prior: raw.prior,
+                new: raw.new,
+            },
+            reason: raw.reason,
+            superseded: raw.superseded,
+            state: if raw.state == "applied" { IntentState::Applied } else { IntentState::Planned },
+            created: raw.created,
+        })
+    }
+}
+
+/// A row as it is stored.
+struct Raw {
+    id: i64,
+    boot: String,
+    group: Option<String>,
+    place: String,
+    kind: String,
+    path: Vec<u8>,
+    item: String,
+    pid: i64,
+    start: i64,
+    tid: i64,
+    tid_start: i64,
+    prior: Vec<u8>,
+    new: Vec<u8>,
+    reason: String,
+    superseded: Option<Vec<u8>>,
+    state: String,
+    created: i64,
+}
+
+impl Raw {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            boot: row.get(1)?,
+            group: row.get(2)?,
+            place: row.get(3)?,
+            kind: row.get(4)?,
+            path: row.get(5)?,
+            item: row.get(6)?,
+            pid: row.get(7)?,
+            start: row.get(8)?,
+            tid: row.get(9)?,
+            tid_start: row.get(10)?,
+            prior: row.get(11)?,
+            new: row.get(12)?,
+            reason: row.get(13)?,
+            superseded: match row.get_ref(14)? {
+                ValueRef::Null => None,
+                ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Some(bytes.to_owned()),
+                ValueRef::Integer(_) | ValueRef::Real(_) => Some(Vec::new()),
+            },
+            state: row.get(15)?,
+            created: row.get(16)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Durability, Store};
+
+    fn change(group: &str, prior: &str, new: &str) -> NewIntent {
+        NewIntent {
+            group: group.parse().ok(),
+            place: String::new(),
+            kind: Kind::File,
+            path: PathBuf::from(OsString::from_vec(b"/cg/\xff/cpu.max".to_vec())),
+            item: String::new(),
+            process: None,
+            thread: None,
+            prior: prior.into(),
+            new: new.into(),
+        }
+    }
+
+    fn plan(store: &mut Store, change: NewIntent) -> Result<Vec<Recorded>, StoreError> {
+        store.write(|tx| tx.plan_intents("boot", 1, &Reason::Stopping, &[change]))
+    }
+
+    #[test]
+    fn the_first_prior_value_is_the_one_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("s.db"), Durability::Process).unwrap().store;
+        let first = plan(&mut store, change("a", "max", "10")).unwrap();
+        let again = plan(&mut store, change("a", "10", "20")).unwrap();
+        assert!(first[0].fresh && !again[0].fresh && first[0].id == again[0].id);
+        let row = store.read(|tx| tx.intents_of(&"a".parse().unwrap())).unwrap().remove(0);
+        assert_eq!((row.change.prior.as_slice(), row.change.new.as_slice()), (&b"max"[..], &b"20"[..]));
+        assert_eq!(row.superseded.as_deref(), Some(&b"10"[..]));
+        assert_eq!(row.change.path, change("a", "", "").path);
+        store.write(|tx| tx.revert_intent(row.id)).unwrap();
+        let row = store.read(Tables::intents).unwrap().remove(0);
+        assert_eq!((row.change.new.as_slice(), row.superseded), (&b"10"[..], None));
+        store.write(|tx| tx.mark_applied(&[row.id])).unwrap();
+        assert_eq!(store.read(Tables::intents).unwrap()[0].state, IntentState::Applied);
+    }
+
+    #[test]
+    fn one_thing_belongs_to_one_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("s.db"), Durability::Process).unwrap().store;
+        plan(&mut store, change("a", "max", "10")).unwrap();
+        let error = plan(&mut store, change("b", "10", "20")).unwrap_err();
+        assert_eq!(error.to_string(), "/cg/\\xff/cpu.max is limited by group a already");
+        assert_eq!(store.read(Tables::intents).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn rows_of_another_boot_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("s.db"), Durability::Process).unwrap().store;
+        plan(&mut store, change("a", "max", "10")).unwrap();
+        assert_eq!(store.write(|tx| tx.forget_other_boots("boot")).unwrap(), 0);
+        assert_eq!(store.write(|tx| tx.forget_other_boots("next")).unwrap(), 1);
+        assert_eq!(store.read(Tables::intents).unwrap(), []);
+    }
+}

@@ -1,0 +1,87 @@
+//! The tables of the two databases. A released migration is never edited: a change is a new one at the end.
+
+use rusqlite_migration::{M, Migrations};
+
+use crate::store::Durability;
+
+/// What was done to the kernel. Few and small trees: each one more is another page to write between an exec
+/// and its limit.
+const LIMITS: &[M<'static>] = &[M::up(
+    "
+CREATE TABLE intents (
+    id         INTEGER PRIMARY KEY,
+    boot       TEXT    NOT NULL,
+    grp        TEXT,
+    place      TEXT    NOT NULL DEFAULT '',
+    reason     TEXT    NOT NULL,
+    kind       TEXT    NOT NULL
+               CHECK (kind IN ('file', 'nice', 'membership', 'created_dir', 'enabled_controller')),
+    path       BLOB    NOT NULL,
+    item       TEXT    NOT NULL,
+    pid        INTEGER NOT NULL,
+    start      INTEGER NOT NULL,
+    tid        INTEGER NOT NULL,
+    tid_start  INTEGER NOT NULL,
+    prior      BLOB    NOT NULL,
+    new        BLOB    NOT NULL,
+    superseded BLOB,
+    state      TEXT    NOT NULL CHECK (state IN ('planned', 'applied')),
+    created    INTEGER NOT NULL,
+    UNIQUE (kind, path, item, pid, start, tid, tid_start)
+) STRICT;
+
+CREATE TABLE groups (
+    name    TEXT PRIMARY KEY,
+    limits  TEXT NOT NULL,
+    scope   TEXT NOT NULL,
+    reason  TEXT NOT NULL,
+    how     TEXT NOT NULL,
+    places  TEXT NOT NULL,
+    until   INTEGER,
+    changed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+)];
+
+/// What was told and is to be told.
+const JOURNAL: &[M<'static>] = &[M::up(
+    "
+CREATE TABLE events (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       TEXT    NOT NULL UNIQUE,
+    at       INTEGER NOT NULL,
+    kind     TEXT    NOT NULL,
+    severity TEXT    NOT NULL,
+    notice   TEXT    NOT NULL
+) STRICT;
+CREATE INDEX events_by_time ON events (at);
+
+CREATE TABLE outbox (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    event        TEXT    NOT NULL,
+    endpoint     TEXT    NOT NULL,
+    body         BLOB    NOT NULL,
+    created      INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    next_attempt INTEGER NOT NULL,
+    state        TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
+    last_error   TEXT,
+    UNIQUE (event, endpoint)
+) STRICT;
+CREATE INDEX outbox_due ON outbox (state, next_attempt);
+CREATE INDEX outbox_by_endpoint ON outbox (endpoint, state, id);
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
+",
+)];
+
+/// The migrations of a database, and their number, which is its `user_version` when it is up to date.
+pub(crate) const fn of(durability: Durability) -> (Migrations<'static>, i64) {
+    match durability {
+        Durability::Process => (Migrations::from_slice(LIMITS), LIMITS.len().cast_signed() as i64),
+        Durability::Power => (Migrations::from_slice(JOURNAL), JOURNAL.len().cast_signed() as i64),
+    }
+}
