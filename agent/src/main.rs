@@ -1,2 +1,7 @@
-//! Entry.
-fn main() {}
+//! The process-throttler program: see `process_throttler::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    process_throttler::cli::main()
+}

@@ -1,1 +1,144 @@
-//! The command line.
+//! The command line: one file per command, printing in `output` only.
+//!
+//! Commands ask the daemon over the control socket; what they do without one is in `offline`.
+
+mod completions;
+mod daemon;
+mod discover;
+pub mod error;
+mod events;
+mod explain;
+mod feature;
+mod globals;
+mod list;
+mod log;
+mod offline;
+mod output;
+mod page;
+mod processes;
+mod profile;
+mod record;
+mod reference;
+mod release;
+mod replay;
+mod status;
+mod throttle;
+mod validate;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use error::{CliError, CliResult};
+use globals::Globals;
+use output::Output;
+
+use crate::control::failure::FailureKind;
+
+pub use reference::reference;
+
+/// Name of the program.
+pub const BINARY: &str = "process-throttler";
+
+/// Keeps the processes that matter responsive by limiting the ones that starve them
+#[derive(Parser, Debug)]
+#[command(name = BINARY, version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0 done               3 daemon not running   6 invalid configuration
+  1 failed             4 not found            7 conflict
+  2 wrong usage        5 denied               8 partly done";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run, start, stop and inspect the daemon
+    Daemon(daemon::Daemon),
+    /// Find processes by name, command line, executable, user, cgroup or pid
+    Discover(discover::Discover),
+    /// List the processes that run now
+    List(list::List),
+    /// Limit processes by hand
+    Throttle(throttle::Throttle),
+    /// Lift limits and restore what was before
+    Release(release::Release),
+    /// Show what is limited
+    Status(status::Status),
+    /// Tell why a process is or is not limited
+    Explain(explain::Explain),
+    /// Keep and activate profiles
+    Profile(profile::ProfileArgs),
+    /// Check a profile or the configuration without loading it
+    Validate(validate::Validate),
+    /// Show what happened, or follow what happens
+    Events(events::Events),
+    /// Write down what the daemon's engine is told
+    Record(record::Record),
+    /// Run a recording through the engine offline and print its actions
+    Replay(replay::Replay),
+    /// Print version, kernel ABI and target
+    Version,
+    /// Print a completion script
+    Completions(completions::Completions),
+}
+
+/// Parses the command line, runs the command, and says how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data and go to stdout, errors to stderr; nothing is left to report to.
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { FailureKind::Usage.exit_code() } else { 0 });
+        }
+    };
+    match run(cli) {
+        Ok(()) | Err(CliError::PipeClosed) => ExitCode::SUCCESS,
+        Err(CliError::Exit(kind)) => ExitCode::from(kind.exit_code()),
+        Err(CliError::Failed(failure)) => {
+            Output::failure(&failure);
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> CliResult {
+    let context = cli.globals.resolve()?;
+    // The daemon's log is set up by its configuration, unless the command line says otherwise.
+    let is_daemon = matches!(&cli.command, Command::Daemon(command) if command.is_run());
+    if context.verbose > 0 || !is_daemon {
+        log::start(&context, is_daemon);
+    }
+    match cli.command {
+        Command::Daemon(command) => command.run(&context),
+        Command::Discover(command) => command.run(&context),
+        Command::List(command) => command.run(&context),
+        Command::Throttle(command) => command.run(&context),
+        Command::Release(command) => command.run(&context),
+        Command::Status(command) => command.run(&context),
+        Command::Explain(command) => command.run(&context),
+        Command::Profile(command) => command.run(&context),
+        Command::Validate(command) => command.run(&context),
+        Command::Events(command) => command.run(&context),
+        Command::Record(command) => command.run(&context),
+        Command::Replay(command) => command.run(&context),
+        Command::Version => version::run(&context),
+        Command::Completions(command) => command.run(&context),
+    }
+}
+
+/// The whole command line, for completions and references.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,25 @@
-//! Wiring: the event loop, readiness, reload, shutdown.
+//! Wiring: the event loop, readiness, reload, shutdown. Everything may be used here but the command line.
+//!
+//! Threads: the main one (control socket, signals, webhooks), `engine` ([`turn`]), `moves` ([`worker`]) and
+//! `journal` ([`journal`]).
+
+pub mod command;
+pub mod deliveries;
+pub mod journal;
+pub mod lock;
+pub mod logging;
+mod obey;
+pub mod pending;
+pub mod preflight;
+pub mod recorder;
+pub mod reload;
+pub mod report;
+pub mod requests;
+pub mod run;
+pub mod serve;
+mod status;
+pub mod turn;
+pub mod waker;
+pub mod worker;
+
+pub use run::run;

@@ -1,0 +1,120 @@
+//! `daemon status`: what it says of itself, or that it does not run.
+
+use serde::Serialize;
+
+use super::holder;
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::feature;
+use crate::cli::globals::{Context, call, runtime};
+use crate::cli::output::View;
+use crate::cli::page::{Always, Page, dash, duration, or_dash, size};
+use crate::control::client::ClientError;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::{DaemonState, DaemonStatus, Feature, FeatureState, Request};
+
+pub(super) fn status(context: &Context) -> CliResult {
+    match runtime()?.block_on(call::<Box<DaemonStatus>>(&context.client(), &Request::Status)) {
+        Ok(status) => context.output.show(&*status),
+        Err(ClientError::NotRunning(socket)) => {
+            if let Some(pid) = holder(context)? {
+                let message = format!(
+                    "the daemon (pid {pid}) runs but does not listen on {}: it is starting or stopping",
+                    socket.display()
+                );
+                return Err(Failure::new(FailureKind::Failed, message).into());
+            }
+            context.output.show(&Stopped::now())?;
+            Err(CliError::Exit(FailureKind::NotRunning))
+        }
+        Err(error) => Err(Failure::from(error).into()),
+    }
+}
+
+/// A daemon that does not run.
+#[derive(Debug, Serialize)]
+struct Stopped {
+    state: &'static str,
+    features: Vec<Feature>,
+}
+
+impl Stopped {
+    fn now() -> Self {
+        let features = feature::ALL.map(|name| Feature {
+            name: name.to_owned(),
+            state: FeatureState::Unavailable,
+            requires_daemon: true,
+            why: "the daemon does not run".to_owned(),
+        });
+        Self { state: "stopped", features: features.into() }
+    }
+}
+
+impl View for Stopped {
+    const KIND: &'static str = "Status";
+
+    fn page(&self, page: &mut Page) {
+        page.field("State", self.state);
+        page.gap();
+        features(page, &self.features);
+    }
+}
+
+impl View for DaemonStatus {
+    const KIND: &'static str = "Status";
+
+    fn page(&self, page: &mut Page) {
+        let source = &self.source;
+        page.field("State", state(self.state));
+        page.field("Pid", self.pid);
+        page.field("Uptime", duration(self.uptime_ms));
+        page.field("Version", &self.version);
+        page.field("Profile", or_dash(self.profile.as_ref()));
+        if let Some(error) = &self.config_error {
+            page.field("Configuration", format!("last good one kept: {error}"));
+        }
+        page.field("Cgroups", dash(self.cgroups.clone()));
+        page.field("Source", &source.name);
+        for why in &source.degraded {
+            page.field("Degraded", why);
+        }
+        let counted = if source.exact { "" } else { " (losses are not counted by this source)" };
+        page.field(
+            "Records",
+            format!(
+                "{} produced, {} sent, {} dropped, {} malformed, {} wake-ups{counted}",
+                source.produced, source.sent, source.dropped, source.malformed, source.wakeups
+            ),
+        );
+        page.field(
+            "Processes",
+            format!("{} known, {} limited in {} groups", self.processes, self.throttled, self.groups),
+        );
+        page.field("Cost", format!("{} resident, {:.2} s CPU", size(self.rss), self.cpu_ms as f64 / 1e3));
+        page.gap();
+        features(page, &self.features);
+    }
+}
+
+fn features(page: &mut Page, features: &[Feature]) {
+    page.table(
+        [Always("FEATURE"), Always("STATE"), Always("NEEDS DAEMON"), Always("WHY")],
+        features.iter().map(|feature| {
+            let state = match feature.state {
+                FeatureState::Working => "working",
+                FeatureState::Disabled => "disabled",
+                FeatureState::Degraded => "degraded",
+                FeatureState::Unavailable => "unavailable",
+            };
+            let needs = if feature.requires_daemon { "yes" } else { "no" };
+            [feature.name.clone(), state.to_owned(), needs.to_owned(), dash(feature.why.clone())]
+        }),
+    );
+}
+
+const fn state(state: DaemonState) -> &'static str {
+    match state {
+        DaemonState::Starting => "starting",
+        DaemonState::Running => "running",
+        DaemonState::Stopping => "stopping",
+    }
+}

@@ -1,0 +1,134 @@
+//! What commands do when no daemon runs: with the store and the kernel directly, under the lock that a daemon
+//! would hold.
+
+mod groups;
+mod release;
+mod throttle;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use super::error::{CliError, CliResult, failed};
+use super::globals::Context;
+use crate::cgroup::Roots;
+use crate::config::Settings;
+use crate::control::failure::{Failure, FailureKind};
+use crate::daemon::lock::{LockError, PidLock};
+use crate::effect::{EffectError, Kernel, Step, Throttle};
+use crate::engine::action::{Action, ActionId, What};
+use crate::engine::input::Outcome;
+use crate::model::reason::Reason;
+use crate::store::{Durability, Store, StoreError};
+
+pub(super) use groups::groups;
+pub(super) use release::release;
+pub(super) use throttle::throttle;
+
+/// The kernel's interfaces where the configuration says. A configuration that is broken must not keep anyone
+/// from releasing.
+fn kernel(context: &Context) -> CliResult<Kernel> {
+    let mut roots = Roots::default();
+    match Settings::load(&context.dirs) {
+        Ok((settings, _warnings)) => roots.cgroup = settings.cgroup_root,
+        Err(findings) => {
+            let (path, root) = (context.dirs.config_file(), roots.cgroup.display());
+            context.output.message(&format!(
+                "Warning: {} has {} errors; cgroups are looked for in {root}",
+                path.display(),
+                findings.errors()
+            ));
+        }
+    }
+    Kernel::open(roots).map_err(|error| effect_failure(&error))
+}
+
+/// Keeps daemons and other commands out until dropped.
+fn lock(context: &Context) -> CliResult<PidLock> {
+    make_dir(&context.dirs.runtime, 0o755)?;
+    PidLock::take(&context.dirs.pid_file()).map_err(|error| {
+        let kind = match &error {
+            LockError::Held { .. } => FailureKind::Conflict,
+            LockError::Io { source, .. } if is_denied(source) => FailureKind::Denied,
+            LockError::Io { .. } => FailureKind::Failed,
+        };
+        Failure::from_error(kind, &error).into()
+    })
+}
+
+/// Opens the store, and makes it if there is none yet.
+fn store(context: &Context) -> CliResult<Store> {
+    make_dir(&context.dirs.state, 0o700)?;
+    open_store(context)
+}
+
+/// Opens the store if there is one.
+fn existing_store(context: &Context) -> CliResult<Option<Store>> {
+    if context.dirs.state_db().exists() { open_store(context).map(Some) } else { Ok(None) }
+}
+
+fn open_store(context: &Context) -> CliResult<Store> {
+    let opened =
+        Store::open(&context.dirs.state_db(), Durability::Process).map_err(|error| store_failure(&error))?;
+    if let Some((aside, kept)) = opened.set_aside {
+        context.output.message(&format!(
+            "Warning: the state was damaged and set aside as {}; {kept} changes could be read and are kept",
+            aside.display()
+        ));
+    }
+    Ok(opened.store)
+}
+
+fn make_dir(path: &Path, mode: u32) -> CliResult {
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| {
+        let kind = if is_denied(&error) { FailureKind::Denied } else { FailureKind::Failed };
+        Failure::new(kind, format!("create {}: {error}", path.display())).into()
+    })
+}
+
+fn is_denied(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::PermissionDenied
+}
+
+fn store_failure(error: &StoreError) -> CliError {
+    match error {
+        StoreError::Io { source, .. } if is_denied(source) => {
+            Failure::from_error(FailureKind::Denied, error).with_hint("become root").into()
+        }
+        StoreError::Io { .. }
+        | StoreError::Sql { .. }
+        | StoreError::Newer { .. }
+        | StoreError::Migrate { .. }
+        | StoreError::Malformed { .. }
+        | StoreError::Taken { .. } => failed(error),
+    }
+}
+
+fn effect_failure(error: &EffectError) -> CliError {
+    match error {
+        EffectError::Store(error) => store_failure(error),
+        EffectError::Stands { .. } => Failure::from_error(FailureKind::Partial, error).into(),
+        EffectError::Refused(_) => Failure::from_error(FailureKind::Conflict, error).into(),
+        EffectError::Cgroup(_) | EffectError::Nice { .. } => failed(error),
+    }
+}
+
+/// Carries out one action to its end.
+fn carry_out(executor: &Throttle, what: What) -> CliResult<Outcome> {
+    let action = Action { id: ActionId(1), at: crate::clock::now(), what };
+    // Without a daemon no profile is in force, and so no process is critical.
+    let outcome = match executor.execute(&action, &std::collections::BTreeSet::new()) {
+        Some(Step::Done(outcome)) => outcome,
+        Some(Step::Moves(batch)) => batch.run(),
+        None => return Err(Failure::new(FailureKind::Failed, "no executor for this action").into()),
+    };
+    match outcome {
+        Outcome::Failed { error } => Err(Failure::new(FailureKind::Failed, error).into()),
+        Outcome::Applied { .. } | Outcome::Released | Outcome::Busy => Ok(outcome),
+    }
+}
+
+/// Who asks, for the record.
+fn operator(request: String) -> Reason {
+    Reason::Operator { uid: nix::unistd::getuid().as_raw(), request }
+}

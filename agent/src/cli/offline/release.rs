@@ -1,0 +1,102 @@
+//! `release` without a daemon.
+
+use super::groups::groups;
+use super::{carry_out, effect_failure, kernel, lock, operator, store, store_failure};
+use crate::cli::error::CliResult;
+use crate::cli::globals::Context;
+use crate::cli::processes;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::{GroupStatus, ProcRef, Release, ReleaseOf, Released};
+use crate::effect::Throttle;
+use crate::effect::restore::{self, Report};
+use crate::engine::action::What;
+use crate::model::id::{Name, ProcKey};
+
+/// Restores prior values.
+pub(in crate::cli) fn release(context: &Context, spec: &Release) -> CliResult<Released> {
+    if spec.dry_run {
+        let (groups, processes) = targets(context, &spec.target)?;
+        return Ok(Released { groups, processes, dry_run: true });
+    }
+    let _lock = lock(context)?;
+    if spec.target == ReleaseOf::All {
+        let kernel = kernel(context)?;
+        let report = restore::release_all(&kernel, &mut store(context)?);
+        return told(context, report.map_err(|error| effect_failure(&error))?);
+    }
+    let (groups, processes) = targets(context, &spec.target)?;
+    let executor =
+        Throttle::open(kernel(context)?, store(context)?).map_err(|error| store_failure(&error))?;
+    let mut released = Released::default();
+    for group in groups {
+        let reason = operator(format!("release --group {group}"));
+        carry_out(&executor, What::Release { group: group.clone(), reason })?;
+        released.groups.push(group);
+    }
+    for key in processes {
+        for group in holders(&super::groups(context)?, key) {
+            let reason = operator(format!("release --pid {}", key.pid));
+            carry_out(&executor, What::Detach { group, key, reason })?;
+        }
+        released.processes.push(key);
+    }
+    Ok(released)
+}
+
+/// The groups and processes that are meant.
+fn targets(context: &Context, target: &ReleaseOf) -> CliResult<(Vec<Name>, Vec<ProcKey>)> {
+    let present = groups(context)?;
+    let names = |wanted: &dyn Fn(&GroupStatus) -> bool| -> Vec<Name> {
+        present.iter().filter(|group| wanted(group)).map(|group| group.group.clone()).collect()
+    };
+    let (found, what) = match target {
+        ReleaseOf::All => return Ok((names(&|_| true), Vec::new())),
+        ReleaseOf::Group(name) => {
+            (names(&|group| group.group == *name), format!("no group {name} is limited"))
+        }
+        ReleaseOf::Rule(rule) => {
+            (names(&|group| group.rule.as_ref() == Some(rule)), format!("no group of rule {rule} is limited"))
+        }
+        ReleaseOf::Process(process) => {
+            let key = identify(*process)?;
+            if holders(&present, key).is_empty() {
+                let message = format!("process {} is not limited", key.pid);
+                return Err(Failure::new(FailureKind::NotFound, message).into());
+            }
+            return Ok((Vec::new(), vec![key]));
+        }
+    };
+    if found.is_empty() {
+        Err(Failure::new(FailureKind::NotFound, what).into())
+    } else {
+        Ok((found, Vec::new()))
+    }
+}
+
+fn holders(groups: &[GroupStatus], key: ProcKey) -> Vec<Name> {
+    let holds = |group: &&GroupStatus| group.members.iter().any(|member| member.key == key);
+    groups.iter().filter(holds).map(|group| group.group.clone()).collect()
+}
+
+fn identify(process: ProcRef) -> CliResult<ProcKey> {
+    let ProcRef { pid, start } = process;
+    if let Some(start) = start {
+        return Ok(ProcKey { pid, start });
+    }
+    let gone = || Failure::new(FailureKind::NotFound, format!("no process has pid {pid}"));
+    Ok(processes::key_of(&processes::host()?, pid)?.ok_or_else(gone)?)
+}
+
+fn told(context: &Context, report: Report) -> CliResult<Released> {
+    let Report { restored, groups, notes, failures } = report;
+    for note in notes {
+        context.output.message(&format!("note: {note}"));
+    }
+    if failures.is_empty() {
+        return Ok(Released { groups, processes: Vec::new(), dry_run: false });
+    }
+    let kind = if restored > 0 { FailureKind::Partial } else { FailureKind::Failed };
+    let failures = failures.join("\n  ");
+    let message = format!("{restored} changes were undone; these could not be:\n  {failures}");
+    Err(Failure::new(kind, message).with_hint("what is left is kept on record: try again").into())
+}

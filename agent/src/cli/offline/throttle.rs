@@ -1,0 +1,127 @@
+//! `throttle` without a daemon: the limits stay until `release`, because nobody is there to end them.
+
+use std::collections::BTreeSet;
+
+use super::groups::rule_of;
+use super::{carry_out, effect_failure, existing_store, kernel, lock, operator, store, store_failure};
+use crate::cli::error::{CliResult, failed};
+use crate::cli::globals::Context;
+use crate::cli::processes;
+use crate::clock;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::{Member, Refused, Throttle as Spec, Throttled};
+use crate::effect::Throttle;
+use crate::effect::group::{Group, Rung};
+use crate::effect::plan::{Plan, plan};
+use crate::engine::action::{Apply, What};
+use crate::engine::input::Outcome;
+use crate::model::id::{Name, NameError, ProcKey};
+use crate::model::process::Comm;
+use crate::procfs::Proc;
+use crate::store::{GroupRow, Store};
+
+/// Brings limits into force.
+pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Throttled> {
+    let proc = processes::host()?;
+    let apply = apply(spec)?;
+    if spec.dry_run {
+        let row = existing_store(context)?.map(|store| row(&store, &apply.group)).transpose()?.flatten();
+        refuse_rules(row.as_ref())?;
+        let group = row.and_then(|row| Group::from_row(&row, false));
+        let planned = plan(&kernel(context)?, group.as_ref(), &apply, &BTreeSet::new());
+        let planned = planned.map_err(|error| effect_failure(&error))?;
+        let refused = planned.refused.iter().map(|(key, why)| (*key, why.to_string())).collect();
+        return throttled(&proc, apply, rung(&planned).to_owned(), planned.members(), refused, true);
+    }
+    let _lock = lock(context)?;
+    let kernel = kernel(context)?;
+    let store = store(context)?;
+    refuse_rules(row(&store, &apply.group)?.as_ref())?;
+    let executor = Throttle::open(kernel, store).map_err(|error| store_failure(&error))?;
+    match carry_out(&executor, What::Apply(apply.clone()))? {
+        Outcome::Applied { how, members, refused, at: _ } => {
+            throttled(&proc, apply, how, members, refused, false)
+        }
+        Outcome::Released | Outcome::Busy | Outcome::Failed { .. } => {
+            Err(Failure::new(FailureKind::Failed, "limits were asked for and something else was done").into())
+        }
+    }
+}
+
+fn apply(spec: &Spec) -> CliResult<Apply> {
+    let members: Vec<ProcKey> = spec
+        .processes
+        .iter()
+        .filter_map(|process| Some(ProcKey { pid: process.pid, start: process.start? }))
+        .collect();
+    let unnamed = || Failure::new(FailureKind::Usage, "no process is named");
+    let first = members.first().ok_or_else(unnamed)?;
+    let group = match &spec.group {
+        Some(group) => group.clone(),
+        None => format!("pid-{}", first.pid).parse().map_err(|error: NameError| failed(&error))?,
+    };
+    let reason = operator(format!("throttle group {group} to {}", spec.limits));
+    Ok(Apply {
+        group,
+        limits: spec.limits.clone(),
+        scope: spec.scope,
+        // Whoever names processes by hand means them wherever they are, as with the daemon.
+        allow_move: true,
+        // The executor makes sure that nobody else is in the cgroup.
+        in_place: true,
+        members,
+        reason,
+        caused_at: clock::now(),
+    })
+}
+
+fn row(store: &Store, group: &Name) -> CliResult<Option<GroupRow>> {
+    let rows = store.read(|tables| tables.groups()).map_err(|error| store_failure(&error))?;
+    Ok(rows.into_iter().find(|row| row.name == *group))
+}
+
+/// A daemon that comes back would undo what was mixed into its rules' groups.
+fn refuse_rules(row: Option<&GroupRow>) -> CliResult {
+    if let Some(row) = row
+        && let Some(rule) = rule_of(row)
+    {
+        let message = format!("group {} belongs to rule {rule}", row.name);
+        return Err(Failure::new(FailureKind::Conflict, message).with_hint("choose another --group").into());
+    }
+    Ok(())
+}
+
+fn rung(plan: &Plan) -> &'static str {
+    if plan.places.is_empty() {
+        "per process"
+    } else if plan.places.iter().any(|place| place.place.rung == Rung::Own) {
+        "by moving"
+    } else {
+        "in place"
+    }
+}
+
+fn throttled(
+    proc: &Proc,
+    apply: Apply,
+    how: String,
+    members: Vec<ProcKey>,
+    refused: Vec<(ProcKey, String)>,
+    dry_run: bool,
+) -> CliResult<Throttled> {
+    let member = |key: ProcKey| -> CliResult<Member> {
+        let process = proc.process(key.pid).map_err(|error| failed(&error))?;
+        let comm =
+            process.filter(|process| process.key == key).map_or(Comm::default(), |process| process.comm);
+        Ok(Member { key, comm })
+    };
+    Ok(Throttled {
+        group: apply.group,
+        limits: apply.limits,
+        how,
+        members: members.into_iter().map(member).collect::<CliResult<_>>()?,
+        refused: refused.into_iter().map(|(key, why)| Refused { pid: key.pid, why }).collect(),
+        until: None,
+        dry_run,
+    })
+}

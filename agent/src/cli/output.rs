@@ -1,0 +1,192 @@
+//! The only place that prints: data on stdout in the chosen form, messages on stderr.
+//!
+//! Nothing that came from a process reaches a terminal unescaped: views use `model::process::printable`, and
+//! control characters that slip through are escaped here once more.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::error::{CliResult, failed};
+use super::page::Page;
+use crate::control::failure::Failure;
+use crate::control::proto::API_VERSION;
+
+/// Form of the data on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For people with wide terminals.
+    Wide,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+    /// One JSON document per line and item.
+    Jsonl,
+}
+
+/// Something that a command shows.
+pub(super) trait View: Serialize {
+    /// Its kind in JSON and YAML documents.
+    const KIND: &'static str;
+
+    /// Lays it out for people.
+    fn page(&self, page: &mut Page);
+}
+
+/// Envelope of every document.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a, T> {
+    api_version: &'static str,
+    kind: &'static str,
+    data: &'a T,
+}
+
+/// Where commands print.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    /// Form of the data.
+    pub format: Format,
+    /// Whether tables have a first line of names.
+    pub headers: bool,
+    /// Whether messages that are no errors are kept back.
+    pub quiet: bool,
+}
+
+impl Output {
+    /// Shows a view in the chosen form.
+    ///
+    /// # Errors
+    /// When it cannot be written or encoded.
+    pub(super) fn show<V: View>(&self, view: &V) -> CliResult {
+        let document = Document { api_version: API_VERSION, kind: V::KIND, data: view };
+        let mut out = io::stdout().lock();
+        match self.format {
+            Format::Table | Format::Wide => {
+                let mut page = Page::new(self.format == Format::Wide, self.headers);
+                view.page(&mut page);
+                out.write_all(page.into_text().as_bytes())?;
+            }
+            Format::Json => {
+                let text = serde_json::to_string_pretty(&document).map_err(|error| failed(&error))?;
+                writeln!(out, "{text}")?;
+            }
+            Format::Yaml => out.write_all(yaml(&document)?.as_bytes())?,
+            Format::Jsonl => {
+                let text = serde_json::to_string(view).map_err(|error| failed(&error))?;
+                if text.starts_with('[') {
+                    let items: Vec<&RawValue> =
+                        serde_json::from_str(&text).map_err(|error| failed(&error))?;
+                    for item in items {
+                        writeln!(out, "{item}")?;
+                    }
+                } else {
+                    let line = serde_json::to_string(&document).map_err(|error| failed(&error))?;
+                    writeln!(out, "{line}")?;
+                }
+            }
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Whether a stream goes to a person, who reads text, and not to a program, which gets JSON lines.
+    #[must_use]
+    pub(super) fn streams_text(&self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide) && io::stdout().is_terminal()
+    }
+
+    /// One item of a stream.
+    ///
+    /// # Errors
+    /// When it cannot be written or encoded.
+    pub(super) fn stream_item<T: Serialize + ToString>(&self, item: &T) -> CliResult {
+        let text = if self.streams_text() {
+            escape_controls(&item.to_string())
+        } else if self.format == Format::Yaml {
+            format!("---\n{}", yaml(item)?.trim_end())
+        } else {
+            serde_json::to_string(item).map_err(|error| failed(&error))?
+        };
+        self.line(text.as_bytes())
+    }
+
+    /// A line of data as it is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn line(&self, text: &[u8]) -> CliResult {
+        let mut out = io::stdout().lock();
+        out.write_all(text)?;
+        out.write_all(b"\n")?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Text made for stdout as a whole: completion scripts, exported profiles.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn raw(&self, text: &[u8]) -> CliResult {
+        let mut out = io::stdout().lock();
+        out.write_all(text)?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Something worth saying that is no data. Never fails: a closed stderr must not fail a command.
+    pub(super) fn message(&self, text: &str) {
+        if !self.quiet {
+            to_stderr(text);
+        }
+    }
+
+    /// An error and what to do about it.
+    pub(super) fn failure(failure: &Failure) {
+        to_stderr(&format!("Error: {}", failure.message));
+        if let Some(hint) = &failure.hint {
+            to_stderr(&format!("hint: {hint}"));
+        }
+    }
+
+    /// Asks a person; only a plain yes counts.
+    ///
+    /// # Errors
+    /// When the answer cannot be read.
+    pub(super) fn confirm(question: &str) -> io::Result<bool> {
+        let mut err = io::stderr().lock();
+        write!(err, "{} [y/N] ", escape_controls(question))?;
+        err.flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+}
+
+fn to_stderr(text: &str) {
+    // There is nowhere to report that this failed.
+    drop(writeln!(io::stderr().lock(), "{}", escape_controls(text)));
+}
+
+fn yaml<T: Serialize>(value: &T) -> CliResult<String> {
+    serde_yaml::to_string(value).map_err(|error| failed(&error))
+}
+
+/// Control characters but newlines as `\xNN`.
+pub(super) fn escape_controls(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            safe.push_str(&format!("\\x{:02x}", u32::from(c)));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}

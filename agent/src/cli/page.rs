@@ -1,0 +1,151 @@
+//! Layout for people: fields, lines and borderless tables, as text.
+
+use std::fmt::Display;
+
+use comfy_table::{ContentArrangement, Table as Grid, presets};
+
+use super::output::escape_controls;
+
+/// A page under construction.
+#[derive(Debug)]
+pub(super) struct Page {
+    wide: bool,
+    headers: bool,
+    text: String,
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Column {
+    /// Always shown.
+    Always(&'static str),
+    /// Shown with `-o wide`.
+    Wide(&'static str),
+}
+
+pub(super) use Column::{Always, Wide};
+
+impl Page {
+    pub(super) fn new(wide: bool, headers: bool) -> Self {
+        Self { wide, headers, text: String::new() }
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
+    /// Whether there is room for more.
+    #[must_use]
+    pub(super) const fn is_wide(&self) -> bool {
+        self.wide
+    }
+
+    /// A line.
+    pub(super) fn line(&mut self, text: impl Display) {
+        self.text.push_str(&escape_controls(&text.to_string()));
+        self.text.push('\n');
+    }
+
+    /// An empty line between parts.
+    pub(super) fn gap(&mut self) {
+        self.text.push('\n');
+    }
+
+    /// A name and a value.
+    pub(super) fn field(&mut self, name: &str, value: impl Display) {
+        self.line(format!("{name:<13} {value}", name = format!("{name}:")));
+    }
+
+    /// A table. Each row has a cell per column, those of wide ones included.
+    pub(super) fn table<const N: usize>(
+        &mut self,
+        columns: [Column; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) {
+        let shown = |index: usize| self.wide || matches!(columns.get(index), Some(Always(_)));
+        let mut grid = Grid::new();
+        grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if self.headers {
+            let names = columns.iter().enumerate().filter(|(index, _)| shown(*index));
+            grid.set_header(names.map(|(_, column)| match column {
+                Always(name) | Wide(name) => *name,
+            }));
+        }
+        for row in rows {
+            let cells = row.into_iter().enumerate().filter(|(index, _)| shown(*index));
+            // A line break would end the row for whoever reads by lines.
+            grid.add_row(cells.map(|(_, cell)| escape_controls(&cell).replace('\n', "\\x0a")));
+        }
+        if let Some(first) = grid.column_iter_mut().next() {
+            first.set_padding((0, 1));
+        }
+        for line in grid.lines() {
+            self.text.push_str(line.trim_end());
+            self.text.push('\n');
+        }
+    }
+}
+
+/// `-` for an empty text: a cell that a script can count.
+#[must_use]
+pub(super) fn dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// A value or `-`.
+#[must_use]
+pub(super) fn or_dash<T: Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Bytes for people, to three significant digits.
+#[must_use]
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1_024.0 && unit + 1 < UNITS.len() {
+        value /= 1_024.0;
+        unit += 1;
+    }
+    let digits = if unit == 0 || value >= 100.0 { 0 } else { 1 };
+    format!("{value:.digits$}{}", UNITS[unit])
+}
+
+/// A duration in whole seconds, such as `2h 5m 3s`.
+#[must_use]
+pub(super) fn duration(ms: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(ms / 1_000)).to_string()
+}
+
+/// A time of day with its offset, as this machine shows it.
+#[must_use]
+pub(super) fn moment(at: jiff::Timestamp) -> String {
+    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f%:z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_hold_together_whatever_is_in_them() {
+        let rows = || [["1".to_owned(), "a\nb\x1b[31m".to_owned(), "w".to_owned()]];
+        let columns = [Always("ID"), Always("NAME"), Wide("MORE")];
+        let mut page = Page::new(false, true);
+        page.table(columns, rows());
+        assert_eq!(page.into_text(), "ID  NAME\n1   a\\x0ab\\x1b[31m\n");
+        let mut page = Page::new(true, false);
+        page.table(columns, rows());
+        assert_eq!(page.into_text(), "1  a\\x0ab\\x1b[31m  w\n");
+    }
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in
+            [(0, "0B"), (1_023, "1023B"), (1_536, "1.5K"), (5 << 30, "5.0G"), (200 << 20, "200M")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! How plans and activations are shown.
+
+use crate::cli::output::View;
+use crate::cli::page::{Always, Page, dash, or_dash};
+use crate::control::proto::{Activated, Member, Plan};
+
+impl View for Plan {
+    const KIND: &'static str = "Plan";
+
+    fn page(&self, page: &mut Page) {
+        let wide = page.is_wide();
+        page.table(
+            [Always("RULE"), Always("LIMITS"), Always("PROCESSES"), Always("WHICH"), Always("NOTE")],
+            self.rules.iter().map(|rule| {
+                [
+                    rule.rule.to_string(),
+                    rule.limits.to_string(),
+                    rule.processes.len().to_string(),
+                    which(&rule.processes, wide),
+                    or_dash(rule.note.as_ref()),
+                ]
+            }),
+        );
+        if !self.critical.is_empty() {
+            page.gap();
+            page.table(
+                [Always("CRITICAL"), Always("PROCESSES"), Always("WHICH")],
+                self.critical.iter().map(|entry| {
+                    [entry.name.to_string(), entry.processes.len().to_string(), which(&entry.processes, wide)]
+                }),
+            );
+        }
+        for group in &self.released {
+            page.line(format!("group {group} would be released"));
+        }
+    }
+}
+
+/// Processes as `PID name`, the first few of them unless there is room.
+fn which(members: &[Member], all: bool) -> String {
+    const FEW: usize = 4;
+    let shown = if all { members.len() } else { FEW.min(members.len()) };
+    let mut names: Vec<String> =
+        members.iter().take(shown).map(|member| format!("{} {}", member.key.pid, member.comm)).collect();
+    if shown < members.len() {
+        names.push("…".to_owned());
+    }
+    dash(names.join(", "))
+}
+
+impl View for Activated {
+    const KIND: &'static str = "Activated";
+
+    fn page(&self, page: &mut Page) {
+        let would = if self.dry_run { "would be " } else { "" };
+        match (&self.profile, &self.previous) {
+            (Some(now), Some(before)) if now != before => {
+                page.line(format!("profile {now} {would}activated in place of {before}"));
+            }
+            (Some(now), _) => page.line(format!("profile {now} {would}activated")),
+            (None, Some(before)) => page.line(format!("profile {before} {would}deactivated")),
+            (None, None) => page.line("no profile is active"),
+        }
+        if let Some(plan) = &self.plan {
+            page.gap();
+            plan.page(page);
+        }
+    }
+}

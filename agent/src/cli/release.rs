@@ -1,0 +1,75 @@
+//! `release`: prior values back, with the daemon or without it.
+
+use clap::{ArgGroup, Args};
+
+use super::error::CliResult;
+use super::globals::Context;
+use super::output::View;
+use super::page::Page;
+use super::processes;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::{ProcRef, Release as Spec, ReleaseOf, Released, Request};
+use crate::model::id::Name;
+
+/// Arguments of `release`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("what").required(true).args(["pid", "group", "rule", "all"]))]
+pub(super) struct Release {
+    /// Take this process out of its group
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Release this group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<Name>,
+    /// Release the groups of this rule
+    #[arg(long, value_name = "RULE")]
+    rule: Option<Name>,
+    /// Release everything
+    #[arg(long)]
+    all: bool,
+}
+
+impl Release {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let target = self.target()?;
+        if target == ReleaseOf::All {
+            context.confirm("Release every limit that process-throttler has set?")?;
+        }
+        let spec = Spec { target, dry_run: context.dry_run };
+        let released = match context.ask_if_running(&Request::Release(spec.clone()))? {
+            Some(released) => released,
+            None => super::offline::release(context, &spec)?,
+        };
+        context.output.show(&released)
+    }
+
+    fn target(self) -> CliResult<ReleaseOf> {
+        if let Some(group) = self.group {
+            return Ok(ReleaseOf::Group(group));
+        }
+        if let Some(rule) = self.rule {
+            return Ok(ReleaseOf::Rule(rule));
+        }
+        let Some(pid) = self.pid else { return Ok(ReleaseOf::All) };
+        let gone = || Failure::new(FailureKind::NotFound, format!("no process has pid {pid}"));
+        let key = processes::key_of(&processes::host()?, pid)?.ok_or_else(gone)?;
+        Ok(ReleaseOf::Process(ProcRef::from(key)))
+    }
+}
+
+impl View for Released {
+    const KIND: &'static str = "Released";
+
+    fn page(&self, page: &mut Page) {
+        let verb = if self.dry_run { "would be released" } else { "released" };
+        for group in &self.groups {
+            page.line(format!("group {group} {verb}"));
+        }
+        for process in &self.processes {
+            page.line(format!("process {} {verb}", process.pid));
+        }
+        if self.groups.is_empty() && self.processes.is_empty() {
+            page.line("nothing is limited");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `status`: what is limited, by which rule, and how much it is held back.
+
+use clap::Args;
+
+use super::error::CliResult;
+use super::globals::Context;
+use super::output::View;
+use super::page::{Always, Page, Wide, dash, duration, moment, or_dash};
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::{GroupStatus, Member, Request};
+use crate::model::id::Name;
+use crate::model::limits::Scope;
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    /// This group only, with its members
+    #[arg(short, long, value_name = "GROUP")]
+    group: Option<Name>,
+}
+
+impl Status {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let groups = match context.ask_if_running(&Request::Groups)? {
+            Some(groups) => groups,
+            None => super::offline::groups(context)?,
+        };
+        let Some(wanted) = self.group else { return context.output.show(&groups) };
+        let found: Vec<_> = groups.into_iter().filter(|group| group.group == wanted).collect();
+        match <[_; 1]>::try_from(found) {
+            Ok([group]) => context.output.show(&group),
+            Err(_none) => {
+                Err(Failure::new(FailureKind::NotFound, format!("no group {wanted} is limited")).into())
+            }
+        }
+    }
+}
+
+impl View for Vec<GroupStatus> {
+    const KIND: &'static str = "GroupList";
+
+    fn page(&self, page: &mut Page) {
+        page.table(
+            [
+                Always("GROUP"),
+                Always("RULE"),
+                Always("LIMITS"),
+                Wide("SCOPE"),
+                Always("HOW"),
+                Always("PROCESSES"),
+                Always("THROTTLED"),
+                Wide("SINCE"),
+                Wide("UNTIL"),
+                Wide("REASON"),
+            ],
+            self.iter().map(|group| {
+                [
+                    group.group.to_string(),
+                    or_dash(group.rule.as_ref()),
+                    group.limits.to_string(),
+                    scope(group.scope).to_owned(),
+                    dash(group.how.clone()),
+                    group.members.len().to_string(),
+                    or_dash(group.throttled_us.map(held_back)),
+                    or_dash(group.since.map(moment)),
+                    or_dash(group.until.map(moment)),
+                    group.reason.to_string(),
+                ]
+            }),
+        );
+    }
+}
+
+impl View for GroupStatus {
+    const KIND: &'static str = "Group";
+
+    fn page(&self, page: &mut Page) {
+        group_fields(page, self);
+        page.gap();
+        members(page, &self.members);
+    }
+}
+
+/// A group without its members.
+pub(super) fn group_fields(page: &mut Page, group: &GroupStatus) {
+    page.field("Group", &group.group);
+    page.field("Rule", group.rule.as_ref().map_or("none, made by hand", Name::as_str));
+    page.field("Limits", &group.limits);
+    page.field("Scope", scope(group.scope));
+    page.field("How", dash(group.how.clone()));
+    page.field("Reason", &group.reason);
+    page.field("Since", or_dash(group.since.map(moment)));
+    if let Some(until) = group.until {
+        page.field("Until", moment(until));
+    }
+    if let (Some(periods), Some(us)) = (group.throttled_periods, group.throttled_us) {
+        page.field("Held back", format!("{} in {periods} periods", held_back(us)));
+    }
+}
+
+/// The processes of a group.
+pub(super) fn members(page: &mut Page, members: &[Member]) {
+    page.table(
+        [Always("PID"), Always("NAME")],
+        members.iter().map(|member| [member.key.pid.to_string(), dash(member.comm.to_string())]),
+    );
+}
+
+const fn scope(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Group => "group",
+        Scope::Process => "process",
+    }
+}
+
+/// Time for which a group was held back.
+fn held_back(us: u64) -> String {
+    let ms = us / 1_000;
+    if ms < 10_000 { format!("{:.1}s", us as f64 / 1e6) } else { duration(ms) }
+}

@@ -1,0 +1,116 @@
+//! What holds for the command line as a whole; what commands do is tested in `tests/cli.rs`.
+
+use std::path::Path;
+
+use clap::Parser as _;
+
+use super::error::requires_daemon;
+use super::{AFTER_HELP, Cli, command, reference};
+use crate::control::failure::FailureKind;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+#[test]
+fn definitions_are_sound() {
+    command().debug_assert();
+}
+
+/// Set `UPDATE_REFERENCE` to write the file anew.
+#[test]
+fn reference_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let now = reference();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(&path, &now).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written == now, "docs/cli.md is stale: run this test with UPDATE_REFERENCE=1");
+}
+
+#[test]
+fn help_tells_every_exit_code() {
+    for kind in FailureKind::ALL {
+        let code = format!("  {} ", kind.exit_code());
+        assert!(AFTER_HELP.contains(&code), "{kind:?}");
+    }
+}
+
+#[test]
+fn absence_of_the_daemon_is_told_in_the_words_of_the_contract() {
+    let failure = requires_daemon("critical-process-monitoring");
+    assert_eq!(failure.kind.exit_code(), 3);
+    assert_eq!(failure.hint, None);
+    assert_eq!(
+        format!("Error: {failure}"),
+        "Error: This feature (critical-process-monitoring) requires the process-throttler daemon to be running.\n\
+         Start it with: process-throttler daemon start\n\
+         Or enable it as a service: systemctl enable --now process-throttler"
+    );
+}
+
+#[test]
+fn command_lines_of_the_contract_are_understood() {
+    for line in [
+        "pt daemon run",
+        "pt --runtime-dir /r --config-dir /c --state-dir /s --log-dir /l --socket /x daemon start",
+        "pt daemon status -o json --no-headers",
+        "pt discover ^ssh --match exe --exact",
+        "pt list --sort memory --limit 5 -o wide",
+        "pt throttle --pid 1 2 --pid 3,4 --cpu 150% --nice -5 --yes",
+        "pt throttle --pattern x --match cmdline --memory 512M --memory-high 1G --io-read 10M --io-write 10M \
+         --io-weight 50 --cpu-weight 50 --pids 100 --group g --scope process --for 10m --dry-run",
+        "pt release --all --yes",
+        "pt release --group g --json",
+        "pt status --group g -q",
+        "pt explain 42 -vv",
+        "pt profile import ./x.yaml --replace",
+        "pt events --follow --since 10m --kind throttle_applied",
+        "pt events --since 2026-01-31T12:00:00Z",
+        "pt record /tmp/x --for 1s",
+        "pt replay /tmp/x --profile p",
+        "pt completions fish",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn command_lines_that_cannot_be_meant_are_refused() {
+    for line in [
+        "pt",
+        "pt nothing",
+        "pt throttle --pid 1",
+        "pt throttle --cpu 10%",
+        "pt throttle --pid 1 --pattern x --match name --cpu 10%",
+        "pt throttle --pattern x --cpu 10%",
+        "pt throttle --pid 0 --cpu 10%",
+        "pt throttle --pid -1 --cpu 10%",
+        "pt throttle --pid 4294967296 --cpu 10%",
+        "pt throttle --pid 1 --cpu 0%",
+        "pt throttle --pid 1 --cpu 10",
+        "pt throttle --pid 1 --cpu -10%",
+        "pt throttle --pid 1 --cpu-weight 0",
+        "pt throttle --pid 1 --memory 1",
+        "pt throttle --pid 1 --memory 99999999999G",
+        "pt throttle --pid 1 --pids 0",
+        "pt throttle --pid 1 --nice 20",
+        "pt throttle --pid 1 --cpu 10% --group ../x",
+        "pt throttle --pid 1 --cpu 10% --for 0s",
+        "pt throttle --pid 1 --cpu 10% --for 999years",
+        "pt release",
+        "pt release --all --group g",
+        "pt list --limit 0",
+        "pt events --since yesterday",
+        "pt events --limit 99999999",
+        "pt profile show ../x",
+        "pt -q -v list",
+        "pt list -o xml",
+    ] {
+        let error = parse(line).err().unwrap_or_else(|| panic!("{line}: accepted"));
+        assert!(error.use_stderr(), "{line}: not an error");
+    }
+}

@@ -1,0 +1,90 @@
+//! `validate`: checks files without loading them.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::error::{CliError, CliResult};
+use super::globals::Context;
+use super::output::View;
+use super::page::Page;
+use crate::config::{Findings, Settings, validate_profile_file};
+use crate::control::failure::{Failure, FailureKind};
+use crate::model::id::Name;
+
+/// Arguments of `validate`.
+#[derive(Args, Debug)]
+pub(super) struct Validate {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Check a profile: all errors at once
+    Profile {
+        /// A profile's name, or a file
+        profile: PathBuf,
+    },
+    /// Check config.yaml and config.d: all errors at once
+    Config,
+}
+
+impl Validate {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        match self.command {
+            Command::Profile { profile } => self::profile(context, &profile),
+            Command::Config => config(context),
+        }
+    }
+}
+
+/// Checks a profile by its name or file.
+pub(super) fn profile(context: &Context, profile: &Path) -> CliResult {
+    let named =
+        profile.to_str().filter(|text| !text.contains('/')).and_then(|text| text.parse::<Name>().ok());
+    let stored = named.map(|name| context.dirs.profile_file(&name)).filter(|file| file.exists());
+    let path = stored.unwrap_or_else(|| profile.to_owned());
+    if !path.exists() {
+        let message = format!("no profile or file {:?}", profile.display().to_string());
+        let failure = Failure::new(FailureKind::NotFound, message);
+        return Err(failure.with_hint("see: process-throttler profile list").into());
+    }
+    let (profile, findings) = validate_profile_file(&path);
+    tell(context, &path, profile.is_some(), findings)
+}
+
+fn config(context: &Context) -> CliResult {
+    let (valid, findings) = match Settings::load(&context.dirs) {
+        Ok((_settings, warnings)) => (true, warnings),
+        Err(findings) => (false, findings),
+    };
+    tell(context, &context.dirs.config_file(), valid, findings)
+}
+
+fn tell(context: &Context, path: &Path, valid: bool, findings: Findings) -> CliResult {
+    context.output.show(&Checked { path: path.display().to_string(), valid, findings })?;
+    if valid { Ok(()) } else { Err(CliError::Exit(FailureKind::Invalid)) }
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Checked {
+    path: String,
+    valid: bool,
+    findings: Findings,
+}
+
+impl View for Checked {
+    const KIND: &'static str = "Validation";
+
+    fn page(&self, page: &mut Page) {
+        for finding in &self.findings {
+            page.line(finding);
+        }
+        let (errors, warnings) = (self.findings.errors(), self.findings.warnings());
+        let verdict = if self.valid { "valid" } else { "invalid" };
+        page.line(format!("{} is {verdict}: {errors} errors, {warnings} warnings", self.path));
+    }
+}

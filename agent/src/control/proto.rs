@@ -1,0 +1,252 @@
+//! What is said over the control socket. Plain data: no I/O and no policy.
+//!
+//! The JSON is a public interface, stable within `v1`: fields may be added, never renamed or removed.
+
+mod reply;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{Name, ProcKey};
+use crate::model::limits::{Limits, Scope};
+
+pub use reply::{
+    Activated, ActiveProfile, DaemonState, DaemonStatus, EventRecord, Explanation, Feature, FeatureState,
+    GroupStatus, Member, Plan, PlannedCritical, PlannedRule, Refused, Released, Reloaded, RuleVerdict,
+    SourceStatus, StreamEnd, Throttled,
+};
+
+/// Version of the JSON, in every reply.
+pub const API_VERSION: &str = "v1";
+
+/// Longest request body in bytes.
+pub const BODY_MAX: usize = 256 * 1024;
+
+/// Most events that one `events` request returns.
+pub const EVENTS_MAX: usize = 10_000;
+
+/// Most processes that one `throttle` request names.
+pub const PROCESSES_MAX: usize = 4_096;
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `GET /v1/status`: answered by [`Reply::Status`].
+    Status,
+    /// `GET /v1/groups`: answered by [`Reply::Groups`].
+    Groups,
+    /// `POST /v1/throttle`: answered by [`Reply::Throttled`].
+    Throttle(Throttle),
+    /// `POST /v1/release`: answered by [`Reply::Released`].
+    Release(Release),
+    /// `GET /v1/explain/{pid}`: answered by [`Reply::Explanation`].
+    Explain {
+        /// The process now behind this pid.
+        pid: u32,
+    },
+    /// `POST /v1/plan`: answered by [`Reply::Plan`].
+    Plan {
+        /// A profile of the configuration directory.
+        profile: Name,
+    },
+    /// `POST /v1/activate`: answered by [`Reply::Activated`].
+    Activate(Activate),
+    /// `POST /v1/deactivate`: answered by [`Reply::Activated`].
+    Deactivate(DryRun),
+    /// `GET /v1/profile`: answered by [`Reply::Profile`].
+    ActiveProfile,
+    /// `GET /v1/events`: answered by [`Reply::Events`].
+    Events(EventQuery),
+    /// `GET /v1/follow`: answered by a stream of [`EventRecord`] lines.
+    Follow(FollowQuery),
+    /// `GET /v1/record`: answered by a stream: the lines of a recording (`source::record`).
+    Record,
+    /// `POST /v1/reload`: answered by [`Reply::Reloaded`].
+    Reload(DryRun),
+}
+
+/// Whether to change anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DryRun {
+    /// Only tell what would be done.
+    pub dry_run: bool,
+}
+
+/// A process named by whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcRef {
+    /// Its pid.
+    pub pid: u32,
+    /// Its start in ticks since boot, so that a successor with the same pid is not taken for it. Without
+    /// it, whatever process has the pid when the request arrives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<u64>,
+}
+
+impl From<ProcKey> for ProcRef {
+    fn from(key: ProcKey) -> Self {
+        Self { pid: key.pid, start: Some(key.start) }
+    }
+}
+
+/// Limit processes by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Throttle {
+    /// The processes: 1 to [`PROCESSES_MAX`].
+    pub processes: Vec<ProcRef>,
+    /// The limits, at least one.
+    pub limits: Limits,
+    /// The group; absent: one named after the first pid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+    /// Shared or each.
+    #[serde(default)]
+    pub scope: Scope,
+    /// When it ends by itself, in ms from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Restore prior values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// Of what.
+    pub target: ReleaseOf,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What to release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseOf {
+    /// Everything.
+    All,
+    /// One group.
+    Group(Name),
+    /// The groups of a rule.
+    Rule(Name),
+    /// One process, out of whichever group holds it.
+    Process(ProcRef),
+}
+
+/// Bring a profile into force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Activate {
+    /// A profile of the configuration directory.
+    pub profile: Name,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Body of `plan`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanOf {
+    /// A profile of the configuration directory.
+    pub profile: Name,
+}
+
+/// Which past events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventQuery {
+    /// Not older than this, in ms since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<i64>,
+    /// Of this kind only (`Notice::kind`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The newest so many; at most [`EVENTS_MAX`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Which coming events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FollowQuery {
+    /// Of this kind only (`Notice::kind`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+/// Envelope of every reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope<T> {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// `kind` and `data`.
+    #[serde(flatten)]
+    pub body: T,
+}
+
+impl<T> Envelope<T> {
+    /// In the present version.
+    pub fn new(body: T) -> Self {
+        Self { api_version: API_VERSION.to_owned(), body }
+    }
+}
+
+/// A reply. In JSON: `{"apiVersion": "v1", "kind": "Status", "data": …}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "data")]
+pub enum Reply {
+    /// State of the daemon.
+    Status(Box<DaemonStatus>),
+    /// Throttled groups, by name.
+    Groups(Vec<GroupStatus>),
+    /// Limits are in force, or would be.
+    Throttled(Throttled),
+    /// Groups were released, or would be.
+    Released(Released),
+    /// Why a process is or is not limited.
+    Explanation(Box<Explanation>),
+    /// What activating would do.
+    Plan(Plan),
+    /// A profile came into or went out of force, or would.
+    Activated(Activated),
+    /// The profile in force.
+    Profile(ActiveProfile),
+    /// Past events, oldest first.
+    Events(Vec<EventRecord>),
+    /// The configuration was read again.
+    Reloaded(Reloaded),
+    /// It did not work.
+    Failure(super::failure::Failure),
+}
+
+macro_rules! replies {
+    ($($kind:ident is $data:ty),+ $(,)?) => {$(
+        impl TryFrom<Reply> for $data {
+            type Error = Box<Reply>;
+
+            /// Gives a reply of another kind back.
+            fn try_from(reply: Reply) -> Result<Self, Box<Reply>> {
+                if let Reply::$kind(data) = reply { Ok(data) } else { Err(Box::new(reply)) }
+            }
+        }
+    )+};
+}
+replies! {
+    Status is Box<DaemonStatus>,
+    Groups is Vec<GroupStatus>,
+    Throttled is Throttled,
+    Released is Released,
+    Explanation is Box<Explanation>,
+    Plan is Plan,
+    Activated is Activated,
+    Profile is ActiveProfile,
+    Events is Vec<EventRecord>,
+    Reloaded is Reloaded,
+}

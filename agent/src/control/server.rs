@@ -1,0 +1,180 @@
+//! The server side of the control socket. Knows HTTP and who may ask, nothing of processes: each request
+//! goes to the daemon as a [`Call`].
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use nix::unistd::{Gid, Uid, geteuid};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::desk::Desk;
+use super::failure::Failure;
+use super::peer::Peer;
+use super::proto::{Reply, Request};
+use super::routes;
+pub use super::socket::BindError;
+use super::socket::{self, SocketFile};
+use super::stream::Lines;
+
+/// Connections served at the same time; more wait in the kernel's backlog.
+const CONNECTIONS_MAX: usize = 64;
+/// Streams among them, so that readers cannot keep commands out.
+const STREAMS_MAX: usize = 16;
+/// A client must have sent a request's head by then, also the next one on a kept connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that running requests get to end when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+/// Pause after a failed accept, such as one for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A request that the daemon must answer. A caller that has gone away is no error: the send on `reply`
+/// fails then and means nothing.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// By whom. Already admitted.
+    pub peer: Peer,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Answer, Failure>>,
+}
+
+/// The daemon's answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// A reply, of the kind that the request's documentation names.
+    Reply(Reply),
+    /// For `Follow` and `Record`.
+    Stream(Lines),
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// A bound control socket.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    owner: Uid,
+    group: Gid,
+    // Removed when the server goes.
+    _file: SocketFile,
+}
+
+impl Server {
+    /// Binds `path` with mode 0660 and the given group. A leftover of a dead server is replaced.
+    ///
+    /// Must be called within a tokio runtime, and only by the holder of the daemon's lock.
+    ///
+    /// # Errors
+    /// When somebody serves there, or something that is no socket is in the way, or the system refuses.
+    pub fn bind(path: &Path, group: Gid) -> Result<Self, BindError> {
+        let (listener, file) = socket::bind(path, group)?;
+        let listener = UnixListener::from_std(listener).map_err(|source| BindError::Io {
+            operation: "register with the runtime",
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self { listener, owner: geteuid(), group, _file: file })
+    }
+
+    /// Serves until `stop` turns true or its sender is gone, then gives running requests a second and
+    /// removes the socket.
+    pub async fn serve(self, calls: mpsc::Sender<Call>, mut stop: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        let mut connections = JoinSet::new();
+        loop {
+            let place = Arc::clone(&places).acquire_owned();
+            let accepted = async {
+                let place = place.await;
+                (place, self.listener.accept().await)
+            };
+            tokio::select! {
+                (place, accepted) = accepted => match accepted {
+                    Ok((stream, _address)) => {
+                        let (calls, streams, stop) = (calls.clone(), Arc::clone(&streams), stop.clone());
+                        if let Some(desk) = self.desk(&stream, calls, streams, stop.clone()) {
+                            connections.spawn(async move {
+                                serve_connection(stream, desk, stop).await;
+                                drop(place);
+                            });
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "control socket: accept");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(ended) = connections.join_next() => log_panic(ended),
+                () = stopped(&mut stop) => break,
+            }
+        }
+        let drain = async {
+            while let Some(ended) = connections.join_next().await {
+                log_panic(ended)
+            }
+        };
+        if tokio::time::timeout(STOP_GRACE, drain).await.is_err() {
+            connections.abort_all();
+        }
+    }
+
+    fn desk(
+        &self,
+        stream: &UnixStream,
+        calls: mpsc::Sender<Call>,
+        streams: Arc<Semaphore>,
+        stop: watch::Receiver<bool>,
+    ) -> Option<Desk> {
+        match Peer::of(stream) {
+            Ok(peer) => {
+                Some(Desk { admitted: peer.may_control(self.owner, self.group), peer, calls, streams, stop })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "control socket: peer credentials");
+                None
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: UnixStream, desk: Desk, mut stop: watch::Receiver<bool>) {
+    let peer = desk.peer;
+    let service = TowerToHyperService::new(routes::router(desk));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Clients may vanish whenever they like.
+        tracing::debug!(%peer, %error, "control connection ended early");
+    }
+}
+
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop as well.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "control connection");
+    }
+}

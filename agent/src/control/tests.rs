@@ -1,0 +1,301 @@
+//! A real client against a real server on a socket of the test's own.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::client::{Client, ClientError};
+use super::failure::{Failure, FailureKind};
+use super::proto::*;
+use super::server::{Answer, Call, Server};
+use super::stream::{Line, Publisher};
+use crate::model::id::Name;
+use crate::model::limits::{Limits, Scope};
+
+struct Rig {
+    dir: TempDir,
+    client: Client,
+    calls: mpsc::Receiver<Call>,
+    stop: watch::Sender<bool>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl Rig {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::bind(&socket(&dir), nix::unistd::getegid()).unwrap();
+        let (sender, calls) = mpsc::channel(4);
+        let (stop, stopped) = watch::channel(false);
+        let served = tokio::spawn(server.serve(sender, stopped));
+        Self { client: Client::new(&socket(&dir)), dir, calls, stop, served }
+    }
+
+    /// Has `request` asked, and answered by `answer`.
+    async fn ask(
+        &mut self,
+        request: Request,
+        answer: Result<Answer, Failure>,
+    ) -> (Request, Result<Reply, ClientError>) {
+        let serve = async {
+            let call = self.calls.recv().await.unwrap();
+            assert_eq!(call.peer.uid, nix::unistd::geteuid().as_raw());
+            assert_eq!(call.peer.pid, Some(std::process::id()));
+            call.reply.send(answer).unwrap();
+            call.request
+        };
+        tokio::join!(serve, self.client.call(&request))
+    }
+
+    /// Sends bytes and returns all that comes back.
+    async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = UnixStream::connect(socket(&self.dir)).await.unwrap();
+        // The server may answer and hang up before it has read everything.
+        drop(stream.write_all(bytes).await);
+        let mut reply = Vec::new();
+        drop(stream.read_to_end(&mut reply).await);
+        String::from_utf8(reply).unwrap()
+    }
+}
+
+fn socket(dir: &TempDir) -> PathBuf {
+    dir.path().join("control.sock")
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn post(path: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn every_request_arrives_as_it_was_sent() {
+    let limits = Limits { cpu: Some("30%".parse().unwrap()), ..Limits::default() };
+    let requests = [
+        Request::Status,
+        Request::Groups,
+        Request::Throttle(Throttle {
+            processes: vec![ProcRef { pid: 7, start: Some(9) }, ProcRef { pid: 8, start: None }],
+            limits,
+            group: Some(name("g")),
+            scope: Scope::Process,
+            for_ms: Some(1_500),
+            dry_run: true,
+        }),
+        Request::Release(Release { target: ReleaseOf::All, dry_run: false }),
+        Request::Release(Release { target: ReleaseOf::Group(name("g")), dry_run: true }),
+        Request::Release(Release {
+            target: ReleaseOf::Process(ProcRef { pid: 7, start: None }),
+            dry_run: false,
+        }),
+        Request::Explain { pid: 42 },
+        Request::Plan { profile: name("web") },
+        Request::Activate(Activate { profile: name("web"), dry_run: true }),
+        Request::Deactivate(DryRun { dry_run: true }),
+        Request::ActiveProfile,
+        Request::Events(EventQuery { since_ms: Some(-5), kind: Some("a&b=%ü".to_owned()), limit: Some(3) }),
+        Request::Events(EventQuery::default()),
+        Request::Reload(DryRun { dry_run: false }),
+    ];
+    let mut rig = Rig::start();
+    for request in requests {
+        let reply = Reply::Profile(ActiveProfile { profile: Some(name("web")), since: None });
+        let (arrived, replied) = rig.ask(request.clone(), Ok(reply.clone().into())).await;
+        assert_eq!(arrived, request);
+        assert_eq!(replied.unwrap(), reply);
+    }
+}
+
+#[tokio::test]
+async fn failures_keep_kind_message_and_hint() {
+    let mut rig = Rig::start();
+    for kind in FailureKind::ALL {
+        let failure = Failure::new(kind, "no group \"x\"").with_hint("try `status`");
+        let (_, replied) = rig.ask(Request::Groups, Err(failure.clone())).await;
+        assert_eq!(Failure::from(replied.unwrap_err()), failure);
+    }
+}
+
+#[tokio::test]
+async fn streams_arrive_line_by_line_and_end_with_their_publisher() {
+    let mut rig = Rig::start();
+    let publisher = Publisher::new(16);
+    let request = Request::Follow(FollowQuery { kind: Some("a".into()) });
+    let (reader, ()) = tokio::join!(rig.client.stream(&request), async {
+        let call = rig.calls.recv().await.unwrap();
+        assert_eq!(call.request, request);
+        let lines = publisher.subscribe(vec!["head".into()], Some("a".into()));
+        call.reply.send(Ok(Answer::Stream(lines))).unwrap();
+    });
+    let mut reader = reader.unwrap();
+    assert_eq!(reader.next().await.unwrap().unwrap(), "head");
+    publisher.publish(Line { kind: "b", json: "{}".into() });
+    publisher.publish(Line { kind: "a", json: "{\"n\":1}".into() });
+    assert_eq!(reader.next().await.unwrap().unwrap(), "{\"n\":1}");
+    drop(publisher);
+    assert_eq!(reader.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_before_the_daemon_hears_of_it() {
+    let mut rig = Rig::start();
+    for (request, status, message) in [
+        (post("/v1/throttle", "{"), "422", "request body: EOF"),
+        (post("/v1/throttle", ""), "422", "missing field"),
+        (post("/v1/throttle", "\u{0}\u{1}"), "422", "request body"),
+        (post("/v1/throttle", r#"{"processes":[{"pid":-1}],"limits":{}}"#), "422", "invalid value"),
+        (post("/v1/throttle", r#"{"processes":[],"limits":{"cpu":"0%"}}"#), "422", "is not a CPU limit"),
+        (post("/v1/activate", r#"{"profile":"../x"}"#), "422", "must match"),
+        (post("/v1/reload", r#"{"dryrun":true}"#), "422", "unknown field"),
+        (post("/v1/nothing", "{}"), "404", "no such path"),
+        (post("/v1/status", "{}"), "405", "not supported"),
+        (
+            b"GET /v1/explain/self HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(),
+            "422",
+            "not a pid",
+        ),
+        (
+            b"GET /v1/events?limit=-1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(),
+            "422",
+            "query string",
+        ),
+        (post("/v1/reload", &" ".repeat(BODY_MAX + 1)), "413", "length limit exceeded"),
+    ] {
+        let reply = rig.raw(&request).await;
+        let head = String::from_utf8_lossy(&request[..request.len().min(60)]).into_owned();
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {reply}");
+        assert!(reply.contains(message), "{head:?}: {reply}");
+        assert!(reply.contains(r#""apiVersion":"v1","kind":"Failure""#), "{head:?}: {reply}");
+    }
+    assert!(rig.raw(b"\x16\x03\x01 no http at all\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+    assert!(rig.calls.try_recv().is_err(), "nothing of it is a call");
+}
+
+#[tokio::test]
+async fn a_vanished_client_harms_nobody() {
+    let mut rig = Rig::start();
+    // Gone in the middle of a body.
+    let mut stream = UnixStream::connect(socket(&rig.dir)).await.unwrap();
+    stream.write_all(b"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{").await.unwrap();
+    drop(stream);
+    // Gone while the daemon works.
+    let asking = Client::new(&socket(&rig.dir));
+    let asking = tokio::spawn(async move { asking.call(&Request::Groups).await });
+    let mut call = rig.calls.recv().await.unwrap();
+    asking.abort();
+    call.reply.closed().await;
+    assert!(call.reply.send(Ok(Reply::Groups(Vec::new()).into())).is_err());
+    let (_, replied) = rig.ask(Request::Groups, Ok(Reply::Groups(Vec::new()).into())).await;
+    assert_eq!(replied.unwrap(), Reply::Groups(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_busy_daemon_and_a_dead_one_are_told_apart() {
+    let mut rig = Rig::start();
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let client = rig.client.clone();
+        asked.push(tokio::spawn(async move { client.call(&Request::Status).await }));
+    }
+    while rig.calls.len() < 4 {
+        tokio::task::yield_now().await;
+    }
+    let busy = Failure::from(rig.client.call(&Request::Status).await.unwrap_err());
+    assert!(busy.message.contains("too many requests"), "{busy}");
+    rig.calls.close();
+    while rig.calls.try_recv().is_ok() {}
+    for ended in asked {
+        let failure = Failure::from(ended.await.unwrap().unwrap_err());
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Failed, "the daemon is stopping"));
+    }
+}
+
+#[tokio::test]
+async fn stopping_removes_the_socket_and_then_nobody_is_running() {
+    let rig = Rig::start();
+    rig.stop.send(true).unwrap();
+    rig.served.await.unwrap();
+    assert!(!socket(&rig.dir).exists());
+    let error = rig.client.call(&Request::Status).await.unwrap_err();
+    assert!(matches!(error, ClientError::NotRunning(_)), "{error}");
+    drop(std::os::unix::net::UnixListener::bind(socket(&rig.dir)).unwrap());
+    let error = rig.client.call(&Request::Status).await.unwrap_err();
+    assert!(matches!(error, ClientError::NotRunning(_)), "a leftover socket: {error}");
+    assert_eq!(Failure::from(error).kind.exit_code(), 3);
+}
+
+#[tokio::test]
+async fn an_idle_server_stops_although_a_client_holds_a_stream() {
+    let mut rig = Rig::start();
+    let publisher = Publisher::new(1);
+    let client = rig.client.clone();
+    let (reader, ()) = tokio::join!(client.stream(&Request::Record), async {
+        let call = rig.calls.recv().await.unwrap();
+        call.reply.send(Ok(Answer::Stream(publisher.subscribe(Vec::new(), None)))).unwrap();
+    });
+    let mut held = reader.unwrap();
+    rig.stop.send(true).unwrap();
+    assert_eq!(held.next().await.unwrap(), None, "ended in order, not broken off");
+    rig.served.await.unwrap();
+    assert!(!socket(&rig.dir).exists());
+}
+
+/// Strangers are kept out twice: by the mode of the socket and, if that was loosened, by their credentials.
+#[test]
+fn a_stranger_is_denied() {
+    let own = nix::unistd::geteuid();
+    assert!(own.is_root(), "needs root, to become a stranger");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = socket(&dir);
+    let (ready, wait) = oneshot::channel();
+    let (stop, stopped) = watch::channel(false);
+    let server_path = path.clone();
+    let server = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let server = Server::bind(&server_path, nix::unistd::Gid::from_raw(0)).unwrap();
+            let (sender, mut calls) = mpsc::channel(1);
+            ready.send(()).unwrap();
+            server.serve(sender, stopped).await;
+            assert!(calls.try_recv().is_err(), "a stranger's request got through");
+        });
+    });
+    wait.blocking_recv().unwrap();
+    assert_eq!(as_stranger(&path).kind, FailureKind::Denied, "by the mode");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let failure = as_stranger(&path);
+    assert_eq!(failure.kind, FailureKind::Denied, "by credentials");
+    assert!(failure.message.contains("uid 4000001"), "{failure}");
+    stop.send(true).unwrap();
+    server.join().unwrap();
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// What a stranger is told. Changes the credentials of one thread only, which the kernel allows and libc's
+/// wrappers would not.
+fn as_stranger(path: &std::path::Path) -> Failure {
+    let path = path.to_owned();
+    std::thread::spawn(move || {
+        let (uid, gid) =
+            (rustix::process::Uid::from_raw(4_000_001), rustix::process::Gid::from_raw(4_000_001));
+        rustix::thread::set_thread_groups(&[]).unwrap();
+        rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+        rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+        let error = runtime().block_on(Client::new(&path).call(&Request::Status)).unwrap_err();
+        Failure::from(error)
+    })
+    .join()
+    .unwrap()
+}

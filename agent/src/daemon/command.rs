@@ -1,0 +1,73 @@
+//! What the main thread asks of the engine thread.
+
+use tokio::sync::oneshot;
+
+use crate::control::failure::Failure;
+use crate::control::proto::{DaemonStatus, Explanation, GroupStatus, Plan, Released, Throttled};
+use crate::engine::input::{ManualThrottle, ReleaseTarget};
+use crate::model::id::Name;
+use crate::model::reason::Reason;
+use crate::model::rule::Profile;
+
+/// Where the answer goes; a caller that went away is no error.
+pub type Answer<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// A command to the engine thread.
+#[derive(Debug)]
+pub enum Command {
+    /// What the engine thread knows of the daemon's state.
+    Status(Answer<DaemonStatus>),
+    /// The throttled groups.
+    Groups(Answer<Vec<GroupStatus>>),
+    /// Why a process is or is not limited.
+    Explain {
+        /// Its pid.
+        pid: u32,
+        /// The answer, without the past.
+        answer: Answer<Explanation>,
+    },
+    /// What a profile would do to the processes alive now.
+    Plan {
+        /// The profile.
+        profile: Box<Profile>,
+        /// The answer.
+        answer: Answer<Plan>,
+    },
+    /// Limit processes by hand.
+    Throttle {
+        /// What to do; every process named by its start as well.
+        throttle: ManualThrottle,
+        /// Only tell what would be done.
+        dry_run: bool,
+        /// Answered when the limits are in force.
+        answer: Answer<Throttled>,
+    },
+    /// Release groups or processes.
+    Release {
+        /// Which.
+        target: ReleaseTarget,
+        /// Why.
+        reason: Reason,
+        /// Only tell what would be done.
+        dry_run: bool,
+        /// Answered when prior values are restored.
+        answer: Answer<Released>,
+    },
+    /// Make this profile the active one, or none. Answered with the one before, when all its limits are in
+    /// force; on a failure the one before is active again.
+    Activate {
+        /// The profile.
+        profile: Option<Box<Profile>>,
+        /// The answer.
+        answer: Answer<Option<Name>>,
+    },
+    /// Rebuild the process table and re-evaluate; used when a recording begins, so that it starts complete.
+    Resync(Answer<()>),
+    /// End the thread: release or keep, then answer with what could not be released.
+    Stop {
+        /// Whether limits are released.
+        release: bool,
+        /// The answer.
+        answer: Answer<Vec<String>>,
+    },
+}

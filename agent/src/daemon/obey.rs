@@ -1,0 +1,306 @@
+//! Commands, on the engine thread. Those that limit or release are answered when their actions have outcomes.
+
+use std::collections::BTreeSet;
+
+use crate::clock;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::{Explanation, Member, Refused, Released, Throttled};
+use crate::daemon::command::{Answer, Command};
+use crate::daemon::pending::Settled;
+use crate::daemon::report;
+use crate::daemon::turn::Turn;
+use crate::effect::dry::plan_lines;
+use crate::engine::action::{Apply, What};
+use crate::engine::input::{Input, ManualThrottle, Outcome, ReleaseTarget};
+use crate::model::id::{Name, ProcKey};
+use crate::model::process::Comm;
+use crate::model::reason::Reason;
+use crate::model::rule::Profile;
+
+/// Sends an answer; whoever asked may have gone away.
+fn send<T>(answer: Answer<T>, result: Result<T, Failure>) {
+    drop(answer.send(result));
+}
+
+impl Turn {
+    /// Carries out a command.
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Status(answer) => {
+                let status = self.status();
+                send(answer, Ok(status));
+            }
+            Command::Groups(answer) => {
+                let groups = self.groups();
+                send(answer, Ok(groups));
+            }
+            Command::Explain { pid, answer } => {
+                let result = self.explain(pid);
+                send(answer, result);
+            }
+            Command::Plan { profile, answer } => {
+                let plan = self.plan(&profile);
+                send(answer, plan);
+            }
+            Command::Throttle { throttle, dry_run, answer } => self.throttle(throttle, dry_run, answer),
+            Command::Release { target, reason, dry_run, answer } => {
+                self.release(target, reason, dry_run, answer)
+            }
+            Command::Activate { profile, answer } => self.activate(profile, answer),
+            Command::Resync(answer) => {
+                let now = clock::now();
+                self.feed(Input::Profile { profile: self.active.clone() }, now);
+                let result = self.snapshot();
+                self.act();
+                send(answer, result.map_err(|error| Failure::from_error(FailureKind::Failed, &error)));
+            }
+            Command::Stop { release, answer } => self.stop(release, answer),
+        }
+    }
+
+    fn explain(&mut self, pid: u32) -> Result<Explanation, Failure> {
+        self.refresh(pid);
+        let Some(explained) = self.parts.engine.explain(pid) else {
+            return Err(Failure::new(FailureKind::NotFound, format!("no process {pid}")));
+        };
+        let key = explained.process.key;
+        let facts = self.parts.proc.facts(key, crate::engine::action::Wants::ALL);
+        let limited = explained.limited.as_ref().map(|limited| limited.group.clone());
+        let group = limited.and_then(|name| self.groups().into_iter().find(|group| group.group == name));
+        Ok(Explanation {
+            key,
+            comm: explained.process.comm,
+            ppid: explained.process.ppid,
+            uid: explained.process.uid,
+            facts: facts.ok().flatten().unwrap_or_default(),
+            ended: None,
+            protected: explained.protected.clone().or_else(|| explained.refused.clone()),
+            profile: self.parts.engine.snapshot().profile,
+            rules: report::verdicts(&explained),
+            group,
+            history: Vec::new(),
+        })
+    }
+
+    /// Makes sure that engine and source know a process that `/proc` has, one that is younger than the last sweep:
+    /// a source that does not know it would not tell its end.
+    fn refresh(&mut self, pid: u32) {
+        let unknown = self.parts.engine.explain(pid).is_none();
+        if unknown && matches!(self.parts.proc.process(pid), Ok(Some(_))) {
+            if let Err(error) = self.snapshot() {
+                tracing::error!(%error, pid, "cannot look for a process");
+            }
+            self.act();
+        }
+    }
+
+    fn throttle(&mut self, throttle: ManualThrottle, dry_run: bool, answer: Answer<Throttled>) {
+        let taken =
+            self.parts.engine.snapshot().groups.into_iter().find(|group| group.name == throttle.group);
+        if let Some(rule) = taken.and_then(|group| group.rule) {
+            let message = format!("group {} belongs to rule {rule}", throttle.group);
+            let failure = Failure::new(FailureKind::Conflict, message).with_hint("choose another --group");
+            return send(answer, Err(failure));
+        }
+        for key in &throttle.processes {
+            self.refresh(key.pid);
+        }
+        let (able, refused) = self.sort_out(&throttle.processes);
+        if able.is_empty() {
+            let why: Vec<String> =
+                refused.iter().map(|one| format!("pid {}: {}", one.pid, one.why)).collect();
+            return send(
+                answer,
+                Err(Failure::new(
+                    FailureKind::Conflict,
+                    format!("no process may be limited: {}", why.join("; ")),
+                )),
+            );
+        }
+        let mut reply = Throttled {
+            group: throttle.group.clone(),
+            limits: throttle.limits.clone(),
+            how: String::new(),
+            members: self.members(&able),
+            refused,
+            until: throttle.until.and_then(report::wall),
+            dry_run,
+        };
+        if dry_run {
+            let how = self.would_apply(&throttle, able);
+            return send(answer, how.map(|how| Throttled { how, ..reply }));
+        }
+        let (group, reason) = (throttle.group.clone(), throttle.reason.clone());
+        let input = Input::Throttle(ManualThrottle { processes: able, ..throttle });
+        self.feed_and_wait(input, move |turn, settled| {
+            // Nothing to do: all of them are in the group under these limits already.
+            if settled.is_empty() {
+                return send(answer, Ok(reply));
+            }
+            match applied(&settled) {
+                Ok((how, members, refused)) => {
+                    reply.how = how;
+                    reply.members = turn.members(&members);
+                    reply.refused.extend(refused.into_iter().map(|(key, why)| Refused { pid: key.pid, why }));
+                    send(answer, Ok(reply));
+                }
+                Err(error) => {
+                    // All or nothing: what the engine would try again later was asked for now.
+                    turn.feed(Input::Release { target: ReleaseTarget::Group(group), reason }, clock::now());
+                    turn.act();
+                    send(answer, Err(Failure::new(FailureKind::Failed, error)));
+                }
+            }
+        });
+    }
+
+    /// How limits would be brought into force, or why they could not be.
+    fn would_apply(&self, throttle: &ManualThrottle, members: Vec<ProcKey>) -> Result<String, Failure> {
+        let apply = Apply {
+            group: throttle.group.clone(),
+            limits: throttle.limits.clone(),
+            scope: throttle.scope,
+            allow_move: true,
+            in_place: false,
+            members,
+            reason: throttle.reason.clone(),
+            caused_at: clock::now(),
+        };
+        let plan = self.parts.throttle.plan(&apply, &self.critical);
+        let plan = plan.map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
+        Ok(format!("({})", plan_lines(&apply, &plan).join("; ")))
+    }
+
+    /// Which of these processes may be limited, and why the others may not.
+    fn sort_out(&self, keys: &[ProcKey]) -> (Vec<ProcKey>, Vec<Refused>) {
+        let mut able = Vec::new();
+        let mut refused = Vec::new();
+        for key in keys {
+            let explained =
+                self.parts.engine.explain(key.pid).filter(|explained| explained.process.key == *key);
+            match explained.map(|explained| explained.protected) {
+                Some(None) => able.push(*key),
+                Some(Some(why)) => refused.push(Refused { pid: key.pid, why }),
+                None => refused.push(Refused { pid: key.pid, why: "it is gone".to_owned() }),
+            }
+        }
+        (able, refused)
+    }
+
+    fn members(&self, keys: &[ProcKey]) -> Vec<Member> {
+        let comm =
+            |key: &ProcKey| self.parts.engine.explain(key.pid).map_or_else(Comm::default, |e| e.process.comm);
+        keys.iter().map(|key| Member { key: *key, comm: comm(key) }).collect()
+    }
+
+    fn release(&mut self, target: ReleaseTarget, reason: Reason, dry_run: bool, answer: Answer<Released>) {
+        let groups = self.parts.engine.snapshot().groups;
+        let chosen: BTreeSet<Name> = groups
+            .iter()
+            .filter(|group| match &target {
+                ReleaseTarget::All => true,
+                ReleaseTarget::Group(name) => group.name == *name,
+                ReleaseTarget::Rule(rule) => group.rule.as_ref() == Some(rule),
+                ReleaseTarget::Process(key) => group.members.iter().any(|member| member.key == *key),
+            })
+            .map(|group| group.name.clone())
+            .collect();
+        if chosen.is_empty() && target != ReleaseTarget::All {
+            let what = match &target {
+                ReleaseTarget::All => "anything".to_owned(),
+                ReleaseTarget::Group(name) => format!("group {name}"),
+                ReleaseTarget::Rule(rule) => format!("rule {rule}"),
+                ReleaseTarget::Process(key) => format!("process {}", key.pid),
+            };
+            return send(
+                answer,
+                Err(Failure::new(FailureKind::NotFound, format!("{what} limits nothing now"))),
+            );
+        }
+        let (groups, processes) = match &target {
+            ReleaseTarget::Process(key) => (Vec::new(), vec![*key]),
+            ReleaseTarget::All | ReleaseTarget::Group(_) | ReleaseTarget::Rule(_) => {
+                (chosen.into_iter().collect(), Vec::new())
+            }
+        };
+        let reply = Released { groups, processes, dry_run };
+        if dry_run {
+            return send(answer, Ok(reply));
+        }
+        self.feed_and_wait(Input::Release { target, reason }, move |_turn, settled| {
+            let result = match failures(&settled) {
+                errors if errors.is_empty() => Ok(reply),
+                errors if errors.len() < settled.len() => {
+                    Err(Failure::new(FailureKind::Partial, errors.join("; ")))
+                }
+                errors => Err(Failure::new(FailureKind::Failed, errors.join("; "))),
+            };
+            send(answer, result);
+        });
+    }
+
+    fn activate(&mut self, profile: Option<Box<Profile>>, answer: Answer<Option<Name>>) {
+        let previous = std::mem::replace(&mut self.active, profile.clone());
+        self.feed_and_wait(Input::Profile { profile }, move |turn, settled| {
+            let errors = failures(&settled);
+            let name = previous.as_ref().map(|profile| profile.name.clone());
+            if errors.is_empty() {
+                return send(answer, Ok(name));
+            }
+            turn.active.clone_from(&previous);
+            turn.feed(Input::Profile { profile: previous }, clock::now());
+            turn.renew_hints();
+            turn.act();
+            let back = name.map_or_else(|| "no profile".to_owned(), |name| format!("profile {name}"));
+            let message = format!("rolled back, {back} is in force: {}", errors.join("; "));
+            send(answer, Err(Failure::new(FailureKind::Failed, message)));
+        });
+        self.renew_hints();
+    }
+
+    fn stop(&mut self, release: bool, answer: Answer<Vec<String>>) {
+        self.stopping = true;
+        if !release {
+            return send(answer, Ok(Vec::new()));
+        }
+        let input = Input::Release { target: ReleaseTarget::All, reason: Reason::Stopping };
+        self.feed_and_wait(input, move |_turn, settled| send(answer, Ok(failures(&settled))));
+    }
+}
+
+/// What was applied, or the first error.
+type Sum = (String, Vec<ProcKey>, Vec<(ProcKey, String)>);
+
+fn applied(settled: &[Settled]) -> Result<Sum, String> {
+    let (mut hows, mut members, mut refused) = (BTreeSet::new(), Vec::new(), Vec::new());
+    for (what, outcome) in settled {
+        match outcome {
+            Outcome::Applied { how, members: more, refused: not, at: _ } => {
+                hows.insert(how.clone());
+                members.extend(more);
+                refused.extend(not.iter().cloned());
+            }
+            Outcome::Failed { error } => return Err(error.clone()),
+            Outcome::Released | Outcome::Busy => {
+                if matches!(what, What::Apply(_)) {
+                    return Err("the limits were lifted meanwhile".to_owned());
+                }
+            }
+        }
+    }
+    if members.is_empty() {
+        let why: Vec<String> = refused.iter().map(|(key, why)| format!("pid {}: {why}", key.pid)).collect();
+        return Err(format!("no process could be limited: {}", why.join("; ")));
+    }
+    Ok((hows.into_iter().collect::<Vec<_>>().join(", "), members, refused))
+}
+
+fn failures(settled: &[Settled]) -> Vec<String> {
+    settled
+        .iter()
+        .filter_map(|(_, outcome)| match outcome {
+            Outcome::Failed { error } => Some(error.clone()),
+            Outcome::Applied { .. } | Outcome::Released | Outcome::Busy => None,
+        })
+        .collect()
+}

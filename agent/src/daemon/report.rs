@@ -1,0 +1,133 @@
+//! What the engine shows, as the control socket tells it.
+
+use std::time::SystemTime;
+
+use crate::cgroup::CpuStat;
+use crate::clock;
+use crate::control::proto::{GroupStatus, Member, Plan, PlannedCritical, PlannedRule, RuleVerdict};
+use crate::engine::view::{self, Answer, GroupView};
+use crate::model::id::Name;
+use crate::model::process::Process;
+use crate::model::rule::Profile;
+use crate::model::time::Timestamp;
+
+/// A moment since boot on the wall clock.
+#[must_use]
+pub fn wall(at: Timestamp) -> Option<jiff::Timestamp> {
+    since_epoch(clock::wall_at(at))
+}
+
+/// A wall-clock time as the JSON has it.
+#[must_use]
+pub fn since_epoch(time: SystemTime) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::try_from(time).ok()
+}
+
+/// A group, with what its cgroups say of throttling.
+#[must_use]
+pub fn group(view: GroupView, stat: Option<CpuStat>) -> GroupStatus {
+    let GroupView {
+        name,
+        rule,
+        state: _,
+        limits,
+        scope,
+        reason,
+        created: _,
+        in_force,
+        how,
+        until,
+        error,
+        members,
+    } = view;
+    let how = match (how, error) {
+        (Some(how), None) => how,
+        (Some(how), Some(error)) => format!("{how}; last try failed: {error}"),
+        (None, Some(error)) => format!("not in force: {error}"),
+        (None, None) => String::new(),
+    };
+    GroupStatus {
+        group: name,
+        rule,
+        limits,
+        scope,
+        how,
+        members: members.iter().map(|member| Member { key: member.key, comm: member.comm }).collect(),
+        throttled_periods: stat.map(|stat| stat.throttled_periods),
+        throttled_us: stat.map(|stat| stat.throttled_ns / 1_000),
+        reason,
+        since: in_force.and_then(wall),
+        until: until.and_then(wall),
+    }
+}
+
+/// What every rule says of a process, critical entries first, as they are judged first.
+#[must_use]
+pub fn verdicts(explanation: &view::Explanation) -> Vec<RuleVerdict> {
+    explanation
+        .critical
+        .iter()
+        .chain(&explanation.rules)
+        .map(|judgement| {
+            let why = match judgement.answer {
+                Answer::Yes | Answer::No => judgement.why.clone(),
+                Answer::Unknown => format!("facts are missing: {}", judgement.why),
+                Answer::Exempt => format!("released from it by an operator; {}", judgement.why),
+                Answer::Disabled => "the rule is disabled".to_owned(),
+            };
+            RuleVerdict { rule: judgement.name.clone(), matched: judgement.answer == Answer::Yes, why }
+        })
+        .collect()
+}
+
+fn member(process: &Process) -> Member {
+    Member { key: process.key, comm: process.comm }
+}
+
+/// What activating `profile` would do, by rule and critical entry in declared order.
+#[must_use]
+pub fn plan(profile: &Profile, entries: &[view::PlanEntry], released: Vec<Name>) -> Plan {
+    let rules = profile.rules.iter().map(|rule| {
+        let of_rule = |plan: &view::Plan| match plan {
+            view::Plan::Limit { rule: owner, .. } => *owner == rule.name,
+            view::Plan::Watch { .. } | view::Plan::Spare { .. } => false,
+        };
+        let spared: Vec<String> = entries
+            .iter()
+            .filter_map(|entry| match &entry.plan {
+                view::Plan::Spare { rule: name, because } if *name == rule.name => Some(format!(
+                    "leaves {} ({}) alone: {because}",
+                    entry.process.key.pid, entry.process.comm
+                )),
+                view::Plan::Spare { .. } | view::Plan::Limit { .. } | view::Plan::Watch { .. } => None,
+            })
+            .collect();
+        let note = if rule.enabled {
+            (!spared.is_empty()).then(|| spared.join("; "))
+        } else {
+            Some("disabled".to_owned())
+        };
+        PlannedRule {
+            rule: rule.name.clone(),
+            limits: rule.limits.clone(),
+            scope: rule.scope,
+            processes: entries
+                .iter()
+                .filter(|entry| of_rule(&entry.plan))
+                .map(|entry| member(&entry.process))
+                .collect(),
+            note,
+        }
+    });
+    let critical = profile.critical.iter().map(|critical| PlannedCritical {
+        name: critical.name.clone(),
+        processes: entries
+            .iter()
+            .filter(
+                |entry| matches!(&entry.plan, view::Plan::Watch { critical: name } if *name == critical.name),
+            )
+            .map(|entry| member(&entry.process))
+            .collect(),
+    });
+    Plan { profile: profile.name.clone(), rules: rules.collect(), critical: critical.collect(), released }
+}

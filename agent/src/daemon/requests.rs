@@ -1,0 +1,297 @@
+//! Requests of the control socket, on the main thread: what needs the engine goes to its thread as a
+//! command, what needs files or the store is done here.
+
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::config::profiles::ProfileStore;
+use crate::config::settings::OnStop;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::peer::Peer;
+use crate::control::proto::{
+    Activated, ActiveProfile, EVENTS_MAX, EventQuery, EventRecord, Explanation, ProcRef, Release, ReleaseOf,
+    Reloaded, Reply, Request, Throttle,
+};
+use crate::control::server::{Answer, Call};
+use crate::control::stream::Publisher;
+use crate::daemon::command::Command;
+use crate::daemon::journal::Journal;
+use crate::daemon::waker::Waker;
+use crate::daemon::{journal, reload, report};
+use crate::engine::input::{ManualThrottle, ReleaseTarget};
+use crate::model::id::{Name, ProcKey};
+use crate::model::notice::Notice;
+use crate::model::reason::Reason;
+use crate::model::rule::Profile;
+use crate::procfs::Proc;
+use crate::source::record::Header;
+use crate::store::Store;
+use crate::store::events::EventFilter;
+
+/// Past events that `explain` looks through for a process.
+const HISTORY: u32 = 1_000;
+
+/// What requests are answered with.
+pub struct Office {
+    /// To the engine thread.
+    pub commands: SyncSender<Command>,
+    /// Wakes it.
+    pub waker: Waker,
+    /// Profiles of the configuration directory.
+    pub profiles: ProfileStore,
+    /// A connection of its own: past events, the active profile.
+    pub store: Mutex<Store>,
+    /// Followers of events.
+    pub followers: Publisher,
+    /// Recordings.
+    pub recordings: Publisher,
+    /// Identity of processes named by pid only.
+    pub proc: Mutex<Proc>,
+    /// Name of the event source, for recordings.
+    pub source: String,
+    /// What a reload compares with and replaces.
+    pub loaded: Mutex<reload::Loaded>,
+    /// Notices of what the main thread does.
+    pub journal: Journal,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Office {
+    /// Answers a request.
+    pub async fn answer(&self, call: Call) {
+        let Call { request, peer, reply } = call;
+        let result = self.handle(request, peer).await;
+        if let Err(failure) = &result {
+            tracing::debug!(uid = peer.uid, %failure, "request refused");
+        }
+        // Whoever asked may have gone away.
+        drop(reply.send(result));
+    }
+
+    async fn handle(&self, request: Request, peer: Peer) -> Result<Answer> {
+        let reply = match request {
+            Request::Status => Reply::Status(Box::new(self.status().await?)),
+            Request::Groups => Reply::Groups(self.ask(Command::Groups).await?),
+            Request::Throttle(throttle) => self.throttle(throttle, peer).await?,
+            Request::Release(release) => self.release(release, peer).await?,
+            Request::Explain { pid } => Reply::Explanation(Box::new(self.explain(pid).await?)),
+            Request::Plan { profile } => Reply::Plan(self.plan(Box::new(self.load(&profile)?)).await?),
+            Request::Activate(activate) => {
+                let profile = self.load(&activate.profile)?;
+                Reply::Activated(self.activate(Some(profile), activate.dry_run).await?)
+            }
+            Request::Deactivate(dry) => Reply::Activated(self.activate(None, dry.dry_run).await?),
+            Request::ActiveProfile => {
+                let profile = self.ask(Command::Status).await?.profile;
+                let since = self.loaded().since.filter(|_| profile.is_some());
+                Reply::Profile(ActiveProfile { profile, since })
+            }
+            Request::Events(query) => Reply::Events(self.events(query)?),
+            Request::Follow(query) => {
+                return Ok(Answer::Stream(self.followers.subscribe(Vec::new(), query.kind)));
+            }
+            Request::Record => return self.record().await,
+            Request::Reload(dry) => Reply::Reloaded(self.reload(dry.dry_run).await?),
+        };
+        Ok(Answer::Reply(reply))
+    }
+
+    /// Puts a command to the engine thread and waits for its answer.
+    pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
+        let (answer, result) = oneshot::channel();
+        let refused = |why: &str| Failure::new(FailureKind::Conflict, why).with_hint("try again in a moment");
+        self.commands.try_send(command(answer)).map_err(|error| match error {
+            TrySendError::Full(_) => refused("too many commands are under way"),
+            TrySendError::Disconnected(_) => refused("the daemon is stopping"),
+        })?;
+        self.waker.wake();
+        result.await.map_err(|_closed| refused("the daemon is stopping"))?
+    }
+
+    fn load(&self, name: &Name) -> Result<Profile> {
+        reload::profile(&self.profiles, name)
+    }
+
+    fn loaded(&self) -> std::sync::MutexGuard<'_, reload::Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What becomes of the limits at a stop.
+    pub fn on_stop(&self) -> OnStop {
+        self.loaded().settings.on_stop
+    }
+
+    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn status(&self) -> Result<crate::control::proto::DaemonStatus> {
+        let mut status = self.ask(Command::Status).await?;
+        let loaded = self.loaded();
+        status.config_error.clone_from(&loaded.error);
+        Ok(status)
+    }
+
+    async fn throttle(&self, throttle: Throttle, peer: Peer) -> Result<Reply> {
+        let Throttle { processes, limits, group, scope, for_ms, dry_run } = throttle;
+        let keys = processes.iter().map(|process| self.identify(*process)).collect::<Result<Vec<_>>>()?;
+        let first = keys.first().ok_or_else(|| Failure::new(FailureKind::Usage, "no process is named"))?;
+        let group = match group {
+            Some(group) => group,
+            None => format!("pid-{}", first.pid)
+                .parse()
+                .map_err(|error| Failure::from_error(FailureKind::Failed, &error))?,
+        };
+        let until = for_ms.map(|millis| clock::now().after(Duration::from_millis(millis)));
+        let reason = operator(peer, &format!("throttle group {group} to {limits}"));
+        let throttle = ManualThrottle { group, limits, scope, processes: keys, until, reason };
+        Ok(Reply::Throttled(self.ask(|answer| Command::Throttle { throttle, dry_run, answer }).await?))
+    }
+
+    async fn release(&self, release: Release, peer: Peer) -> Result<Reply> {
+        let Release { target, dry_run } = release;
+        let (target, request) = match target {
+            ReleaseOf::All => (ReleaseTarget::All, "release --all".to_owned()),
+            ReleaseOf::Group(group) => {
+                let request = format!("release --group {group}");
+                (ReleaseTarget::Group(group), request)
+            }
+            ReleaseOf::Rule(rule) => {
+                let request = format!("release --rule {rule}");
+                (ReleaseTarget::Rule(rule), request)
+            }
+            ReleaseOf::Process(process) => {
+                (ReleaseTarget::Process(self.identify(process)?), format!("release --pid {}", process.pid))
+            }
+        };
+        let reason = operator(peer, &request);
+        Ok(Reply::Released(self.ask(|answer| Command::Release { target, reason, dry_run, answer }).await?))
+    }
+
+    /// The identity of a process that may have been named by its pid alone.
+    fn identify(&self, process: ProcRef) -> Result<ProcKey> {
+        let ProcRef { pid, start } = process;
+        if let Some(start) = start {
+            return Ok(ProcKey { pid, start });
+        }
+        let proc = self.proc.lock().unwrap_or_else(PoisonError::into_inner);
+        match proc.process(pid) {
+            Ok(Some(process)) => Ok(process.key),
+            Ok(None) => Err(Failure::new(FailureKind::NotFound, format!("no process {pid}"))),
+            Err(error) => Err(Failure::from_error(FailureKind::Failed, &error)),
+        }
+    }
+
+    async fn explain(&self, pid: u32) -> Result<Explanation> {
+        let mut explanation = self.ask(|answer| Command::Explain { pid, answer }).await?;
+        let key = explanation.key;
+        let rows =
+            self.store().read(|tables| tables.events(&EventFilter::default(), HISTORY)).map_err(failed)?;
+        let about = rows.into_iter().filter(|row| row.notice.concerns(key));
+        explanation.history = about.map(|row| journal::record(row.seq, row.at, row.notice)).collect();
+        Ok(explanation)
+    }
+
+    async fn plan(&self, profile: Box<Profile>) -> Result<crate::control::proto::Plan> {
+        self.ask(|answer| Command::Plan { profile, answer }).await
+    }
+
+    async fn activate(&self, profile: Option<Profile>, dry_run: bool) -> Result<Activated> {
+        let plan = match &profile {
+            Some(profile) => Some(self.plan(Box::new(profile.clone())).await?),
+            None => None,
+        };
+        let name = profile.as_ref().map(|profile| profile.name.clone());
+        if dry_run {
+            let previous = self.ask(Command::Status).await?.profile;
+            return Ok(Activated { profile: name, previous, plan, dry_run });
+        }
+        let previous = self.put_in_force(profile).await?;
+        Ok(Activated { profile: name, previous, plan, dry_run })
+    }
+
+    /// Makes a profile, or none, the one in force, now and at the next start. Returns the one before.
+    pub async fn put_in_force(&self, profile: Option<Profile>) -> Result<Option<Name>> {
+        let name = profile.as_ref().map(|profile| profile.name.clone());
+        let boxed = profile.clone().map(Box::new);
+        let previous = self.ask(|answer| Command::Activate { profile: boxed, answer }).await?;
+        {
+            let mut loaded = self.loaded();
+            loaded.profile = profile;
+            loaded.since = report::since_epoch(clock::wall());
+        }
+        self.store().write(|tables| tables.set_active_profile(name.as_ref())).map_err(|error| {
+            let message = format!("in force, but not at the next start: {error}");
+            Failure::new(FailureKind::Partial, message)
+        })?;
+        Ok(previous)
+    }
+
+    fn events(&self, query: EventQuery) -> Result<Vec<EventRecord>> {
+        let EventQuery { since_ms, kind, limit } = query;
+        let limit = u32::try_from(limit.unwrap_or(EVENTS_MAX).min(EVENTS_MAX)).unwrap_or(u32::MAX);
+        let filter = EventFilter { since: since_ms, kind, after: None };
+        let rows = self.store().read(|tables| tables.events(&filter, limit)).map_err(failed)?;
+        Ok(rows.into_iter().map(|row| journal::record(row.seq, row.at, row.notice)).collect())
+    }
+
+    async fn record(&self) -> Result<Answer> {
+        let boot = self.proc.lock().unwrap_or_else(PoisonError::into_inner).boot_id().map_err(failed)?;
+        let header = Header::new(boot, clock::unix_millis(clock::wall()), clock::now(), &self.source);
+        let head = serde_json::to_vec(&header).map_err(failed)?;
+        let lines = self.recordings.subscribe(vec![head.into()], None);
+        // From here on inputs are recorded; a full snapshot makes the recording complete from its beginning.
+        self.ask(Command::Resync).await?;
+        Ok(Answer::Stream(lines))
+    }
+
+    /// Reads the configuration again.
+    pub async fn reload(&self, dry_run: bool) -> Result<Reloaded> {
+        let next = {
+            // Once: a second guard in the same statement would wait for the first one for ever.
+            let loaded = self.loaded();
+            reload::read(&loaded.dirs, &self.profiles, loaded.profile.as_ref())
+        };
+        let change = match next {
+            Ok(change) => change,
+            Err(failure) => {
+                if !dry_run {
+                    self.loaded().error = Some(failure.message.clone());
+                    self.tell_change(failure.message.clone(), false);
+                }
+                return Err(failure);
+            }
+        };
+        let detail = change.detail(&self.loaded());
+        if !dry_run {
+            if let Some(profile) = change.profile {
+                self.put_in_force(Some(profile)).await?;
+            }
+            {
+                let mut loaded = self.loaded();
+                loaded.settings = change.settings;
+                loaded.error = None;
+            }
+            self.tell_change(detail.clone(), true);
+        }
+        Ok(Reloaded { detail, dry_run })
+    }
+
+    /// Tells that a configuration came into force, or was refused.
+    pub fn tell_change(&self, detail: String, accepted: bool) {
+        self.journal.tell(clock::now(), Notice::ConfigurationChanged { detail, accepted });
+    }
+}
+
+fn operator(peer: Peer, request: &str) -> Reason {
+    Reason::Operator { uid: peer.uid, request: request.to_owned() }
+}
+
+fn failed(error: impl std::error::Error) -> Failure {
+    Failure::from_error(FailureKind::Failed, &error)
+}

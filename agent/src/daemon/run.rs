@@ -1,0 +1,276 @@
+//! `daemon run`: brings everything up in order, serves until a signal, takes everything down in order.
+
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use nix::unistd::Gid;
+use tokio::sync::{Notify, oneshot};
+
+use crate::cgroup::{Cgroup as _, Roots};
+use crate::clock;
+use crate::config::file::{Trust, read};
+use crate::config::paths::Dirs;
+use crate::config::profiles::ProfileStore;
+use crate::config::settings::{LogLevel, OnStop, Settings, SourceChoice, Webhook};
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::server::Server;
+use crate::control::stream::Publisher;
+use crate::daemon::command::Command;
+use crate::daemon::journal::{self, Journal, Routing};
+use crate::daemon::lock::{LockError, PidLock};
+use crate::daemon::recorder::Recorder;
+use crate::daemon::reload::{self, Loaded};
+use crate::daemon::requests::Office;
+use crate::daemon::serve::{self, Duty};
+use crate::daemon::turn::{COMMANDS, Parts, Turn, TurnError};
+use crate::daemon::waker::Waker;
+use crate::daemon::worker::Worker;
+use crate::daemon::{logging, preflight};
+use crate::effect::webhook::deliver::Endpoint;
+use crate::effect::webhook::secret::Secret;
+use crate::effect::{Kernel, Throttle, restore};
+use crate::engine::{Engine, EngineConfig};
+use crate::model::rule::Profile;
+use crate::model::time::Timestamp;
+use crate::procfs::Proc;
+use crate::procfs::cgroup::Version;
+use crate::source::attach::Options;
+use crate::source::ebpf::EbpfSource;
+use crate::source::select::{self, Choice, Kind};
+use crate::store::{Durability, Store};
+use crate::sys;
+
+/// Lines that a follower or a recording may lag behind.
+const STREAM: usize = 8_192;
+/// Nice value of the engine thread where it gets no real-time priority.
+const ENGINE_NICE: i32 = -5;
+/// Name of the one webhook endpoint.
+const ENDPOINT: &str = "default";
+
+type Result<T> = std::result::Result<T, Failure>;
+
+fn failed(error: impl std::error::Error) -> Failure {
+    Failure::from_error(FailureKind::Failed, &error)
+}
+
+/// Runs the daemon in the foreground until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something it cannot do without fails, in words for people. Limits are not left behind then, unless
+/// the configuration says to keep them.
+pub fn run(dirs: &Dirs, socket: &Path) -> Result<()> {
+    let started = clock::now();
+    preflight::make_dirs(dirs).map_err(failed)?;
+    let lock = PidLock::take(&dirs.pid_file()).map_err(|error| match error {
+        LockError::Held { .. } => Failure::from_error(FailureKind::Conflict, &error),
+        LockError::Io { .. } => failed(error),
+    })?;
+    let (settings, warnings) = Settings::load(dirs).map_err(|findings| reload::invalid(&findings))?;
+    logging::start(&settings);
+    reload::warn(&warnings);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let result = runtime.block_on(live(dirs, socket, settings, started));
+    drop(lock);
+    result
+}
+
+async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp) -> Result<()> {
+    let profiles = ProfileStore::new(dirs);
+    let endpoint = settings.webhook.as_ref().map(endpoint).transpose()?;
+    let kernel = Kernel::open(roots(&settings)).map_err(failed)?;
+    let store = open_store(dirs, &kernel)?;
+    store.keep_locks().map_err(failed)?;
+    let host = kernel.clone();
+    let book = Store::open(&dirs.journal_db(), Durability::Power).map_err(failed)?;
+    if let Some((aside, _)) = &book.set_aside {
+        tracing::error!(kept = %aside.display(), "the journal was damaged and has been set aside: past events and owed alerts are in it");
+    }
+    let book = book.store;
+    let profile = first_profile(&settings, &book, &profiles)?;
+    let group = Gid::from_raw(settings.socket_group.as_ref().map_or(0, |group| group.gid));
+    let server = Server::bind(socket, group).map_err(failed)?;
+    let outbox = book.again().map_err(failed)?;
+    let past = book.again().map_err(failed)?;
+
+    let (followers, recordings) = (Publisher::new(STREAM), Publisher::new(STREAM));
+    let due = Arc::new(Notify::new());
+    let (journal, journal_thread) = journal::start(journal::Parts {
+        store: book,
+        followers: followers.clone(),
+        due: Arc::clone(&due),
+        routing: endpoint.as_ref().map(|_| routing()),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+    })
+    .map_err(failed)?;
+
+    let waker = Waker::new().map_err(failed)?;
+    let recorder = Recorder::new(recordings.clone());
+    let parts = parts(&settings, kernel, store, &journal, recorder, &waker, started)?;
+    let source = parts.source.source.name().to_owned();
+    let (commands, inbox) = sync_channel(COMMANDS);
+    let (ended, end) = oneshot::channel();
+    let engine_thread = spawn(parts, inbox, ended).map_err(failed)?;
+
+    let office = Arc::new(Office {
+        commands,
+        waker,
+        profiles,
+        store: Mutex::new(past),
+        followers,
+        recordings,
+        proc: Mutex::new(Proc::host().map_err(failed)?),
+        source,
+        loaded: Mutex::new(Loaded { dirs: dirs.clone(), settings, profile: None, since: None, error: None }),
+        journal,
+    });
+    let duty = Duty { server, profile, end, outbox, endpoint, due };
+    let result = serve::until_stopped(&office, duty).await;
+    let on_stop = office.on_stop();
+    drop(office);
+    join(engine_thread, "engine");
+    join(journal_thread, "journal");
+    if on_stop == OnStop::Release {
+        // Whatever the engine did not know of any more, such as a group that failed half-way.
+        drop(open_store(dirs, &host)?);
+    }
+    result
+}
+
+fn roots(settings: &Settings) -> Roots {
+    Roots { cgroup: settings.cgroup_root.clone(), ..Roots::default() }
+}
+
+/// Opens the store and puts back what an agent left that did not stop in order.
+fn open_store(dirs: &Dirs, kernel: &Kernel) -> Result<Store> {
+    let opened = Store::open(&dirs.state_db(), Durability::Process).map_err(failed)?;
+    let mut store = opened.store;
+    let report = if let Some((aside, carried)) = opened.set_aside {
+        tracing::error!(kept = %aside.display(), changes = carried, "the database was damaged and has been set aside");
+        restore::release_all(kernel, &mut store).map_err(failed)?
+    } else {
+        restore::recover(kernel, &mut store).map_err(failed)?
+    };
+    for note in &report.notes {
+        tracing::warn!("{note}");
+    }
+    for failure in &report.failures {
+        tracing::error!("left behind by an earlier agent and cannot be undone: {failure}");
+    }
+    if report.restored > 0 {
+        tracing::info!(
+            changes = report.restored,
+            groups = report.groups.len(),
+            "undone what an earlier agent left"
+        );
+    }
+    Ok(store)
+}
+
+/// The profile to begin with: the configured one, else the one that was active last.
+fn first_profile(settings: &Settings, store: &Store, profiles: &ProfileStore) -> Result<Option<Profile>> {
+    if let Some(name) = &settings.profile {
+        return reload::profile(profiles, name).map(Some);
+    }
+    let Some(name) = store.read(|tables| tables.active_profile()).map_err(failed)? else { return Ok(None) };
+    match reload::profile(profiles, &name) {
+        Ok(profile) => Ok(Some(profile)),
+        Err(failure) => {
+            // Watching without rules beats not running at all, and the status says so.
+            tracing::error!("profile {name} was active and cannot be loaded, none is: {failure}");
+            Ok(None)
+        }
+    }
+}
+
+fn endpoint(webhook: &Webhook) -> Result<Endpoint> {
+    let path = &webhook.secret_file;
+    let trust = Trust::Secret(rustix::process::geteuid().as_raw());
+    let bytes = read::read_bytes(path, trust).map_err(failed)?;
+    let secret = std::str::from_utf8(&bytes).ok().and_then(Secret::parse).ok_or_else(|| {
+        let message = format!("{} must hold whsec_ followed by base64 of 24 to 64 bytes", path.display());
+        Failure::new(FailureKind::Invalid, message)
+    })?;
+    Endpoint::new(&webhook.url, secret, webhook.timeout, webhook.allow_http).map_err(failed)
+}
+
+/// Everything worse than information goes out.
+fn routing() -> Routing {
+    let kinds = ["critical_process_down", "events_lost", "throttle_failed", "test"];
+    Routing { endpoint: ENDPOINT.to_owned(), kinds: kinds.map(str::to_owned).to_vec() }
+}
+
+fn parts(
+    settings: &Settings,
+    kernel: Kernel,
+    store: Store,
+    journal: &Journal,
+    recorder: Recorder,
+    waker: &Waker,
+    started: Timestamp,
+) -> Result<Parts> {
+    let proc = Proc::host().map_err(failed)?;
+    let own = preflight::own(&proc).map_err(failed)?;
+    let cgroups = format!("{} at {}", kernel.driver.version(), settings.cgroup_root.display());
+    let choice = match settings.source {
+        SourceChoice::Auto => Choice::Auto,
+        SourceChoice::Ebpf => Choice::Only(Kind::Ebpf),
+        SourceChoice::Netlink => Choice::Only(Kind::Netlink),
+        SourceChoice::Poll => Choice::Only(Kind::Poll),
+    };
+    let options = Options {
+        priority_bytes: settings.priority_ring,
+        bulk_bytes: settings.bulk_ring,
+        debug_log: settings.log_level == LogLevel::Trace,
+        cgroup_v1: proc.hierarchy().is_some_and(|hierarchy| hierarchy.version == Version::V1Cpu),
+        ..Options::default()
+    };
+    let source = select::open(choice, || Ok(Box::new(EbpfSource::open(&options)?))).map_err(failed)?;
+    for degradation in &source.degradations {
+        tracing::warn!("degraded: {degradation}");
+    }
+    Ok(Parts {
+        source,
+        engine: Engine::new(EngineConfig::new(own.clone())),
+        throttle: Throttle::open(kernel, store).map_err(failed)?,
+        worker: Worker::start(waker.clone()).map_err(failed)?,
+        proc,
+        journal: journal.clone(),
+        recorder,
+        waker: waker.clone(),
+        choice,
+        own,
+        cgroups,
+        webhook: settings.webhook.is_some(),
+        started,
+    })
+}
+
+type End = std::result::Result<(), TurnError>;
+
+fn spawn(parts: Parts, inbox: Receiver<Command>, ended: oneshot::Sender<End>) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
+        hurry();
+        // The receiver is gone only when the main thread has given up waiting.
+        drop(ended.send(Turn::new(parts).run(&inbox)));
+    })
+}
+
+/// Lets the engine thread run before others: it reacts when the machine is busiest, and needs microseconds.
+/// Where real-time priority is not to be had, a better nice value is the next best.
+fn hurry() {
+    // Without a pid it is the calling thread whose nice value is set (setpriority(2), "C library/kernel
+    // differences").
+    let nicer = || rustix::process::setpriority_process(None, ENGINE_NICE).map_err(io::Error::from);
+    if let Err(error) = sys::run_first().or_else(|_denied| nicer()) {
+        tracing::warn!(%error, "the engine thread has normal priority and may react late on a busy machine");
+    }
+}
+
+fn join(thread: JoinHandle<()>, name: &str) {
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "a thread panicked");
+    }
+}

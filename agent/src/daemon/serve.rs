@@ -1,0 +1,216 @@
+//! The daemon's working life on the main thread: calls, signals, deliveries, the service manager; then the
+//! stop in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::config::settings::OnStop;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::server::{Call, Server};
+use crate::daemon::command::Command;
+use crate::daemon::deliveries;
+use crate::daemon::requests::Office;
+use crate::daemon::turn::TurnError;
+use crate::effect::webhook::deliver::Endpoint;
+use crate::model::rule::Profile;
+use crate::store::Store;
+
+/// Calls on their way from the control socket.
+const CALLS: usize = 64;
+/// Time for releasing limits at a stop. What is left then is undone at the next start, or by `release --all`.
+const RELEASE_GRACE: Duration = Duration::from_secs(4);
+
+/// What the main thread is given to serve with.
+pub struct Duty {
+    /// The bound control socket.
+    pub server: Server,
+    /// The profile to begin with.
+    pub profile: Option<Profile>,
+    /// Tells that the engine thread has ended.
+    pub end: oneshot::Receiver<Result<(), TurnError>>,
+    /// Deliveries that are owed.
+    pub outbox: Store,
+    /// Where they go.
+    pub endpoint: Option<Endpoint>,
+    /// Rung when deliveries are due.
+    pub due: Arc<Notify>,
+}
+
+/// Serves until SIGTERM or SIGINT, then stops in order.
+///
+/// # Errors
+/// When the engine thread ends by itself, or limits could not be released.
+pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failure> {
+    let Duty { server, profile, mut end, outbox, endpoint, due } = duty;
+    let mut signals = Signals::new().map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
+    let (calls, mut inbox) = mpsc::channel::<Call>(CALLS);
+    let (stop, stopped) = watch::channel(false);
+    let served = tokio::spawn(server.serve(calls, stopped));
+    let deliver = async {
+        match endpoint {
+            Some(endpoint) => deliveries::run(outbox, endpoint, due).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut deliver = std::pin::pin!(deliver);
+    let mut answers = JoinSet::new();
+
+    begin(office, profile).await;
+    let watchdog = Watchdog::new();
+    let mut died = None;
+    loop {
+        tokio::select! {
+            Some(call) = inbox.recv() => {
+                let office = Arc::clone(office);
+                answers.spawn(async move { office.answer(call).await });
+            }
+            Some(_answered) = answers.join_next() => {}
+            () = deliver.as_mut() => {}
+            () = watchdog.due() => watchdog.feed(office).await,
+            ended = &mut end => {
+                died = Some(ended);
+                break;
+            }
+            order = signals.next() => match order {
+                Order::Stop => break,
+                Order::Reload => reload(office).await,
+            },
+        }
+    }
+    notify(&[NotifyState::Stopping]);
+    // No new commands while limits are released; running ones get their answers.
+    stop.send_replace(true);
+    let result = match died {
+        None => release(office, end).await,
+        Some(ended) => Err(ended_early(ended)),
+    };
+    drop(inbox);
+    answers.shutdown().await;
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the control server panicked");
+    }
+    result
+}
+
+/// Brings the first profile into force and reports readiness. A profile that cannot be brought into force
+/// does not keep the agent from watching; it is reported.
+async fn begin(office: &Office, profile: Option<Profile>) {
+    if let Some(profile) = profile {
+        let name = profile.name.clone();
+        if let Err(failure) = office.put_in_force(Some(profile)).await {
+            office.tell_change(format!("profile {name} is not in force: {failure}"), false);
+        }
+    }
+    crate::sys::trim_heap();
+    notify(&[NotifyState::Ready]);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), source = office.source, "ready");
+}
+
+async fn reload(office: &Office) {
+    notify(&[
+        NotifyState::Reloading,
+        NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Status("reloading")),
+    ]);
+    // The outcome is told as an event by the office; whoever sent the signal reads the log.
+    if let Err(failure) = office.reload(false).await {
+        tracing::error!("reload refused, the last good configuration is kept: {failure}");
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+/// Lets the engine thread release or keep, and end.
+async fn release(office: &Office, end: oneshot::Receiver<Result<(), TurnError>>) -> Result<(), Failure> {
+    let release = office.on_stop() == OnStop::Release;
+    let asked = office.ask(|answer| Command::Stop { release, answer });
+    let late = || {
+        let message = format!("limits could not all be released within {RELEASE_GRACE:?}");
+        Failure::new(FailureKind::Partial, message).with_hint("process-throttler release --all")
+    };
+    let errors = tokio::time::timeout(RELEASE_GRACE, asked).await.map_err(|_elapsed| late())??;
+    office.waker.wake();
+    if tokio::time::timeout(RELEASE_GRACE, end).await.is_err() {
+        return Err(late());
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(FailureKind::Partial, format!("not released: {}", errors.join("; "))))
+    }
+}
+
+fn ended_early(ended: Result<Result<(), TurnError>, oneshot::error::RecvError>) -> Failure {
+    match ended {
+        Ok(Ok(())) => Failure::new(FailureKind::Failed, "the engine thread ended by itself"),
+        Ok(Err(error)) => Failure::from_error(FailureKind::Failed, &error),
+        Err(_) => Failure::new(FailureKind::Failed, "the engine thread panicked"),
+    }
+}
+
+/// What a signal asks for.
+enum Order {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.term.recv() => Order::Stop,
+            _ = self.int.recv() => Order::Stop,
+            _ = self.hup.recv() => Order::Reload,
+        }
+    }
+}
+
+/// Feeds systemd's watchdog, but only while the engine thread turns.
+struct Watchdog {
+    every: Option<Duration>,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        // Twice as often as asked for, as sd_watchdog_enabled(3) recommends.
+        Self { every: sd_notify::watchdog_enabled().map(|interval| interval / 2) }
+    }
+
+    async fn due(&self) {
+        match self.every {
+            Some(every) => tokio::time::sleep(every).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn feed(&self, office: &Office) {
+        let Some(every) = self.every else { return };
+        match tokio::time::timeout(every, office.ask(Command::Status)).await {
+            Ok(Ok(_)) => notify(&[NotifyState::Watchdog]),
+            Ok(Err(failure)) => tracing::error!(%failure, "the engine thread does not answer"),
+            Err(_elapsed) => tracing::error!("the engine thread does not answer in time"),
+        }
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}

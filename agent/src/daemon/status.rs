@@ -1,0 +1,166 @@
+//! What the engine thread tells of itself. Every figure is read when asked, none is kept for show.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustix::param::page_size;
+
+use crate::cgroup::{Controller, CpuStat};
+use crate::clock;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::{
+    DaemonState, DaemonStatus, Feature, FeatureState, GroupStatus, Plan, SourceStatus,
+};
+use crate::daemon::report;
+use crate::daemon::turn::Turn;
+use crate::engine;
+use crate::engine::action::Wants;
+use crate::engine::view::View;
+use crate::model::id::Name;
+use crate::model::rule::Profile;
+use crate::source::Counts;
+
+impl Turn {
+    /// The state of the daemon.
+    pub(super) fn status(&self) -> DaemonStatus {
+        let view = self.parts.engine.snapshot();
+        let Usage { rss, cpu } = usage();
+        let throttled = view.groups.iter().map(|group| group.members.len() as u64).sum();
+        DaemonStatus {
+            pid: std::process::id(),
+            state: if self.stopping { DaemonState::Stopping } else { DaemonState::Running },
+            uptime_ms: millis(clock::now().since(self.parts.started)),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            profile: view.profile.clone(),
+            source: self.source_status(),
+            cgroups: self.parts.cgroups.clone(),
+            features: self.features(&view),
+            processes: view.counts.processes,
+            groups: view.groups.len() as u64,
+            throttled,
+            rss,
+            cpu_ms: millis(cpu),
+            config_error: None,
+        }
+    }
+
+    fn source_status(&self) -> SourceStatus {
+        let selected = &self.parts.source;
+        let Counts { produced, sent, dropped, malformed, wakeups, exact } = selected.source.counts();
+        SourceStatus {
+            name: selected.source.name().to_owned(),
+            degraded: selected.degradations.iter().map(ToString::to_string).collect(),
+            produced,
+            sent,
+            dropped,
+            malformed,
+            wakeups,
+            exact,
+        }
+    }
+
+    fn features(&self, view: &View) -> Vec<Feature> {
+        let degraded: Vec<String> = self.parts.source.degradations.iter().map(ToString::to_string).collect();
+        let monitoring = if degraded.is_empty() { FeatureState::Working } else { FeatureState::Degraded };
+        let needs_profile = |has: bool, what: &str| {
+            if has {
+                (monitoring, degraded.join("; "))
+            } else if view.profile.is_some() {
+                (FeatureState::Disabled, format!("the active profile has no {what}"))
+            } else {
+                (FeatureState::Disabled, "no profile is active".to_owned())
+            }
+        };
+        let rules = self.active.as_ref().is_some_and(|profile| profile.rules.iter().any(|rule| rule.enabled));
+        let (rules_state, rules_why) = needs_profile(rules, "enabled rule");
+        let (critical_state, critical_why) = needs_profile(!view.critical.is_empty(), "critical process");
+        let (webhook_state, webhook_why) = if self.parts.webhook {
+            (FeatureState::Working, String::new())
+        } else {
+            (FeatureState::Disabled, "no webhook is configured".to_owned())
+        };
+        let lost = self.parts.journal.lost();
+        let (events_state, events_why) = if lost == 0 {
+            (FeatureState::Working, String::new())
+        } else {
+            (FeatureState::Degraded, format!("{lost} notices found no room and were logged only"))
+        };
+        let feature = |name: &str, requires_daemon, (state, why)| Feature {
+            name: name.to_owned(),
+            state,
+            requires_daemon,
+            why,
+        };
+        vec![
+            feature("continuous-monitoring", true, (monitoring, degraded.join("; "))),
+            feature("rule-throttling", true, (rules_state, rules_why)),
+            feature("manual-throttling", false, (FeatureState::Working, String::new())),
+            feature("critical-process-monitoring", true, (critical_state, critical_why)),
+            feature("event-stream", true, (events_state, events_why)),
+            feature("webhooks", true, (webhook_state, webhook_why)),
+        ]
+    }
+
+    /// The throttled groups, with what their cgroups say.
+    pub(super) fn groups(&self) -> Vec<GroupStatus> {
+        let stats = self.cpu_stats();
+        let groups = self.parts.engine.snapshot().groups.into_iter();
+        groups
+            .map(|group| (stats.get(&group.name).copied(), group))
+            .map(|(stat, group)| report::group(group, stat))
+            .collect()
+    }
+
+    /// Periods and time for which the CPU quota held each group back, over all of its cgroups.
+    fn cpu_stats(&self) -> BTreeMap<Name, CpuStat> {
+        let throttle = &self.parts.throttle;
+        let mut stats = BTreeMap::new();
+        for (name, group) in throttle.groups() {
+            for dir in group.places.iter().filter_map(|place| place.dir(Controller::Cpu)) {
+                // A cgroup that went away meanwhile has nothing more to add.
+                let Ok(cpu) = CpuStat::read(dir) else { continue };
+                let sum: &mut CpuStat = stats.entry(name.clone()).or_default();
+                sum.throttled_periods += cpu.throttled_periods;
+                sum.throttled_ns += cpu.throttled_ns;
+            }
+        }
+        stats
+    }
+
+    /// What activating a profile would do to the processes alive now.
+    pub(super) fn plan(&mut self, profile: &Profile) -> Result<Plan, Failure> {
+        let failed = |error: &dyn std::error::Error| Failure::from_error(FailureKind::Failed, error);
+        let mut alive = Vec::new();
+        for process in self.parts.proc.processes().map_err(|error| failed(&error))? {
+            let process = process.map_err(|error| failed(&error))?;
+            let facts = self.parts.proc.facts(process.key, Wants::ALL).map_err(|error| failed(&error))?;
+            alive.push((process, facts.unwrap_or_default()));
+        }
+        let entries = engine::plan(profile, &self.parts.own, alive).map_err(|error| failed(&error))?;
+        let kept: Vec<_> = profile.rules.iter().filter(|rule| rule.enabled).map(|rule| &rule.name).collect();
+        let groups = self.parts.engine.snapshot().groups.into_iter();
+        let gone = groups.filter(|group| group.rule.as_ref().is_some_and(|rule| !kept.contains(&rule)));
+        Ok(report::plan(profile, &entries, gone.map(|group| group.name).collect()))
+    }
+}
+
+struct Usage {
+    rss: u64,
+    cpu: Duration,
+}
+
+/// What this process uses: resident memory in bytes, and CPU time.
+fn usage() -> Usage {
+    let resident = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(cpu.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(cpu.tv_nsec).unwrap_or(0);
+    Usage { rss: resident.saturating_mul(page_size() as u64), cpu: Duration::new(seconds, nanos) }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

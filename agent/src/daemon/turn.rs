@@ -1,0 +1,285 @@
+//! The engine thread: waits for the kernel, an operator or a timer, lets the engine decide, and carries out
+//! what it decided. Moves of processes go to the worker, because one costs milliseconds; everything else is
+//! microseconds and is done here, so that an exec meets its limit without a change of thread.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
+use crate::clock;
+use crate::daemon::command::Command;
+use crate::daemon::journal::Journal;
+use crate::daemon::pending::{Pending, Settled};
+use crate::daemon::recorder::Recorder;
+use crate::daemon::waker::Waker;
+use crate::daemon::worker::{Finished, Worker};
+use crate::effect::{Step, Throttle};
+use crate::engine::action::{Action, What};
+use crate::engine::input::Input;
+use crate::engine::{Engine, Own};
+use crate::model::chain::chain;
+use crate::model::id::ProcKey;
+use crate::model::rule::Profile;
+use crate::model::time::Timestamp;
+use crate::procfs::Proc;
+use crate::source::SourceError;
+use crate::source::select::{self, Choice, Degradation, Selected, Unavailable};
+
+/// What the engine thread works with.
+pub struct Parts {
+    /// Where events come from.
+    pub source: Selected,
+    /// Decides.
+    pub engine: Engine,
+    /// Carries out what the engine decides about groups.
+    pub throttle: Throttle,
+    /// Carries out what of it takes milliseconds.
+    pub worker: Worker,
+    /// Facts of single processes.
+    pub proc: Proc,
+    /// Makes notices durable.
+    pub journal: Journal,
+    /// Hands inputs to recordings.
+    pub recorder: Recorder,
+    /// Wakes the thread for commands and outcomes.
+    pub waker: Waker,
+    /// Which sources may follow one that breaks.
+    pub choice: Choice,
+    /// The agent itself.
+    pub own: Own,
+    /// The cgroup driver in words.
+    pub cgroups: String,
+    /// Whether alerts go to a webhook.
+    pub webhook: bool,
+    /// When the daemon was started.
+    pub started: Timestamp,
+}
+
+/// Commands on their way to the engine thread.
+pub const COMMANDS: usize = 64;
+
+/// Why the thread ended.
+#[derive(Debug, thiserror::Error)]
+pub enum TurnError {
+    /// The process table cannot be built.
+    #[error("no picture of the processes can be had")]
+    Snapshot(#[from] SourceError),
+    /// The source broke, and no other can be used.
+    #[error(transparent)]
+    NoSource(#[from] Unavailable),
+}
+
+/// The thread's state.
+pub struct Turn {
+    pub(super) parts: Parts,
+    pub(super) pending: Pending,
+    /// The profile in force.
+    pub(super) active: Option<Box<Profile>>,
+    /// Critical processes that are exempt from limits, for the executor to refuse.
+    pub(super) critical: BTreeSet<ProcKey>,
+    pub(super) stopping: bool,
+}
+
+impl Turn {
+    /// A thread that has yet to run.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, pending: Pending::default(), active: None, critical: BTreeSet::new(), stopping: false }
+    }
+
+    /// Turns until a stop command is carried out and answered.
+    ///
+    /// # Errors
+    /// When no event source is left.
+    pub fn run(mut self, commands: &Receiver<Command>) -> Result<(), TurnError> {
+        self.snapshot()?;
+        while !(self.stopping && self.pending.is_empty()) {
+            self.act();
+            self.wait();
+            let now = clock::now();
+            self.drain(now)?;
+            self.parts.engine.handle_timeout(now);
+            self.act();
+            self.collect();
+            while let Ok(command) = commands.try_recv() {
+                self.obey(command);
+            }
+            self.complete();
+        }
+        Ok(())
+    }
+
+    /// Sleeps until a descriptor is readable or a timer of the source or the engine is due.
+    fn wait(&self) {
+        let Parts { source, engine, waker, .. } = &self.parts;
+        let deadline = [source.source.deadline(), engine.poll_timeout()].into_iter().flatten().min();
+        let timeout = deadline.map(|at| timespec(at.since(clock::now())));
+        let mut fds: Vec<PollFd<'_>> =
+            source.source.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        fds.push(PollFd::new(waker, PollFlags::IN));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => tracing::error!(%error, "poll"),
+        }
+        waker.clear();
+    }
+
+    /// Feeds the engine with what the source has.
+    fn drain(&mut self, now: Timestamp) -> Result<(), TurnError> {
+        let Parts { source, engine, recorder, .. } = &mut self.parts;
+        let recording = recorder.is_on();
+        let result = source.source.drain(now, &mut |event| {
+            let input = Input::Event { event };
+            if recording {
+                recorder.take(now, &input);
+            }
+            engine.handle(input, now);
+        });
+        match result {
+            Ok(drained) => {
+                if drained.dropped > 0 || drained.resync {
+                    self.feed(Input::Lost { dropped: drained.dropped }, now);
+                }
+                Ok(())
+            }
+            Err(error) => self.fall_back(&error),
+        }
+    }
+
+    /// Replaces a source that broke for good.
+    fn fall_back(&mut self, error: &SourceError) -> Result<(), TurnError> {
+        let Parts { source, choice, .. } = &mut self.parts;
+        let failed = Degradation { source: source.kind, reason: chain(error) };
+        tracing::error!(%failed, "event source broke, falling back");
+        *source = select::after(*choice, std::mem::take(&mut source.degradations), failed)?;
+        self.renew_hints();
+        self.snapshot()?;
+        Ok(())
+    }
+
+    /// Gives the engine an input, and recordings a copy.
+    pub(super) fn feed(&mut self, input: Input, now: Timestamp) {
+        if self.parts.recorder.is_on() {
+            self.parts.recorder.take(now, &input);
+        }
+        self.parts.engine.handle(input, now);
+    }
+
+    /// Rebuilds the process table.
+    pub(super) fn snapshot(&mut self) -> Result<(), SourceError> {
+        let began = clock::now();
+        let Parts { source, engine, recorder, .. } = &mut self.parts;
+        let recording = recorder.is_on();
+        source.source.snapshot(&mut |event| {
+            let input = Input::Event { event };
+            if recording {
+                recorder.take(began, &input);
+            }
+            engine.handle(input, began);
+        })?;
+        self.feed(Input::SnapshotEnd { began }, clock::now());
+        Ok(())
+    }
+
+    /// Writes the kernel-side hints of the present rules.
+    pub(super) fn renew_hints(&mut self) {
+        let hints = self.parts.engine.hints();
+        if let Err(error) = self.parts.source.source.set_hints(&hints) {
+            // Matches are found all the same, by the sweep: later, not never.
+            tracing::error!(%error, "cannot write the kernel-side rules");
+        }
+    }
+
+    /// Carries out what the engine has decided.
+    pub(super) fn act(&mut self) {
+        while let Some(action) = self.parts.engine.next_action() {
+            match action.what {
+                What::Inspect { key, wants } => {
+                    let facts = match self.parts.proc.facts(key, wants) {
+                        Ok(facts) => facts,
+                        Err(error) => {
+                            tracing::debug!(%error, %key, "facts of a process cannot be read");
+                            None
+                        }
+                    };
+                    self.feed(Input::Inspected { key, facts }, clock::now());
+                }
+                What::Watch { key, on, protected } => {
+                    if protected {
+                        self.critical.insert(key);
+                    } else {
+                        self.critical.remove(&key);
+                    }
+                    if let Err(error) = self.parts.source.source.watch(key, on) {
+                        tracing::error!(%error, %key, on, "cannot change the kernel-side set of critical processes");
+                    }
+                }
+                What::Resync => {
+                    if let Err(error) = self.snapshot() {
+                        tracing::error!(%error, "cannot rebuild the process table");
+                    }
+                }
+                What::Notify { notice } => self.parts.journal.tell(action.at, notice),
+                What::Apply(_) | What::Release { .. } | What::Detach { .. } | What::Reap { .. } => {
+                    self.pending.issued(action.id, &action.what);
+                    self.carry_out(&action);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        let finished = match self.parts.throttle.execute(action, &self.critical) {
+            Some(Step::Done(outcome)) => Some(Finished { id: action.id, outcome }),
+            Some(Step::Moves(batch)) => self.parts.worker.submit(action.id, batch),
+            None => None,
+        };
+        if let Some(finished) = finished {
+            self.finish(finished);
+        }
+    }
+
+    /// Feeds the engine with the outcomes that the worker has.
+    fn collect(&mut self) {
+        while let Some(finished) = self.parts.worker.next_finished() {
+            self.finish(finished);
+            self.act();
+            self.pending.settled_down();
+        }
+    }
+
+    fn finish(&mut self, Finished { id, outcome }: Finished) {
+        self.pending.settle(id, &outcome);
+        self.feed(Input::Outcome { id, outcome }, clock::now());
+    }
+
+    /// Gives the engine an input on a command's account; `then` runs when all that comes of it is done.
+    pub(super) fn feed_and_wait(
+        &mut self,
+        input: Input,
+        then: impl FnOnce(&mut Self, Vec<Settled>) + Send + 'static,
+    ) {
+        self.pending.open(Box::new(then));
+        self.feed(input, clock::now());
+        self.act();
+        self.pending.settled_down();
+    }
+
+    /// Answers the commands whose actions all have their outcomes.
+    fn complete(&mut self) {
+        while let Some((then, settled)) = self.pending.next_complete() {
+            then(self, settled);
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // Rounded up to the next ms: waking just before a deadline would spin until it.
+    let nanos = duration.as_nanos().div_ceil(1_000_000).saturating_mul(1_000_000);
+    let seconds = i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX);
+    Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0) }
+}

@@ -1,0 +1,65 @@
+//! The thread that moves processes between cgroups. A lone move costs 6 to 10 ms and has been seen to take
+//! seconds in a fork storm; the engine thread must not wait for it.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use crate::daemon::waker::Waker;
+use crate::effect::throttle::MoveBatch;
+use crate::engine::action::ActionId;
+use crate::engine::input::Outcome;
+
+/// Batches on their way; one batch holds all moves of one action.
+const QUEUE: usize = 256;
+
+/// A batch that is done.
+#[derive(Debug)]
+pub struct Finished {
+    /// The action that it carried out.
+    pub id: ActionId,
+    /// Its result.
+    pub outcome: Outcome,
+}
+
+/// The engine thread's end.
+#[derive(Debug)]
+pub struct Worker {
+    jobs: SyncSender<(ActionId, MoveBatch)>,
+    finished: Receiver<Finished>,
+}
+
+impl Worker {
+    /// Starts the thread, which rings `waker` after each batch. It ends when the worker is dropped.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(waker: Waker) -> std::io::Result<Self> {
+        let (jobs, inbox) = sync_channel::<(ActionId, MoveBatch)>(QUEUE);
+        let (outbox, finished) = sync_channel(QUEUE);
+        std::thread::Builder::new().name("moves".to_owned()).spawn(move || {
+            for (id, batch) in inbox {
+                let outcome = batch.run();
+                if outbox.send(Finished { id, outcome }).is_err() {
+                    return;
+                }
+                waker.wake();
+            }
+        })?;
+        Ok(Self { jobs, finished })
+    }
+
+    /// Hands over a batch. With the queue full it is refused at once: the engine tries again later.
+    pub fn submit(&self, id: ActionId, batch: MoveBatch) -> Option<Finished> {
+        let refused = |why: &str| Some(Finished { id, outcome: Outcome::Failed { error: why.to_owned() } });
+        match self.jobs.try_send((id, batch)) {
+            Ok(()) => None,
+            Err(TrySendError::Full(_)) => refused("too many moves are waiting"),
+            Err(TrySendError::Disconnected(_)) => refused("the thread that moves processes has ended"),
+        }
+    }
+
+    /// A batch that is done, if there is one.
+    #[must_use]
+    pub fn next_finished(&self) -> Option<Finished> {
+        self.finished.try_recv().ok()
+    }
+}
