@@ -1,1 +1,13 @@
-//! Kernel tests.
+//! Behaviours of the agent on the real kernel, one per module. Needs root; `cargo xtask test` runs it.
+#![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module as a whole")]
+
+mod bad_input;
+mod cli_outputs;
+mod critical_alert;
+mod daemon_lifecycle;
+mod dry_run;
+mod exec_to_throttle;
+mod exit_codes;
+mod fallback_sources;
+mod loss_accounting;
+mod release_on_sigkill;

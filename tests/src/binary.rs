@@ -1,0 +1,50 @@
+//! Finds the programs under test.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Environment variable that names another agent binary than the one beside the running program.
+pub const AGENT_VARIABLE: &str = "PROCESS_THROTTLER_BIN";
+
+/// The agent's binary: `$PROCESS_THROTTLER_BIN`, else the one in the target directory of the running program.
+///
+/// # Errors
+/// When it has not been built.
+pub fn agent() -> Result<PathBuf> {
+    match env::var_os(AGENT_VARIABLE) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => sibling("process-throttler"),
+    }
+}
+
+/// The fork storm.
+///
+/// # Errors
+/// When it has not been built.
+pub fn storm() -> Result<PathBuf> {
+    sibling("storm")
+}
+
+fn sibling(name: &str) -> Result<PathBuf> {
+    let own = env::current_exe().context("path of the running program")?;
+    let mut dirs = own.ancestors().skip(1).take(2);
+    let path = dirs.find_map(|dir| Some(dir.join(name)).filter(|path| path.is_file()));
+    let built = format!("{name} is not built beside {}: run `cargo xtask test`", own.display());
+    let path = path.context(built)?;
+    ensure!(path.is_absolute(), "{} is not absolute", path.display());
+    Ok(path)
+}
+
+/// Whether this process may do what the kernel tests need.
+///
+/// # Errors
+/// When it is not root, with what to do.
+pub fn require_root() -> Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the kernel tests load BPF programs and write cgroups: run as root, such as `sudo -E cargo xtask test`"
+    );
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! Cgroups for the tests' own processes, and what the agent wrote into them.
+//!
+//! Names begin with `pt-test-`; no other cgroup is written to or removed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::clock::{SOON, wait_until};
+
+const MOUNT: &str = "/sys/fs/cgroup";
+/// v1 hierarchies in which a test cgroup is created, where they exist.
+const HIERARCHIES: [&str; 4] = ["cpu", "memory", "pids", "blkio"];
+/// Files whose values are limits, in v1 and v2.
+const LIMIT_FILES: [&str; 14] = [
+    "cpu.cfs_quota_us",
+    "cpu.cfs_period_us",
+    "cpu.shares",
+    "memory.limit_in_bytes",
+    "memory.soft_limit_in_bytes",
+    "blkio.weight",
+    "blkio.bfq.weight",
+    "blkio.throttle.read_bps_device",
+    "cpu.max",
+    "cpu.weight",
+    "memory.max",
+    "memory.high",
+    "pids.max",
+    "io.weight",
+];
+
+/// A cgroup of the tests' own, the same in every hierarchy; removed on drop.
+#[derive(Debug)]
+pub struct TestCgroup {
+    name: String,
+    dirs: Vec<PathBuf>,
+}
+
+impl TestCgroup {
+    /// Creates `pt-test-NAME-PID`.
+    ///
+    /// # Errors
+    /// When the host has no cgroup hierarchy to create it in, or not the permission.
+    pub fn new(name: &str) -> Result<Self> {
+        let name = format!("pt-test-{name}-{}", std::process::id());
+        let mut cgroup = Self { name, dirs: Vec::new() };
+        for root in hierarchies()? {
+            let dir = root.join(&cgroup.name);
+            fs::create_dir(&dir).with_context(|| format!("create cgroup {}", dir.display()))?;
+            cgroup.dirs.push(dir);
+        }
+        Ok(cgroup)
+    }
+
+    /// Its name, which is also its path below each hierarchy's root.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The files by which a process joins it.
+    pub fn procs_files(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.dirs.iter().map(|dir| dir.join("cgroup.procs"))
+    }
+
+    /// Every limit in force, by file.
+    ///
+    /// # Errors
+    /// When a file that exists cannot be read.
+    pub fn limits(&self) -> Result<BTreeMap<PathBuf, String>> {
+        let mut limits = BTreeMap::new();
+        for dir in &self.dirs {
+            for file in LIMIT_FILES {
+                let path = dir.join(file);
+                if path.exists() {
+                    let value =
+                        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+                    limits.insert(path, value.trim().to_owned());
+                }
+            }
+        }
+        Ok(limits)
+    }
+
+    /// The CPU quota in percent of one CPU; `None` without one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn cpu_quota(&self) -> Result<Option<f64>> {
+        for dir in &self.dirs {
+            if dir.join("cpu.cfs_quota_us").exists() || dir.join("cpu.max").exists() {
+                return cpu_quota(dir);
+            }
+        }
+        bail!("cgroup {} has no CPU controller", self.name)
+    }
+}
+
+impl Drop for TestCgroup {
+    fn drop(&mut self) {
+        for dir in self.dirs.drain(..) {
+            // Killed members leave a cgroup only when they are reaped by the kernel.
+            let removed = wait_until("remove cgroup", SOON, || {
+                fs::remove_dir(&dir)?;
+                Ok(true)
+            });
+            if let Err(error) = removed {
+                complain(&format!("cgroup {} is left behind: {error:#}", dir.display()));
+            }
+        }
+    }
+}
+
+/// Says what a guard could not clean up: a drop cannot fail, and must not be silent either.
+#[expect(clippy::print_stderr, reason = "the only way out of a drop")]
+pub(crate) fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Groups that an agent has made and not removed: `<root>/process-throttler/<group>`, by path.
+///
+/// # Errors
+/// When a hierarchy cannot be listed.
+pub fn agent_groups() -> Result<Vec<PathBuf>> {
+    let mut groups = Vec::new();
+    for root in hierarchies()? {
+        let Ok(entries) = fs::read_dir(root.join("process-throttler")) else { continue };
+        for entry in entries {
+            let path = entry.context("list the agent's cgroups")?.path();
+            if path.is_dir() {
+                groups.push(path);
+            }
+        }
+    }
+    groups.sort();
+    Ok(groups)
+}
+
+/// The quota of the cgroup in which a process is, as the kernel sees it now.
+///
+/// # Errors
+/// When the process is gone or its cgroup cannot be read.
+pub fn cpu_quota_of(pid: u32) -> Result<Option<f64>> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let has_cpu = |controllers: &str| controllers.split(',').any(|controller| controller == "cpu");
+    let lines = text.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        Some((parts.next()?, parts.next()?))
+    });
+    let (mut v1, mut v2) = (None, None);
+    for (controllers, inside) in lines {
+        let inside = inside.trim_start_matches('/');
+        if has_cpu(controllers) {
+            v1 = Some(Path::new(MOUNT).join("cpu").join(inside));
+        } else if controllers.is_empty() {
+            v2 = Some(Path::new(MOUNT).join(inside));
+        }
+    }
+    cpu_quota(&v1.or(v2).with_context(|| format!("{path} names no CPU hierarchy"))?)
+}
+
+fn cpu_quota(dir: &Path) -> Result<Option<f64>> {
+    let read = |file: &str| {
+        let path = dir.join(file);
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    };
+    let (quota, period) = if dir.join("cpu.cfs_quota_us").exists() {
+        (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
+    } else if dir.join("cpu.max").exists() {
+        let text = read("cpu.max")?;
+        let (quota, period) = text.trim().split_once(' ').with_context(|| format!("cpu.max is {text:?}"))?;
+        (quota.to_owned(), period.to_owned())
+    } else {
+        // The root of a v2 hierarchy has no limits.
+        return Ok(None);
+    };
+    if matches!(quota.trim(), "-1" | "max") {
+        return Ok(None);
+    }
+    let quota: f64 = quota.trim().parse().with_context(|| format!("CPU quota {quota:?}"))?;
+    let period: f64 = period.trim().parse().with_context(|| format!("CPU period {period:?}"))?;
+    Ok(Some(quota / period * 100.0))
+}
+
+fn hierarchies() -> Result<Vec<PathBuf>> {
+    let mount = Path::new(MOUNT);
+    if mount.join("cgroup.controllers").exists() {
+        return Ok(vec![mount.to_owned()]);
+    }
+    let v1 = HIERARCHIES.iter().map(|controller| mount.join(controller));
+    let found: Vec<PathBuf> = v1.filter(|root| root.join("cgroup.procs").exists()).collect();
+    if found.is_empty() {
+        bail!("no cgroup hierarchy below {MOUNT}");
+    }
+    Ok(found)
+}
+
+/// How long the agent may take to remove an empty group.
+pub const REAPED: Duration = Duration::from_secs(5);

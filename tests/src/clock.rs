@@ -1,0 +1,91 @@
+//! Time and waiting. Nothing else in the harness or the tests sleeps: everything waits for a condition.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How long a condition may take that should hold at once; generous, because the machine may be busy.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// Between two looks at a condition.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A monotonic stopwatch.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the harness measures the agent from outside")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Seconds since the Unix epoch.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "signatures carry wall-clock time")]
+pub fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Polls `look` until it has a value.
+///
+/// # Errors
+/// When it has none after `timeout` (the text names `what` and the last error), never earlier: an error of
+/// `look` counts as "not yet".
+pub fn wait_for<T>(what: &str, timeout: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let watch = Stopwatch::start();
+    loop {
+        let last = look();
+        if let Ok(Some(value)) = last {
+            return Ok(value);
+        }
+        if watch.elapsed() >= timeout {
+            last.with_context(|| format!("{what}: not within {timeout:?}"))?;
+            bail!("{what}: not within {timeout:?}");
+        }
+        pause(POLL);
+    }
+}
+
+/// Polls `condition` until it holds.
+///
+/// # Errors
+/// As [`wait_for`].
+pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait_for(what, timeout, || Ok(condition()?.then_some(())))
+}
+
+/// Lets a measured interval pass. For measurements only: a test that waits for something uses [`wait_until`].
+pub fn pause(interval: Duration) {
+    std::thread::sleep(interval);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_that_never_holds_times_out_with_its_name_and_error() {
+        let error = wait_until("the moon", Duration::from_millis(20), || bail!("still far")).unwrap_err();
+        assert_eq!(format!("{error:#}"), "the moon: not within 20ms: still far");
+    }
+
+    #[test]
+    fn a_condition_that_holds_later_is_seen() {
+        let mut looks = 0;
+        let value = wait_for("third look", SOON, || {
+            looks += 1;
+            Ok((looks == 3).then_some(looks))
+        });
+        assert_eq!(value.unwrap(), 3);
+    }
+}

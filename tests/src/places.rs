@@ -1,0 +1,160 @@
+//! Private directories for one agent, so that nothing of the host's own installation is read or written.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use crate::binary;
+
+/// The directories of one agent, deleted on drop.
+#[derive(Debug)]
+pub struct Places {
+    root: TempDir,
+    agent: PathBuf,
+}
+
+impl Places {
+    /// Creates them empty, for the agent that [`binary::agent`] finds.
+    ///
+    /// # Errors
+    /// When it is not built or a directory cannot be created.
+    pub fn new() -> Result<Self> {
+        Self::for_agent(binary::agent()?)
+    }
+
+    /// Creates them empty, for this build of the agent.
+    ///
+    /// # Errors
+    /// When a directory cannot be created.
+    pub fn for_agent(agent: PathBuf) -> Result<Self> {
+        let root =
+            tempfile::Builder::new().prefix("pt-test-").tempdir().context("create a temporary directory")?;
+        let places = Self { root, agent };
+        // Another user must be able to reach the control socket and be refused by it, not by the directory.
+        open(places.root.path())?;
+        for dir in [
+            places.config(),
+            places.profiles(),
+            places.config().join("config.d"),
+            places.state(),
+            places.runtime(),
+            places.log(),
+            places.bin(),
+        ] {
+            fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+        }
+        open(&places.runtime())?;
+        Ok(places)
+    }
+
+    /// The agent's binary.
+    #[must_use]
+    pub fn agent(&self) -> &Path {
+        &self.agent
+    }
+
+    /// `--config-dir`.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.root.path().join("config")
+    }
+
+    /// Where profiles are.
+    #[must_use]
+    pub fn profiles(&self) -> PathBuf {
+        self.config().join("profiles")
+    }
+
+    /// `--state-dir`.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.path().join("state")
+    }
+
+    /// `--runtime-dir`.
+    #[must_use]
+    pub fn runtime(&self) -> PathBuf {
+        self.root.path().join("run")
+    }
+
+    /// `--log-dir`.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.root.path().join("log")
+    }
+
+    /// For the test's own programs.
+    #[must_use]
+    pub fn bin(&self) -> PathBuf {
+        self.root.path().join("bin")
+    }
+
+    /// The control socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.runtime().join("control.sock")
+    }
+
+    /// The root of it all.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Writes `config.yaml`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_config(&self, yaml: &str) -> Result<()> {
+        write_private(&self.config().join("config.yaml"), yaml.as_bytes())
+    }
+
+    /// Adds the one webhook endpoint.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_webhook(&self, url: &str, secret: &str) -> Result<()> {
+        let file = self.config().join("webhook.secret");
+        write_private(&file, secret.as_bytes())?;
+        let webhook = serde_json::json!({ "webhook": { "url": url, "secret_file": file } });
+        write_private(&self.config().join("config.d/webhook.yaml"), webhook.to_string().as_bytes())
+    }
+
+    /// Writes `profiles/NAME.yaml`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_profile(&self, name: &str, yaml: &[u8]) -> Result<PathBuf> {
+        let path = self.profiles().join(format!("{name}.yaml"));
+        write_private(&path, yaml)?;
+        Ok(path)
+    }
+
+    /// The global arguments that put an agent or a command here.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<PathBuf> {
+        [
+            ("--config-dir", self.config()),
+            ("--state-dir", self.state()),
+            ("--runtime-dir", self.runtime()),
+            ("--log-dir", self.log()),
+        ]
+        .into_iter()
+        .flat_map(|(option, dir)| [PathBuf::from(option), dir])
+        .collect()
+    }
+}
+
+fn open(dir: &Path) -> Result<()> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("open {} to other users", dir.display()))
+}
+
+fn write_private(path: &Path, text: &[u8]) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("make {} private", path.display()))
+}

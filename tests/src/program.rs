@@ -1,0 +1,163 @@
+//! Programs of a hundred bytes, written when needed: static ELF files that exit, wait or spin.
+//!
+//! Their comm is their file name, which makes them match a rule; they start as fast as a program can, so that
+//! storms of them measure the kernel and the agent instead of a dynamic linker.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// What a program does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Exits at once with this code.
+    Exit(u8),
+    /// Waits for a signal that kills it.
+    Wait,
+    /// Waits for its standard input to end or to bring a byte, then exits with this code.
+    ReadThenExit(u8),
+    /// Uses as much CPU as it gets.
+    Spin,
+}
+
+impl Program {
+    /// Writes the program as `dir/name`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(self, dir: &Path, name: &str) -> Result<PathBuf> {
+        let path = dir.join(name);
+        let context = || format!("write program {}", path.display());
+        fs::write(&path, elf(&self.code())).with_context(context)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).with_context(context)?;
+        Ok(path)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn code(self) -> Vec<u8> {
+        match self {
+            // mov edi, code; mov eax, 231 (exit_group); syscall
+            Self::Exit(code) => vec![0xbf, code, 0, 0, 0, 0xb8, 231, 0, 0, 0, 0x0f, 0x05],
+            // mov eax, 34 (pause); syscall; jmp to the start
+            Self::Wait => vec![0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7],
+            // jmp to itself
+            Self::Spin => vec![0xeb, 0xfe],
+            // xor eax, eax (read); xor edi, edi; lea rsi, [rsp-16]; mov edx, 1; syscall; then exit
+            Self::ReadThenExit(code) => {
+                let read =
+                    [0x31, 0xc0, 0x31, 0xff, 0x48, 0x8d, 0x74, 0x24, 0xf0, 0xba, 1, 0, 0, 0, 0x0f, 0x05];
+                [&read[..], &Self::Exit(code).code()].concat()
+            }
+        }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn code(self) -> Vec<u8> {
+        let words: Vec<u32> = match self {
+            // mov x0, code; mov x8, 94 (exit_group); svc 0
+            Self::Exit(code) => vec![0xd280_0000 | u32::from(code) << 5, 0xd280_0bc8, 0xd400_0001],
+            // mov x0..x3, 0; mov x8, 73 (ppoll); svc 0; b to the start
+            Self::Wait => vec![
+                0xd280_0000,
+                0xd280_0001,
+                0xd280_0002,
+                0xd280_0003,
+                0xd280_0004,
+                0xd280_0928,
+                0xd400_0001,
+                0x17ff_fff9,
+            ],
+            // b to itself
+            Self::Spin => vec![0x1400_0000],
+            // mov x0, 0; sub x1, sp, 16; mov x2, 1; mov x8, 63 (read); svc 0; then exit
+            Self::ReadThenExit(code) => {
+                let read: [u32; 5] = [0xd280_0000, 0xd100_43e1, 0xd280_0022, 0xd280_07e8, 0xd400_0001];
+                return [read.into_iter().flat_map(u32::to_le_bytes).collect(), Self::Exit(code).code()]
+                    .concat();
+            }
+        };
+        words.into_iter().flat_map(u32::to_le_bytes).collect()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const MACHINE: u16 = 62;
+#[cfg(target_arch = "aarch64")]
+const MACHINE: u16 = 183;
+
+const ELF_HEADER: u16 = 64;
+const PROGRAM_HEADER: u16 = 56;
+/// Where the file is mapped: anywhere above `vm.mmap_min_addr`.
+const BASE: u64 = 0x40_0000;
+
+/// An ELF64 executable (elf(5)) with one read-execute segment: the whole file.
+fn elf(code: &[u8]) -> Vec<u8> {
+    let entry = BASE + u64::from(ELF_HEADER + PROGRAM_HEADER);
+    let size = u64::from(ELF_HEADER + PROGRAM_HEADER) + code.len() as u64;
+    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for half in [2, MACHINE] {
+        file.extend(half.to_le_bytes());
+    }
+    file.extend(1u32.to_le_bytes());
+    for word in [entry, u64::from(ELF_HEADER), 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(0u32.to_le_bytes());
+    for half in [ELF_HEADER, PROGRAM_HEADER, 1, 64, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    // PT_LOAD, PF_R | PF_X
+    for word in [1u32, 5] {
+        file.extend(word.to_le_bytes());
+    }
+    for word in [0, BASE, BASE, size, size, 0x1000] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(code);
+    file
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::clock::{SOON, wait_until};
+
+    #[test]
+    fn the_exit_program_runs_and_exits_with_its_code() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Program::Exit(7).write(dir.path(), "pt-exit").unwrap();
+        assert_eq!(Command::new(path).status().unwrap().code(), Some(7));
+    }
+
+    #[test]
+    fn the_reading_program_ends_with_its_input() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Program::ReadThenExit(9).write(dir.path(), "pt-read").unwrap();
+        let mut child = Command::new(path).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert!(child.try_wait().unwrap().is_none());
+        drop(child.stdin.take());
+        assert_eq!(child.wait().unwrap().code(), Some(9));
+    }
+
+    #[test]
+    fn the_waiting_program_waits_until_it_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Program::Wait.write(dir.path(), "pt-wait").unwrap();
+        let mut child = Command::new(path).spawn().unwrap();
+        // The parent may go on a moment before the new program has its name.
+        let named =
+            wait_until(
+                "the program has its name",
+                SOON,
+                || Ok(crate::kernel::comm(child.id())? == "pt-wait"),
+            );
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        named.unwrap();
+        assert_eq!(status.code(), None);
+    }
+}

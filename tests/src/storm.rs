@@ -1,0 +1,90 @@
+//! A storm of short lives (fork, exec, exit, wait) on chosen CPUs, in a process of its own and always bounded.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::binary;
+use crate::cgroup::complain;
+
+/// A running storm; ended on drop.
+#[derive(Debug)]
+pub struct Storm {
+    child: Child,
+}
+
+/// What a storm did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Account {
+    /// Process lives from fork to wait.
+    pub lives: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Account {
+    /// Lives per second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+        let lives = self.lives as f64;
+        lives / self.seconds
+    }
+}
+
+impl Storm {
+    /// Starts lives of `program` for a time.
+    ///
+    /// # Errors
+    /// When the storm cannot be started.
+    pub fn for_time(program: &Path, time: Duration) -> Result<Self> {
+        Self::start(program, "--millis", &time.as_millis().to_string())
+    }
+
+    /// Starts a number of lives of `program`.
+    ///
+    /// # Errors
+    /// When the storm cannot be started.
+    pub fn of_lives(program: &Path, lives: u64) -> Result<Self> {
+        Self::start(program, "--lives", &lives.to_string())
+    }
+
+    fn start(program: &Path, bound: &str, value: &str) -> Result<Self> {
+        let mut command = Command::new(binary::storm()?);
+        command.args([bound, value]).arg(program).stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = command.spawn().context("start the storm")?;
+        Ok(Self { child })
+    }
+
+    /// The storm's own process: parent of every life in it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When the storm failed.
+    pub fn finish(mut self) -> Result<Account> {
+        let stdout = self.child.stdout.take().context("the storm has an output")?;
+        let text = std::io::read_to_string(stdout).context("read the storm's account")?;
+        let status = self.child.wait().context("wait for the storm")?;
+        ensure!(status.success(), "the storm ended with {status}");
+        let (lives, micros) =
+            text.trim().split_once(' ').with_context(|| format!("the storm said {text:?}"))?;
+        let micros: u64 = micros.parse().context("microseconds of the storm")?;
+        let lives = lives.parse().context("lives of the storm")?;
+        Ok(Account { lives, seconds: Duration::from_micros(micros).as_secs_f64() })
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            complain(&format!("a storm is left behind: {error}"));
+        }
+    }
+}

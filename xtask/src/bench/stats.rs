@@ -1,0 +1,59 @@
+//! Medians, percentiles and ranges.
+
+use std::fmt;
+
+/// Measured values, at least one, in ascending order.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Samples(Vec<f64>);
+
+impl Samples {
+    /// From values in any order; `None` when there are none.
+    pub(crate) fn new(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        (!values.is_empty()).then_some(Self(values))
+    }
+
+    /// The value below which `percent` of the others lie (nearest rank).
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
+        let rank = (self.0.len() * percent).div_ceil(100).clamp(1, self.0.len());
+        self.0[rank - 1]
+    }
+
+    /// The middle value; of an even number of values, the lower one.
+    pub(crate) fn median(&self) -> f64 {
+        self.percentile(50)
+    }
+
+    /// The largest value.
+    pub(crate) fn max(&self) -> f64 {
+        self.percentile(100)
+    }
+
+    /// The smallest value.
+    pub(crate) fn min(&self) -> f64 {
+        self.0[0]
+    }
+}
+
+impl fmt::Display for Samples {
+    /// Median and range, with the precision given.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = f.precision().unwrap_or(1);
+        write!(f, "{:.digits$} ({:.digits$}–{:.digits$})", self.median(), self.min(), self.max())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_measured_values() {
+        let samples = Samples::new((1..=200).rev().map(f64::from).collect()).unwrap();
+        let found = [1, 50, 99, 100].map(|percent| samples.percentile(percent));
+        assert_eq!(found, [2.0, 100.0, 198.0, 200.0]);
+        assert_eq!(Samples::new(vec![3.0]).unwrap().median(), 3.0);
+        assert_eq!(format!("{:.2}", Samples::new(vec![3.0, 1.0, 2.0]).unwrap()), "2.00 (1.00–3.00)");
+        assert_eq!(Samples::new(Vec::new()), None);
+    }
+}

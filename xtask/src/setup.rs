@@ -1,0 +1,94 @@
+//! Installs what building the eBPF object and running the tests need, from the package registries alone.
+//! Does nothing, and takes no time, where all of it is there.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Debian packages: the toolchain of the eBPF object, then what the build and the tests run.
+const PACKAGES: [&str; 13] = [
+    "llvm-22",
+    "llvm-22-dev",
+    "libpolly-22-dev",
+    "zlib1g-dev",
+    "libzstd-dev",
+    "rustc-web",
+    "cargo-web",
+    "rust-web-src",
+    "rust-web-clippy",
+    "gcc",
+    "libc6-dev",
+    "libbpf-tools",
+    "stress-ng",
+];
+
+/// The linker is built with an LLVM at least as new as the compiler's; later ones want another LLVM.
+const LINKER: &str = "bpf-linker";
+const LINKER_VERSION: &str = "0.13.0";
+const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+
+/// Brings the machine to the state that the other tasks need.
+///
+/// # Errors
+/// When a package cannot be installed; apt needs root.
+pub(crate) fn run() -> Result<()> {
+    let missing: Vec<&str> = PACKAGES.into_iter().filter(|package| !is_installed(package)).collect();
+    if !missing.is_empty() {
+        execute(apt().arg("update"))?;
+        execute(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing))
+            .with_context(|| format!("install {} (apt-get needs root)", missing.join(" ")))?;
+    }
+    if !has_linker() {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["install", LINKER, "--version", LINKER_VERSION, "--force", "--locked"]);
+        cargo.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM_PREFIX);
+        execute(&mut cargo)?;
+    }
+    Ok(())
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet");
+    command
+}
+
+/// Whether dpkg has it installed and configured. A machine without dpkg has nothing.
+fn is_installed(package: &str) -> bool {
+    let query = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Abbrev}", package]).output();
+    query.is_ok_and(|output| output.status.success() && output.stdout.starts_with(b"ii"))
+}
+
+fn has_linker() -> bool {
+    let version = Command::new(LINKER).arg("--version").output();
+    version.is_ok_and(|output| says_version(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn says_version(output: &str) -> bool {
+    output.split_whitespace().nth(1) == Some(LINKER_VERSION)
+}
+
+fn execute(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_proven_linker_will_do() {
+        assert!(says_version("bpf-linker 0.13.0\n"));
+        for other in ["bpf-linker 0.13.1", "bpf-linker 0.9.0", "bpf-linker", ""] {
+            assert!(!says_version(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn packages_are_looked_up() {
+        assert!(is_installed("dpkg"));
+        assert!(!is_installed("process-throttler-no-such-package"));
+    }
+}
