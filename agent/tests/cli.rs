@@ -60,14 +60,14 @@ mod tests {
         let recording = recording.to_str().unwrap();
         for (args, feature) in [
             (&["explain", "1"][..], "critical-process-monitoring"),
-            (&["events"], "continuous-monitoring"),
-            (&["events", "--follow"], "continuous-monitoring"),
+            (&["events"], "event-stream"),
+            (&["events", "--follow"], "event-stream"),
             (&["record", recording], "continuous-monitoring"),
             (&["daemon", "reload"], "continuous-monitoring"),
-            (&["profile", "plan", "x"], "continuous-monitoring"),
-            (&["profile", "activate", "x"], "continuous-monitoring"),
-            (&["profile", "deactivate"], "continuous-monitoring"),
-            (&["throttle", "--pid", "1", "--cpu", "10%", "--for", "10m"], "dynamic-throttling"),
+            (&["profile", "plan", "x"], "rule-throttling"),
+            (&["profile", "activate", "x"], "rule-throttling"),
+            (&["profile", "deactivate"], "rule-throttling"),
+            (&["throttle", "--pid", "1", "--cpu", "10%", "--for", "10m"], "continuous-monitoring"),
         ] {
             let ran = places.run(args);
             let expected = format!(

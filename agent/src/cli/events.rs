@@ -7,12 +7,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::error::{CliResult, failed};
-use super::feature;
 use super::globals::{Context, call, runtime};
 use super::output::View;
 use super::page::{Always, Page, Wide, moment};
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::feature;
 use crate::control::proto::{EVENTS_MAX, EventQuery, EventRecord, FollowQuery, Request, StreamEnd};
 use crate::model::notice::Severity;
 
@@ -67,7 +67,7 @@ impl Events {
         if self.follow {
             return runtime()?.block_on(self.follow(context));
         }
-        let events: Vec<EventRecord> = context.ask(feature::MONITORING, &self.query())?;
+        let events: Vec<EventRecord> = context.ask(feature::EVENTS, &self.query())?;
         context.output.show(&events)
     }
 
@@ -82,7 +82,7 @@ impl Events {
     /// The stream is opened before the past is asked for, so that nothing falls in between.
     async fn follow(&self, context: &Context) -> CliResult {
         let request = Request::Follow(FollowQuery { kind: self.kind.clone() });
-        let mut lines = context.follow(feature::MONITORING, &request).await?;
+        let mut lines = context.follow(feature::EVENTS, &request).await?;
         let mut last_seq = None;
         if self.since.is_some() {
             let past = call::<Vec<EventRecord>>(&context.client(), &self.query()).await;

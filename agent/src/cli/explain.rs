@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::error::CliResult;
-use super::feature;
 use super::globals::Context;
 use super::output::View;
 use super::page::{Always, Page, dash, or_dash};
 use super::status::group_fields;
+use crate::control::feature;
 use crate::control::proto::{Explanation, Request};
 use crate::model::process::printable;
 

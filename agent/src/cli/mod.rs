@@ -8,7 +8,6 @@ mod discover;
 pub mod error;
 mod events;
 mod explain;
-mod feature;
 mod globals;
 mod list;
 mod log;

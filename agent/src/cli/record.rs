@@ -9,11 +9,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::error::{CliError, CliResult};
-use super::feature;
 use super::globals::{Context, runtime};
 use super::output::View;
 use super::page::Page;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::feature;
 use crate::control::proto::{Request, StreamEnd};
 
 /// Arguments of `record`.

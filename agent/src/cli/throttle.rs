@@ -5,13 +5,13 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, ValueEnum};
 
 use super::error::{CliResult, usage};
-use super::feature;
 use super::globals::Context;
 use super::output::View;
 use super::page::{Always, Page, moment};
 use super::processes::{self, Field, Query};
 use super::status::members;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::feature;
 use crate::control::proto::{PROCESSES_MAX, ProcRef, Request, Throttle as Spec, Throttled};
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
@@ -122,7 +122,7 @@ impl Throttle {
         let spec = self.spec(context)?;
         let request = Request::Throttle(spec.clone());
         let throttled: Throttled = if spec.for_ms.is_some() {
-            context.ask(feature::DYNAMIC, &request)?
+            context.ask(feature::MONITORING, &request)?
         } else {
             match context.ask_if_running(&request)? {
                 Some(throttled) => throttled,

@@ -6,6 +6,7 @@
 pub mod client;
 mod desk;
 pub mod failure;
+pub mod feature;
 pub mod peer;
 pub mod proto;
 mod routes;

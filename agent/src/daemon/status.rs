@@ -8,6 +8,7 @@ use rustix::param::page_size;
 use crate::cgroup::{Controller, CpuStat};
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::feature;
 use crate::control::proto::{
     DaemonState, DaemonStatus, Feature, FeatureState, GroupStatus, Plan, SourceStatus,
 };
@@ -85,20 +86,23 @@ impl Turn {
         } else {
             (FeatureState::Degraded, format!("{lost} notices found no room and were logged only"))
         };
-        let feature = |name: &str, requires_daemon, (state, why)| Feature {
-            name: name.to_owned(),
-            state,
-            requires_daemon,
-            why,
-        };
-        vec![
-            feature("continuous-monitoring", true, (monitoring, degraded.join("; "))),
-            feature("rule-throttling", true, (rules_state, rules_why)),
-            feature("manual-throttling", false, (FeatureState::Working, String::new())),
-            feature("critical-process-monitoring", true, (critical_state, critical_why)),
-            feature("event-stream", true, (events_state, events_why)),
-            feature("webhooks", true, (webhook_state, webhook_why)),
-        ]
+        let found = [
+            (monitoring, degraded.join("; ")),
+            (rules_state, rules_why),
+            (FeatureState::Working, String::new()),
+            (critical_state, critical_why),
+            (events_state, events_why),
+            (webhook_state, webhook_why),
+        ];
+        let features = feature::ALL.into_iter().zip(found);
+        features
+            .map(|((name, requires_daemon), (state, why))| Feature {
+                name: name.to_owned(),
+                state,
+                requires_daemon,
+                why,
+            })
+            .collect()
     }
 
     /// The throttled groups, with what their cgroups say.

@@ -159,8 +159,7 @@ impl fmt::Display for Notice {
             Self::ThrottleApplied { group, limits, processes, how, reason, latency_ns } => {
                 write!(f, "group {group} limited to {limits} {how}, {} processes added", processes.len())?;
                 if let Some(nanos) = latency_ns {
-                    let cause = if matches!(reason, Reason::Operator { .. }) { "request" } else { "exec" };
-                    write!(f, ", {} µs after the {cause}", nanos / 1_000)?;
+                    write!(f, ", in force after {} µs", nanos / 1_000)?;
                 }
                 write!(f, "; {reason}")
             }

@@ -9,11 +9,11 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::error::{CliError, CliResult, failed};
-use super::feature;
 use super::globals::Context;
 use super::output::View;
 use super::page::Page;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::feature;
 use crate::control::proto::{DryRun, Reloaded, Request};
 use crate::daemon::lock::PidLock;
 

@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use super::holder;
 use crate::cli::error::{CliError, CliResult};
-use crate::cli::feature;
 use crate::cli::globals::{Context, call, runtime};
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, dash, duration, or_dash, size};
 use crate::control::client::ClientError;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::feature;
 use crate::control::proto::{DaemonState, DaemonStatus, Feature, FeatureState, Request};
 
 pub(super) fn status(context: &Context) -> CliResult {
@@ -39,11 +39,13 @@ struct Stopped {
 
 impl Stopped {
     fn now() -> Self {
-        let features = feature::ALL.map(|name| Feature {
-            name: name.to_owned(),
-            state: FeatureState::Unavailable,
-            requires_daemon: true,
-            why: "the daemon does not run".to_owned(),
+        let features = feature::ALL.map(|(name, requires_daemon)| {
+            let (state, why) = if requires_daemon {
+                (FeatureState::Unavailable, "the daemon does not run")
+            } else {
+                (FeatureState::Working, "")
+            };
+            Feature { name: name.to_owned(), state, requires_daemon, why: why.to_owned() }
         });
         Self { state: "stopped", features: features.into() }
     }

@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::error::{CliError, CliResult};
-use super::feature;
 use super::globals::{Context, call, runtime};
 use crate::config::ProfileStore;
 use crate::config::file::ReadError;
 use crate::config::profiles::{Format, ImportOptions, StoreError};
 use crate::control::client::ClientError;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::feature;
 use crate::control::proto::{Activate, Activated, ActiveProfile, DryRun, Plan, Request};
 use crate::model::id::Name;
 use crate::model::rule::Profile;
@@ -107,7 +107,7 @@ impl ProfileArgs {
             }
             Command::Validate { profile } => super::validate::profile(context, &profile),
             Command::Plan { name } => {
-                let plan: Plan = context.ask(feature::MONITORING, &Request::Plan { profile: name })?;
+                let plan: Plan = context.ask(feature::RULES, &Request::Plan { profile: name })?;
                 context.output.show(&plan)
             }
             Command::Activate { name } => {
@@ -132,7 +132,7 @@ pub(super) fn load(context: &Context, name: &Name) -> CliResult<Profile> {
 }
 
 fn changed(context: &Context, request: &Request) -> CliResult {
-    let activated: Activated = context.ask(feature::MONITORING, request)?;
+    let activated: Activated = context.ask(feature::RULES, request)?;
     context.output.show(&activated)
 }
 

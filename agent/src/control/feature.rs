@@ -1,0 +1,19 @@
+//! Names of the agent's features, as `daemon status` lists them and the message about a missing daemon has
+//! them. Each is one that this version has.
+
+/// Events of processes as they come and go.
+pub const MONITORING: &str = "continuous-monitoring";
+/// Limits that follow a profile's rules.
+pub const RULES: &str = "rule-throttling";
+/// Limits by hand.
+pub const MANUAL: &str = "manual-throttling";
+/// Watch over critical processes, and what is known of single ones.
+pub const CRITICAL: &str = "critical-process-monitoring";
+/// What happened, and what happens.
+pub const EVENTS: &str = "event-stream";
+/// Alerts that are posted.
+pub const WEBHOOKS: &str = "webhooks";
+
+/// All of them, and whether they need the daemon.
+pub const ALL: [(&str, bool); 6] =
+    [(MONITORING, true), (RULES, true), (MANUAL, false), (CRITICAL, true), (EVENTS, true), (WEBHOOKS, true)];
