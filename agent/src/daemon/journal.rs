@@ -17,7 +17,7 @@ use crate::clock;
 use crate::control::proto::EventRecord;
 use crate::control::stream::{Line, Publisher};
 use crate::effect::webhook::payload;
-use crate::model::notice::Notice;
+use crate::model::notice::{Notice, Severity};
 use crate::model::time::Timestamp;
 use crate::store::{Store, StoreError};
 
@@ -27,6 +27,11 @@ const QUEUE: usize = 4_096;
 const BACKLOG: usize = 8_192;
 /// Most notices in one transaction.
 const BATCH: usize = 256;
+/// Notices that are logged at most in one [`LOG_WINDOW`]; all of them are in the event stream. Processes that
+/// come and go under a rule would fill the log otherwise.
+const LOG_MOST: u32 = 50;
+/// See [`LOG_MOST`].
+const LOG_WINDOW: Duration = Duration::from_secs(10);
 /// Between two attempts to write to a disk that refused.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -101,7 +106,13 @@ pub struct Parts {
 pub fn start(parts: Parts) -> std::io::Result<(Journal, JoinHandle<()>)> {
     let (queue, entries) = sync_channel(QUEUE);
     let lost = Arc::new(AtomicU64::new(0));
-    let mut writer = Writer { parts, backlog: VecDeque::new(), lost: Arc::clone(&lost), failing: false };
+    let mut writer = Writer {
+        parts,
+        backlog: VecDeque::new(),
+        lost: Arc::clone(&lost),
+        failing: false,
+        log: Log::default(),
+    };
     let thread =
         std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&entries))?;
     Ok((Journal { queue, lost }, thread))
@@ -112,6 +123,36 @@ struct Writer {
     backlog: VecDeque<Entry>,
     lost: Arc<AtomicU64>,
     failing: bool,
+    log: Log,
+}
+
+/// What of the notices goes to the log.
+#[derive(Default)]
+struct Log {
+    since: Timestamp,
+    written: u32,
+    kept_back: u64,
+}
+
+impl Log {
+    /// Logs a notice, at `now`; the critical always.
+    fn take(&mut self, entry: &Entry, now: Timestamp) {
+        if now.since(self.since) >= LOG_WINDOW {
+            if self.kept_back > 0 {
+                tracing::info!(
+                    notices = self.kept_back,
+                    "more notices than are logged; all are in the events"
+                );
+            }
+            *self = Self { since: now, ..Self::default() };
+        }
+        if self.written >= LOG_MOST && entry.notice.severity() != Severity::Critical {
+            self.kept_back += 1;
+            return;
+        }
+        self.written = self.written.saturating_add(1);
+        tracing::info!(kind = entry.notice.kind(), id = entry.id, "{}", entry.notice);
+    }
 }
 
 impl Writer {
@@ -161,7 +202,9 @@ impl Writer {
                     if std::mem::take(&mut self.failing) {
                         tracing::info!("the journal can be written again");
                     }
+                    let now = clock::now();
                     for (entry, seq) in self.backlog.drain(..seqs.len()).zip(seqs) {
+                        self.log.take(&entry, now);
                         publish(&self.parts.followers, seq, entry);
                     }
                     self.parts.due.notify_one();
@@ -196,7 +239,6 @@ impl Writer {
 }
 
 fn publish(followers: &Publisher, seq: i64, entry: Entry) {
-    tracing::info!(kind = entry.notice.kind(), id = entry.id, "{}", entry.notice);
     if !followers.has_readers() {
         return;
     }
@@ -213,4 +255,59 @@ fn publish(followers: &Publisher, seq: i64, entry: Entry) {
 pub fn record(seq: i64, unix_ms: i64, notice: Notice) -> EventRecord {
     let at = jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     EventRecord::new(u64::try_from(seq).unwrap_or(0), at, notice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Durability;
+    use crate::store::events::EventFilter;
+
+    fn test(detail: &str) -> Notice {
+        Notice::Test { detail: detail.to_owned() }
+    }
+
+    #[test]
+    fn what_is_told_is_kept_and_what_is_routed_is_owed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.db");
+        let open = || Store::open(&path, Durability::Power).unwrap().store;
+        let (journal, thread) = start(Parts {
+            store: open(),
+            followers: Publisher::new(8),
+            due: Arc::new(Notify::new()),
+            routing: Some(Routing { endpoint: "a".to_owned(), kinds: vec!["test".to_owned()] }),
+            host: "host-1".to_owned(),
+        })
+        .unwrap();
+        journal.tell(clock::now(), Notice::ProfileActivated { profile: None });
+        journal.tell(clock::now(), test("x"));
+        drop(journal);
+        thread.join().unwrap();
+
+        let store = open();
+        let events = store.read(|tables| tables.events(&EventFilter::default(), 10)).unwrap();
+        assert_eq!(
+            events.iter().map(|row| row.notice.kind()).collect::<Vec<_>>(),
+            ["profile_activated", "test"]
+        );
+        let owed = store.read(|tables| tables.due(i64::MAX, 10)).unwrap();
+        assert_eq!(
+            owed.iter().map(|row| &row.event).collect::<Vec<_>>(),
+            [&events[1].id],
+            "the event's own id"
+        );
+    }
+
+    #[test]
+    fn a_flood_is_kept_back_from_the_log() {
+        let now = clock::now();
+        let mut log = Log::default();
+        for _ in 0..LOG_MOST + 7 {
+            log.take(&Entry::new(now, test("x")), now);
+        }
+        assert_eq!((log.written, log.kept_back), (LOG_MOST, 7));
+        log.take(&Entry::new(now, test("x")), now.after(LOG_WINDOW));
+        assert_eq!((log.written, log.kept_back), (1, 0));
+    }
 }
