@@ -10,7 +10,7 @@ use crate::daemon::pending::Settled;
 use crate::daemon::report;
 use crate::daemon::turn::Turn;
 use crate::effect::dry::plan_lines;
-use crate::engine::action::{Apply, What};
+use crate::engine::action::{Apply, Wants, What};
 use crate::engine::input::{Input, ManualThrottle, Outcome, ReleaseTarget};
 use crate::model::id::{Name, ProcKey};
 use crate::model::process::Comm;
@@ -64,7 +64,7 @@ impl Turn {
             return Err(Failure::new(FailureKind::NotFound, format!("no process {pid}")));
         };
         let key = explained.process.key;
-        let facts = self.parts.proc.facts(key, crate::engine::action::Wants::ALL);
+        let facts = self.parts.proc.facts(key, Wants::ALL);
         let limited = explained.limited.as_ref().map(|limited| limited.group.clone());
         let group = limited.and_then(|name| self.groups().into_iter().find(|group| group.group == name));
         Ok(Explanation {
@@ -82,11 +82,11 @@ impl Turn {
         })
     }
 
-    /// Makes sure that engine and source know a process that `/proc` has, one that is younger than the last sweep:
-    /// a source that does not know it would not tell its end.
+    /// Makes sure that engine and source know a process that `/proc` has, one that is younger than the last sweep
+    /// or that has taken over its pid since: a source that does not know it would not tell its end.
     fn refresh(&mut self, pid: u32) {
-        let unknown = self.parts.engine.explain(pid).is_none();
-        if unknown && matches!(self.parts.proc.process(pid), Ok(Some(_))) {
+        let Ok(Some(process)) = self.parts.proc.process(pid) else { return };
+        if self.parts.engine.explain(pid).is_none_or(|known| known.process.key != process.key) {
             if let Err(error) = self.snapshot() {
                 tracing::error!(%error, pid, "cannot look for a process");
             }
