@@ -183,12 +183,6 @@ impl Dirs {
         self.runtime.join("daemon.pid")
     }
 
-    /// File whose lock makes an instance the only one.
-    #[must_use]
-    pub fn lock_file(&self) -> PathBuf {
-        self.runtime.join("daemon.lock")
-    }
-
     /// Database of what was done to the kernel.
     #[must_use]
     pub fn state_db(&self) -> PathBuf {

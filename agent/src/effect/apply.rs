@@ -12,12 +12,13 @@ use crate::effect::group::{Group, Place, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::moves::{Door, children_since, is_same};
 use crate::effect::plan::{Mover, PlacePlan, Plan};
-use crate::effect::protect::{Refusal, Stat};
+use crate::effect::protect::Refusal;
 use crate::effect::restore::{self, Report};
 use crate::effect::throttle::{Point, Shared};
 use crate::engine::action::Apply;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey, TICK_NANOS};
+use crate::procfs::stat::Stat;
 use crate::store::{GroupRow, Intent, Kind, NewIntent};
 
 /// Repetitions until no new child or thread turns up that was born while we were at it. A process that

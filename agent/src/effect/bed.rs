@@ -15,7 +15,6 @@ use crate::clock;
 use crate::effect::kernel::Kernel;
 use crate::effect::moves::children_since;
 use crate::effect::nice::threads;
-use crate::effect::protect::Stat;
 use crate::effect::throttle::{Step, Throttle};
 use crate::engine::action::{Action, ActionId, Apply, What};
 use crate::engine::input::Outcome;
@@ -23,6 +22,7 @@ use crate::model::id::ProcKey;
 use crate::model::limits::{Limits, Scope};
 use crate::model::reason::Reason;
 use crate::model::time::Timestamp;
+use crate::procfs::stat::Stat;
 use crate::store::{Durability, Store};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);

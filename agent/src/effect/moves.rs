@@ -6,8 +6,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupError;
-use crate::effect::protect::Stat;
 use crate::model::id::ProcKey;
+use crate::procfs::stat::Stat;
 
 /// An open `cgroup.procs`.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 use crate::cgroup::CgroupError;
 use crate::effect::kernel::EffectError;
-use crate::effect::protect::Stat;
 use crate::model::id::ProcKey;
+use crate::procfs::stat::Stat;
 
 /// A thread and its nice value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) fn threads(proc: &Path, pid: u32) -> Result<Vec<Thread>, CgroupError>
         let Ok(entry) = entry else { break };
         let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         if let Ok(stat) = Stat::read_thread(proc, pid, tid) {
-            threads.push(Thread { key: ProcKey { pid: tid, start: stat.start }, nice: stat.nice });
+            threads.push(Thread { key: ProcKey { pid: tid, start: stat.start }, nice: i64::from(stat.nice) });
         }
     }
     threads.sort_by_key(|thread| thread.key);

@@ -16,6 +16,7 @@ use crate::engine::action::Apply;
 use crate::model::id::ProcKey;
 use crate::model::limits::Scope;
 use crate::model::time::Timestamp;
+use crate::procfs::stat::Stat;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -271,7 +272,7 @@ impl Planner<'_> {
             if candidates.iter().any(|one| one.process.key.pid == pid) {
                 continue;
             }
-            let Ok(stat) = crate::effect::protect::Stat::read(&self.kernel.roots.proc, pid) else { continue };
+            let Ok(stat) = Stat::read(&self.kernel.roots.proc, pid) else { continue };
             if let Ok(candidate) = self.candidate(ProcKey { pid, start: stat.start })? {
                 present.push(candidate);
             }

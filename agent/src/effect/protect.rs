@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::model::id::ProcKey;
+use crate::procfs::stat::Stat;
 
 /// Executables that are never limited: without them nobody can log in, or learn what happened.
 const DAEMONS: [&[u8]; 14] = [
@@ -41,9 +42,6 @@ const TRUSTED: [&[u8]; 9] = [
     b"/usr/libexec",
     b"/usr/libexec/openssh",
 ];
-
-/// `PF_KTHREAD` of linux/sched.h, in field 9 of `/proc/PID/stat`.
-const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// The checks, over one `/proc`.
 #[derive(Clone, Debug)]
@@ -116,13 +114,13 @@ impl Guard {
         if stat.start != key.start || stat.state == b'Z' {
             return Err(Refusal::Gone);
         }
-        if stat.flags & PF_KTHREAD != 0 {
+        if stat.is_kthread() {
             return Err(Refusal::Never("a kernel thread"));
         }
-        if self.is_daemon(key.pid, &stat.comm) {
+        if self.is_daemon(key.pid, stat.comm.bytes()) {
             return Err(Refusal::Never("a system daemon"));
         }
-        Ok(Verified { key, ppid: stat.ppid, nice: stat.nice, pidfd })
+        Ok(Verified { key, ppid: stat.ppid, nice: i64::from(stat.nice), pidfd })
     }
 
     /// By its executable, which a process cannot lie about; by its comm only where that cannot be read.
@@ -141,67 +139,9 @@ fn is_daemon_exe(exe: &[u8]) -> bool {
     TRUSTED.contains(&dir) && name.get(1..).is_some_and(|name| DAEMONS.contains(&name))
 }
 
-/// The fields of `/proc/PID/stat` (proc_pid_stat(5)) that are needed before acting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stat {
-    pub(crate) comm: Vec<u8>,
-    pub(crate) state: u8,
-    pub(crate) ppid: u32,
-    pub(crate) flags: u64,
-    pub(crate) nice: i64,
-    pub(crate) start: u64,
-}
-
-impl Stat {
-    pub(crate) fn read(proc: &Path, pid: u32) -> io::Result<Self> {
-        Self::read_file(&proc.join(pid.to_string()).join("stat"))
-    }
-
-    pub(crate) fn read_thread(proc: &Path, pid: u32, tid: u32) -> io::Result<Self> {
-        Self::read_file(&proc.join(pid.to_string()).join("task").join(tid.to_string()).join("stat"))
-    }
-
-    fn read_file(path: &Path) -> io::Result<Self> {
-        let file = std::fs::File::open(path)?;
-        let mut buffer = [0u8; 1_024];
-        let length = io::Read::read(&mut &file, &mut buffer)?;
-        buffer.get(..length).and_then(Self::parse).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: malformed", path.display()))
-        })
-    }
-
-    /// The comm may hold anything, parentheses and newlines too: it ends at the last `)`.
-    fn parse(line: &[u8]) -> Option<Self> {
-        let open = line.iter().position(|byte| *byte == b'(')?;
-        let close = line.iter().rposition(|byte| *byte == b')')?;
-        let comm = line.get(open + 1..close)?.to_vec();
-        let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
-        // Field 3, the state, comes first.
-        let mut fields = rest.split_ascii_whitespace();
-        let state = *fields.next()?.as_bytes().first()?;
-        let ppid = fields.next()?.parse().ok()?;
-        let flags = fields.nth(4)?.parse().ok()?;
-        let nice = fields.nth(9)?.parse().ok()?;
-        let start = fields.nth(2)?.parse().ok()?;
-        Some(Self { comm, state, ppid, flags, nice, start })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stat_with_a_hostile_comm() {
-        let line = b"42 (a) S 1 (\n) R 7 42 42 0 -1 4194560 421 0 0 0 16 3 0 0 20 -5 1 0 1234 504 4566 1 1";
-        let stat = Stat::parse(line).unwrap();
-        assert_eq!(stat.comm, b"a) S 1 (\n");
-        assert_eq!((stat.state, stat.ppid, stat.flags), (b'R', 7, 4_194_560));
-        assert_eq!((stat.nice, stat.start), (-5, 1_234));
-        for bad in [&b""[..], b"42 (a", b"42 (a) S", b"42 )a( S 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"] {
-            assert_eq!(Stat::parse(bad), None);
-        }
-    }
 
     #[test]
     fn daemons_are_known_by_where_they_are() {
@@ -228,7 +168,7 @@ mod tests {
         assert!(refusal(parent).starts_with("never touched"));
         // kthreadd, where it is visible.
         if let Ok(stat) = Stat::read(&proc, 2)
-            && stat.flags & PF_KTHREAD != 0
+            && stat.is_kthread()
         {
             assert_eq!(refusal(key(2)), "never touched: a kernel thread");
         }

@@ -14,9 +14,9 @@ use crate::cgroup::{
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::moves::{Door, is_same, nearest};
 use crate::effect::nice;
-use crate::effect::protect::Stat;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
+use crate::procfs::stat::Stat;
 use crate::store::{Intent, Kind, Store, StoreError};
 
 /// What restoring did.

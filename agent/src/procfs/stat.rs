@@ -1,5 +1,9 @@
 //! `/proc/PID/stat`, proc_pid_stat(5).
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
 use crate::model::id::ProcKey;
 use crate::model::process::Comm;
 use crate::procfs::read::number;
@@ -40,6 +44,30 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// Reads that of a process below `proc`, in one read.
+    ///
+    /// # Errors
+    /// When there is no such process, or the file is malformed.
+    pub fn read(proc: &Path, pid: u32) -> io::Result<Self> {
+        Self::read_file(&proc.join(pid.to_string()).join("stat"))
+    }
+
+    /// Reads that of one thread, likewise.
+    ///
+    /// # Errors
+    /// When there is no such thread, or the file is malformed.
+    pub fn read_thread(proc: &Path, pid: u32, tid: u32) -> io::Result<Self> {
+        Self::read_file(&proc.join(pid.to_string()).join("task").join(tid.to_string()).join("stat"))
+    }
+
+    fn read_file(path: &Path) -> io::Result<Self> {
+        let mut buffer = [0u8; 1_024];
+        let length = File::open(path)?.read(&mut buffer)?;
+        buffer.get(..length).and_then(Self::parse).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{}: malformed", path.display()))
+        })
+    }
+
     /// Parses the whole file. `None` when it is cut off or malformed.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
@@ -141,11 +169,12 @@ mod tests {
 
     #[test]
     fn hostile_comms_do_not_shift_the_fields() {
-        let comms: [&[u8]; 9] = [
+        let comms: [&[u8]; 10] = [
             b"",
             b" ",
             b")",
             b"a) S 0 0 (b",
+            b"a) S 1 (\n",
             b"new\nline",
             b"\xff\xfe\x80",
             b"1 (init) S 0",
