@@ -11,7 +11,7 @@ use process_throttler::model::event::{Event, Exit, Status};
 use process_throttler::model::id::ProcKey;
 use process_throttler::model::limits::{Limits, Scope};
 use process_throttler::model::process::{Comm, Process};
-use process_throttler::model::rule::{Critical, Match, Pattern, Profile, Rule};
+use process_throttler::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule};
 use process_throttler::model::time::Timestamp;
 
 /// Processes alive throughout.
@@ -105,6 +105,7 @@ fn profile() -> anyhow::Result<Profile> {
             matches: condition(n),
             limits: Limits { cpu: Some("30%".parse()?), ..Limits::default() },
             scope: Scope::Group,
+            on_conflict: OnConflict::Yield,
             allow_move: false,
             priority: i32::try_from(n)?,
             enabled: true,

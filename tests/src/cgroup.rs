@@ -85,6 +85,18 @@ impl TestCgroup {
         Ok(limits)
     }
 
+    /// The file with the CPU quota.
+    ///
+    /// # Errors
+    /// When the cgroup has no CPU controller.
+    pub fn quota_file(&self) -> Result<PathBuf> {
+        let mut files =
+            self.dirs.iter().flat_map(|dir| ["cpu.cfs_quota_us", "cpu.max"].map(|file| dir.join(file)));
+        files
+            .find(|file| file.exists())
+            .with_context(|| format!("cgroup {} has no CPU controller", self.name))
+    }
+
     /// The CPU quota in percent of one CPU; `None` without one.
     ///
     /// # Errors

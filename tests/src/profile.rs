@@ -46,8 +46,14 @@ impl ProfileText {
 
     /// Adds a rule with any match and scope.
     #[must_use]
-    pub fn rule_matching(mut self, name: &str, matches: &Value, limits: &Value, scope: &str) -> Self {
-        self.rules.push(json!({ "name": name, "match": matches, "limits": limits, "scope": scope }));
+    pub fn rule_matching(self, name: &str, matches: &Value, limits: &Value, scope: &str) -> Self {
+        self.rule_value(json!({ "name": name, "match": matches, "limits": limits, "scope": scope }))
+    }
+
+    /// Adds a rule as it is written.
+    #[must_use]
+    pub fn rule_value(mut self, rule: Value) -> Self {
+        self.rules.push(rule);
         self
     }
 

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cli_outputs;
+mod conflicts;
 mod critical_alert;
 mod daemon_lifecycle;
 mod dry_run;

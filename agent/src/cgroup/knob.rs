@@ -106,6 +106,19 @@ impl Knob {
         Ok(Self { file, path, part })
     }
 
+    /// The value of a part of a file, which is not opened for writing.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::read`].
+    pub fn look(path: &Path, part: &Part) -> Result<String, CgroupError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(|source| CgroupError::io("open", path, source))?;
+        Self { file, path: path.to_owned(), part: part.clone() }.read()
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {

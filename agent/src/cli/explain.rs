@@ -48,10 +48,11 @@ impl View for Explanation {
         if !self.rules.is_empty() {
             page.gap();
             page.table(
-                [Always("RULE"), Always("MATCHES"), Always("WHY")],
+                [Always("RULE"), Always("PRIORITY"), Always("MATCHES"), Always("WHY")],
                 self.rules.iter().map(|verdict| {
                     let matches = if verdict.matched { "yes" } else { "no" };
-                    [verdict.rule.to_string(), matches.to_owned(), dash(verdict.why.clone())]
+                    let priority = or_dash(verdict.priority);
+                    [verdict.rule.to_string(), priority, matches.to_owned(), dash(verdict.why.clone())]
                 }),
             );
         }

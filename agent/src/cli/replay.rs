@@ -137,6 +137,7 @@ impl Player {
             | Input::Profile { .. }
             | Input::Throttle(_)
             | Input::Release { .. }
+            | Input::Clashes { .. }
             | Input::Outcome { .. } => {}
         }
         self.input(input, emit)

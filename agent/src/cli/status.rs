@@ -93,6 +93,9 @@ pub(super) fn group_fields(page: &mut Page, group: &GroupStatus) {
     if let Some(until) = group.until {
         page.field("Until", moment(until));
     }
+    for clash in &group.conflicts {
+        page.field("Conflict", clash);
+    }
     if let (Some(periods), Some(us)) = (group.throttled_periods, group.throttled_us) {
         page.field("Held back", format!("{} in {periods} periods", held_back(us)));
     }

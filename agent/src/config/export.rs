@@ -6,7 +6,7 @@ use std::fmt;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use crate::model::limits::{Limits, Scope};
-use crate::model::rule::{Critical, Match, Pattern, Profile, Rule};
+use crate::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule};
 use crate::model::unit::{Bytes, Weight};
 
 /// A profile as YAML.
@@ -71,7 +71,7 @@ fn entries(profile: &Profile) -> Vec<(&'static str, Tree)> {
 }
 
 fn rule(rule: &Rule) -> Tree {
-    let Rule { name, description, matches, limits, scope, allow_move, priority, enabled } = rule;
+    let Rule { name, description, matches, limits, scope, allow_move, on_conflict, priority, enabled } = rule;
     let mut map = vec![("name", text(name))];
     if !description.is_empty() {
         map.push(("description", text(description)));
@@ -84,6 +84,9 @@ fn rule(rule: &Rule) -> Tree {
     };
     map.push(("scope", text(scope)));
     map.push(("allow_move", Tree::Bool(*allow_move)));
+    if *on_conflict == OnConflict::Reassert {
+        map.push(("on_conflict", text("reassert")));
+    }
     map.push(("priority", Tree::Integer((*priority).into())));
     map.push(("enabled", Tree::Bool(*enabled)));
     Tree::Map(map)
@@ -365,14 +368,15 @@ mod tests {
     }
 
     fn rules() -> impl Strategy<Value = Rule> {
-        (name(), description(), matches(), limits(), any::<[bool; 3]>(), any::<i32>()).prop_map(
-            |(name, description, matches, limits, [process, allow_move, enabled], priority)| Rule {
+        (name(), description(), matches(), limits(), any::<[bool; 4]>(), any::<i32>()).prop_map(
+            |(name, description, matches, limits, [process, allow_move, insist, enabled], priority)| Rule {
                 name,
                 description,
                 matches,
                 limits,
                 scope: if process { Scope::Process } else { Scope::Group },
                 allow_move,
+                on_conflict: if insist { OnConflict::Reassert } else { OnConflict::Yield },
                 priority,
                 enabled,
             },

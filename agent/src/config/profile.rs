@@ -9,7 +9,7 @@ use super::host::Host;
 use super::{limits, matching};
 use crate::model::id::Name;
 use crate::model::limits::Scope;
-use crate::model::rule::{Critical, Profile, Rule};
+use crate::model::rule::{Critical, OnConflict, Profile, Rule};
 
 pub(super) const PROFILE_KEYS: &[&str] =
     &["name", "version", "description", "critical_processes", "throttling_rules"];
@@ -29,8 +29,18 @@ const CRITICAL_UNSUPPORTED: &[&str] = &[
     "cpu_weight",
     "io_weight",
 ];
-const RULE_KEYS: &[&str] =
-    &["name", "description", "match", "limits", "scope", "policy", "allow_move", "priority", "enabled"];
+const RULE_KEYS: &[&str] = &[
+    "name",
+    "description",
+    "match",
+    "limits",
+    "scope",
+    "policy",
+    "allow_move",
+    "on_conflict",
+    "priority",
+    "enabled",
+];
 const RULE_UNSUPPORTED: &[&str] = &["when"];
 
 /// Longest description in bytes.
@@ -162,6 +172,9 @@ fn read_rule<'a>(
         None => Some(default),
     };
     let allow_move = flag("allow_move", false, findings);
+    let on_conflict = map.get("on_conflict").map_or(Some(OnConflict::default()), |at| {
+        at.choice(&[("yield", OnConflict::Yield), ("reassert", OnConflict::Reassert)], findings)
+    });
     let enabled = flag("enabled", true, findings);
     let priority = map.get("priority").map_or(Some(0), |at| {
         let range = i128::from(i32::MIN)..=i128::from(i32::MAX);
@@ -175,6 +188,7 @@ fn read_rule<'a>(
         limits: limits?,
         scope: scope?,
         allow_move: allow_move?,
+        on_conflict: on_conflict?,
         priority: priority?,
         enabled: enabled?,
     };

@@ -162,6 +162,7 @@ impl Turn {
             scope: throttle.scope,
             allow_move: true,
             in_place: false,
+            rewrite: false,
             members,
             reason: throttle.reason.clone(),
             caused_at: clock::now(),

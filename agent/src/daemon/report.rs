@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use crate::cgroup::CpuStat;
 use crate::clock;
 use crate::control::proto::{GroupStatus, Member, Plan, PlannedCritical, PlannedRule, RuleVerdict};
-use crate::engine::view::{self, Answer, GroupView};
+use crate::engine::view::{self, Answer, GroupView, Judgement};
 use crate::model::id::Name;
 use crate::model::process::Process;
 use crate::model::rule::Profile;
@@ -38,6 +38,7 @@ pub fn group(view: GroupView, stat: Option<CpuStat>) -> GroupStatus {
         how,
         until,
         error,
+        conflicts,
         members,
     } = view;
     let how = match (how, error) {
@@ -52,6 +53,7 @@ pub fn group(view: GroupView, stat: Option<CpuStat>) -> GroupStatus {
         limits,
         scope,
         how,
+        conflicts,
         members: members.iter().map(|member| Member { key: member.key, comm: member.comm }).collect(),
         throttled_periods: stat.map(|stat| stat.throttled_periods),
         throttled_us: stat.map(|stat| stat.throttled_ns / 1_000),
@@ -64,20 +66,43 @@ pub fn group(view: GroupView, stat: Option<CpuStat>) -> GroupStatus {
 /// What every rule says of a process, critical entries first, as they are judged first.
 #[must_use]
 pub fn verdicts(explanation: &view::Explanation) -> Vec<RuleVerdict> {
+    let owner = explanation.rules.iter().find(|rule| Some(&rule.name) == explanation.owner.as_ref());
     explanation
         .critical
         .iter()
         .chain(&explanation.rules)
         .map(|judgement| {
             let why = match judgement.answer {
-                Answer::Yes | Answer::No => judgement.why.clone(),
+                Answer::Yes => match owner.and_then(|owner| overruled(judgement, owner)) {
+                    Some(overruled) => format!("{}; {overruled}", judgement.why),
+                    None => judgement.why.clone(),
+                },
+                Answer::No => judgement.why.clone(),
                 Answer::Unknown => format!("facts are missing: {}", judgement.why),
                 Answer::Exempt => format!("released from it by an operator; {}", judgement.why),
                 Answer::Disabled => "the rule is disabled".to_owned(),
             };
-            RuleVerdict { rule: judgement.name.clone(), matched: judgement.answer == Answer::Yes, why }
+            RuleVerdict {
+                rule: judgement.name.clone(),
+                priority: judgement.priority,
+                matched: judgement.answer == Answer::Yes,
+                why,
+            }
         })
         .collect()
+}
+
+/// Why a rule that matches is not the one that applies.
+fn overruled(judgement: &Judgement, owner: &Judgement) -> Option<String> {
+    let (mine, theirs) = (judgement.priority?, owner.priority?);
+    let rule = &owner.name;
+    if judgement.name == *rule {
+        None
+    } else if mine == theirs {
+        Some(format!("rule {rule} applies instead: it has the same priority and is declared earlier"))
+    } else {
+        Some(format!("rule {rule} applies instead: its priority {theirs} comes before {mine}"))
+    }
 }
 
 fn member(process: &Process) -> Member {

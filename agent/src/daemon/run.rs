@@ -29,6 +29,7 @@ use crate::daemon::turn::{COMMANDS, Parts, Turn, TurnError};
 use crate::daemon::waker::Waker;
 use crate::daemon::worker::Worker;
 use crate::daemon::{logging, preflight};
+use crate::effect::drift::Drift;
 use crate::effect::webhook::deliver::Endpoint;
 use crate::effect::webhook::secret::Secret;
 use crate::effect::{Kernel, Throttle, restore};
@@ -198,7 +199,7 @@ fn endpoint(webhook: &Webhook) -> Result<Endpoint> {
 
 /// Everything worse than information goes out.
 fn routing() -> Routing {
-    let kinds = ["critical_process_down", "events_lost", "throttle_failed", "test"];
+    let kinds = ["critical_process_down", "events_lost", "throttle_conflict", "throttle_failed", "test"];
     Routing { endpoint: ENDPOINT.to_owned(), kinds: kinds.map(str::to_owned).to_vec() }
 }
 
@@ -234,6 +235,7 @@ fn parts(
     Ok(Parts {
         source,
         engine: Engine::new(EngineConfig::new(own.clone())),
+        drift: Drift::new().map_err(failed)?,
         throttle: Throttle::open(kernel, store).map_err(failed)?,
         worker: Worker::start(waker.clone()).map_err(failed)?,
         proc,

@@ -17,12 +17,13 @@ use crate::daemon::pending::{Pending, Settled};
 use crate::daemon::recorder::Recorder;
 use crate::daemon::waker::Waker;
 use crate::daemon::worker::{Finished, Worker};
+use crate::effect::drift::Drift;
 use crate::effect::{Step, Throttle};
 use crate::engine::action::{Action, What};
 use crate::engine::input::Input;
 use crate::engine::{Engine, Own};
 use crate::model::chain::chain;
-use crate::model::id::ProcKey;
+use crate::model::id::{Name, ProcKey};
 use crate::model::rule::Profile;
 use crate::model::time::Timestamp;
 use crate::procfs::Proc;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub engine: Engine,
     /// Carries out what the engine decides about groups.
     pub throttle: Throttle,
+    /// Notices changes of its values by others.
+    pub drift: Drift,
     /// Carries out what of it takes milliseconds.
     pub worker: Worker,
     /// Facts of single processes.
@@ -100,6 +103,7 @@ impl Turn {
         while !(self.stopping && self.pending.is_empty()) {
             self.act();
             self.wait();
+            self.watch_values();
             let now = clock::now();
             self.drain(now)?;
             self.parts.engine.handle_timeout(now);
@@ -115,12 +119,13 @@ impl Turn {
 
     /// Sleeps until a descriptor is readable or a timer of the source or the engine is due.
     fn wait(&self) {
-        let Parts { source, engine, waker, .. } = &self.parts;
+        let Parts { source, engine, waker, drift, .. } = &self.parts;
         let deadline = [source.source.deadline(), engine.poll_timeout()].into_iter().flatten().min();
         let timeout = deadline.map(|at| timespec(at.since(clock::now())));
         let mut fds: Vec<PollFd<'_>> =
             source.source.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         fds.push(PollFd::new(waker, PollFlags::IN));
+        fds.push(PollFd::new(drift, PollFlags::IN));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => tracing::error!(%error, "poll"),
@@ -234,7 +239,9 @@ impl Turn {
 
     fn carry_out(&mut self, action: &Action) {
         let finished = match self.parts.throttle.execute(action, &self.critical) {
-            Some(Step::Done(outcome)) => Some(Finished { id: action.id, outcome }),
+            Some(Step::Done(outcome)) => {
+                action.what.group().map(|group| Finished { id: action.id, group: group.clone(), outcome })
+            }
             Some(Step::Moves(batch)) => self.parts.worker.submit(action.id, batch),
             None => None,
         };
@@ -252,9 +259,28 @@ impl Turn {
         }
     }
 
-    fn finish(&mut self, Finished { id, outcome }: Finished) {
+    fn finish(&mut self, Finished { id, group, outcome }: Finished) {
         self.pending.settle(id, &outcome);
         self.feed(Input::Outcome { id, outcome }, clock::now());
+        let Parts { throttle, drift, .. } = &mut self.parts;
+        if let Err(error) = drift.follow(throttle.kernel(), &group, throttle.group(&group).as_ref()) {
+            tracing::warn!("changes by others to group {group} will go unnoticed: {}", chain(&error));
+        }
+        // What was written while the action was on its way did not count.
+        self.tell_clashes(&group);
+    }
+
+    /// Compares the values of the groups whose files somebody wrote.
+    fn watch_values(&mut self) {
+        for group in self.parts.drift.written() {
+            self.tell_clashes(&group);
+        }
+    }
+
+    fn tell_clashes(&mut self, group: &Name) {
+        if let Some(clashes) = self.parts.drift.compare(group) {
+            self.feed(Input::Clashes { group: group.clone(), clashes }, clock::now());
+        }
     }
 
     /// Gives the engine an input on a command's account; `then` runs when all that comes of it is done.

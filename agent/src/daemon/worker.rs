@@ -7,6 +7,7 @@ use crate::daemon::waker::Waker;
 use crate::effect::throttle::MoveBatch;
 use crate::engine::action::ActionId;
 use crate::engine::input::Outcome;
+use crate::model::id::Name;
 
 /// Batches on their way; one batch holds all moves of one action.
 const QUEUE: usize = 256;
@@ -16,6 +17,8 @@ const QUEUE: usize = 256;
 pub struct Finished {
     /// The action that it carried out.
     pub id: ActionId,
+    /// The group that the action was about.
+    pub group: Name,
     /// Its result.
     pub outcome: Outcome,
 }
@@ -37,8 +40,9 @@ impl Worker {
         let (outbox, finished) = sync_channel(QUEUE);
         std::thread::Builder::new().name("moves".to_owned()).spawn(move || {
             for (id, batch) in inbox {
+                let group = batch.group().clone();
                 let outcome = batch.run();
-                if outbox.send(Finished { id, outcome }).is_err() {
+                if outbox.send(Finished { id, group, outcome }).is_err() {
                     return;
                 }
                 waker.wake();
@@ -49,7 +53,9 @@ impl Worker {
 
     /// Hands over a batch. With the queue full it is refused at once: the engine tries again later.
     pub fn submit(&self, id: ActionId, batch: MoveBatch) -> Option<Finished> {
-        let refused = |why: &str| Some(Finished { id, outcome: Outcome::Failed { error: why.to_owned() } });
+        let group = batch.group().clone();
+        let refused =
+            |why: &str| Some(Finished { id, group, outcome: Outcome::Failed { error: why.to_owned() } });
         match self.jobs.try_send((id, batch)) {
             Ok(()) => None,
             Err(TrySendError::Full(_)) => refused("too many moves are waiting"),

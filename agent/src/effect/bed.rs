@@ -219,6 +219,7 @@ pub(super) fn apply(group: &str, limits: Limits, members: &[ProcKey]) -> Apply {
         scope: Scope::Group,
         allow_move: true,
         in_place: false,
+        rewrite: false,
         members: members.to_vec(),
         reason: Reason::Operator { uid: 0, request: "test".to_owned() },
         caused_at: Timestamp::ZERO,

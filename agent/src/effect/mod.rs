@@ -1,6 +1,7 @@
 //! Carries out the engine's actions, live or dry.
 
 pub mod apply;
+pub mod drift;
 pub mod dry;
 pub mod group;
 pub mod kernel;

@@ -106,7 +106,7 @@ pub fn plan(
     controllers.sort_unstable();
     controllers.dedup();
     let planner = Planner { kernel, group, apply, critical, controllers };
-    let write = group.is_none_or(|group| group.dirty || group.limits != apply.limits);
+    let write = apply.rewrite || group.is_none_or(|group| group.dirty || group.limits != apply.limits);
     let mut plan = Plan {
         accepted: Vec::new(),
         refused: Vec::new(),

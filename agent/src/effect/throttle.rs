@@ -93,6 +93,12 @@ impl Throttle {
         plan(&self.shared.kernel, self.shared.group(&apply.group).as_ref(), apply, critical)
     }
 
+    /// A group in force.
+    #[must_use]
+    pub fn group(&self, name: &Name) -> Option<Group> {
+        self.shared.group(name)
+    }
+
     /// The groups in force.
     #[must_use]
     pub fn groups(&self) -> Vec<(Name, Group)> {
@@ -126,6 +132,12 @@ pub struct MoveBatch {
 }
 
 impl MoveBatch {
+    /// The group that it is about.
+    #[must_use]
+    pub const fn group(&self) -> &Name {
+        &self.ticket.group
+    }
+
     /// Does it: takes milliseconds. Everything is checked anew first.
     #[must_use]
     pub fn run(self) -> Outcome {

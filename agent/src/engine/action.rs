@@ -79,6 +79,18 @@ pub enum What {
     },
 }
 
+impl What {
+    /// The group that it is done to.
+    #[must_use]
+    pub const fn group(&self) -> Option<&Name> {
+        match self {
+            Self::Apply(apply) => Some(&apply.group),
+            Self::Release { group, .. } | Self::Detach { group, .. } | Self::Reap { group } => Some(group),
+            Self::Inspect { .. } | Self::Watch { .. } | Self::Resync | Self::Notify { .. } => None,
+        }
+    }
+}
+
 /// Limits to bring into force on a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Apply {
@@ -93,6 +105,9 @@ pub struct Apply {
     /// Whether limits may be written to the cgroup in which the processes already are. True only when every
     /// known process of that cgroup belongs to the group; the effect checks it again.
     pub in_place: bool,
+    /// Whether values are written even where the limits are known to be in force: somebody changed them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rewrite: bool,
     /// The processes to bring in; those already in it are not repeated.
     pub members: Vec<ProcKey>,
     /// Why.

@@ -23,6 +23,7 @@ impl Rule {
             limits: self.limits.clone(),
             scope: self.scope,
             allow_move: self.allow_move,
+            on_conflict: self.on_conflict,
         }
     }
 }

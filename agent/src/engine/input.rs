@@ -6,6 +6,7 @@ use crate::engine::action::ActionId;
 use crate::model::event::Event;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
+use crate::model::notice::Clash;
 use crate::model::process::Facts;
 use crate::model::reason::Reason;
 use crate::model::rule::Profile;
@@ -52,6 +53,13 @@ pub enum Input {
         target: ReleaseTarget,
         /// Why.
         reason: Reason,
+    },
+    /// The values of a group that somebody else changed: all that differ now, none when they are ours again.
+    Clashes {
+        /// The group.
+        group: Name,
+        /// What differs.
+        clashes: Vec<Clash>,
     },
     /// What became of an action.
     Outcome {

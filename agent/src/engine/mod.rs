@@ -151,6 +151,7 @@ impl Engine {
             Input::Profile { profile } => self.activate(profile),
             Input::Throttle(request) => self.throttle_by_hand(request),
             Input::Release { target, reason } => self.release(target, &reason),
+            Input::Clashes { group, clashes } => self.throttle.clash(&group, clashes, &mut self.out),
             Input::Outcome { id, outcome } => {
                 let refused = self.throttle.outcome(id, outcome, &mut self.counts, &mut self.out);
                 for (key, why) in refused {

@@ -148,6 +148,7 @@ fn group_view(name: &Name, group: &Group) -> GroupView {
         how: group.how.clone(),
         until: group.until,
         error: group.error.clone(),
+        conflicts: group.dispute.clashes().cloned().collect(),
         members: group
             .members
             .iter()

@@ -16,7 +16,7 @@ use crate::engine::view::Membership;
 use crate::model::id::{Name, ProcKey};
 use crate::model::notice::Notice;
 use crate::model::reason::Reason;
-use crate::model::rule::Profile;
+use crate::model::rule::{OnConflict, Profile};
 
 impl Engine {
     /// Puts a profile into force, or none. One that does not compile changes nothing.
@@ -81,7 +81,13 @@ impl Engine {
     /// Limits processes by hand: all of those named, or none.
     pub(super) fn throttle_by_hand(&mut self, request: ManualThrottle) {
         let ManualThrottle { group, limits, scope, processes, until, reason } = request;
-        let terms = Terms { origin: Origin::Operator(group.clone()), limits, scope, allow_move: true };
+        let terms = Terms {
+            origin: Origin::Operator(group.clone()),
+            limits,
+            scope,
+            allow_move: true,
+            on_conflict: OnConflict::Yield,
+        };
         let processes: BTreeSet<ProcKey> = processes.into_iter().collect();
         if let Some(error) = self.objection(&group, &terms, &processes) {
             self.counts.failed += 1;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
+use crate::model::notice::Clash;
 use crate::model::process::{Comm, Process};
 use crate::model::reason::Reason;
 use crate::model::time::Timestamp;
@@ -47,6 +48,8 @@ pub struct GroupView {
     pub until: Option<Timestamp>,
     /// The error of the last try, while it stands.
     pub error: Option<String>,
+    /// Values of ours that somebody else has changed and holds.
+    pub conflicts: Vec<Clash>,
     /// Its processes, by pid.
     pub members: Vec<MemberView>,
 }

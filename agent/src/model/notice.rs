@@ -22,6 +22,46 @@ pub enum Severity {
     Critical,
 }
 
+/// A value of ours that somebody else changed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Clash {
+    /// The file or property that holds it, and the part of it.
+    pub at: String,
+    /// What we set.
+    pub ours: String,
+    /// What it is now.
+    pub found: String,
+}
+
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, ours, found } = self;
+        write!(f, "{at} was set to {found:?} by somebody else, instead of {ours:?}")
+    }
+}
+
+/// What was done about a value that somebody else changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// Theirs stays.
+    Yielded,
+    /// Ours is written again.
+    Reasserted,
+    /// Ours was written again and again: theirs stays now.
+    GaveUp,
+}
+
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Yielded => "left so",
+            Self::Reasserted => "written again",
+            Self::GaveUp => "left so, after it had been written again several times",
+        })
+    }
+}
+
 /// A notice: one of the event types of the contract, with its facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -66,6 +106,15 @@ pub enum Notice {
         /// Why.
         reason: Reason,
     },
+    /// Somebody else changed what a limit had set.
+    ThrottleConflict {
+        /// The group.
+        group: Name,
+        /// Whose value it is now.
+        clash: Clash,
+        /// What was done about it.
+        response: Response,
+    },
     /// The kernel dropped records; the process table was rebuilt from the task iterator.
     EventsLost {
         /// Dropped records since the last such notice.
@@ -101,6 +150,7 @@ impl Notice {
             Self::ThrottleApplied { .. } => "throttle_applied",
             Self::ThrottleFailed { .. } => "throttle_failed",
             Self::ThrottleRemoved { .. } => "throttle_removed",
+            Self::ThrottleConflict { .. } => "throttle_conflict",
             Self::EventsLost { .. } => "events_lost",
             Self::ProfileActivated { .. } => "profile_activated",
             Self::ConfigurationChanged { .. } => "configuration_changed",
@@ -116,6 +166,7 @@ impl Notice {
             Self::ThrottleApplied { processes, .. } => processes.iter().any(|(process, _)| *process == key),
             Self::ThrottleFailed { .. }
             | Self::ThrottleRemoved { .. }
+            | Self::ThrottleConflict { .. }
             | Self::EventsLost { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
@@ -128,7 +179,9 @@ impl Notice {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::CriticalProcessDown { .. } => Severity::Critical,
-            Self::ThrottleFailed { .. } | Self::EventsLost { .. } => Severity::Warning,
+            Self::ThrottleFailed { .. } | Self::ThrottleConflict { .. } | Self::EventsLost { .. } => {
+                Severity::Warning
+            }
             Self::ConfigurationChanged { accepted, .. } => {
                 if *accepted {
                     Severity::Info
@@ -167,6 +220,9 @@ impl fmt::Display for Notice {
                 write!(f, "group {group} could not be limited: {error}; {reason}")
             }
             Self::ThrottleRemoved { group, reason } => write!(f, "group {group} released: {reason}"),
+            Self::ThrottleConflict { group, clash, response } => {
+                write!(f, "group {group}: {clash}; {response}")
+            }
             Self::EventsLost { dropped, missed_exits } => {
                 write!(f, "{dropped} kernel records lost, {missed_exits} exits unseen; process table rebuilt")
             }

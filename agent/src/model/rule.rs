@@ -80,6 +80,17 @@ impl Match {
     }
 }
 
+/// What to do when somebody else changes a value that a limit set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// Leave theirs in force, until the limits are stated anew.
+    #[default]
+    Yield,
+    /// Write ours again, a few times; then yield.
+    Reassert,
+}
+
 /// A throttling rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
@@ -96,6 +107,9 @@ pub struct Rule {
     pub scope: Scope,
     /// Whether processes may be moved out of a cgroup that is not a hierarchy's root.
     pub allow_move: bool,
+    /// What to do when somebody else changes its values.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
     /// Lower numbers first; ties in declared order. The first matching rule owns a process.
     pub priority: i32,
     /// Disabled rules match nothing and are shown as such.

@@ -56,6 +56,8 @@ fn status(proc: &Proc, row: &GroupRow, changes: &[&Intent]) -> CliResult<GroupSt
         limits: row.limits.clone(),
         scope: row.scope,
         how: row.how.clone(),
+        // Only the daemon watches for them.
+        conflicts: Vec::new(),
         members: members(proc, &places, changes)?,
         throttled_periods: quota.map(|stat| stat.throttled_periods),
         throttled_us: quota.map(|stat| stat.throttled_ns / 1_000),

@@ -69,6 +69,7 @@ fn apply(spec: &Spec) -> CliResult<Apply> {
         allow_move: true,
         // The executor makes sure that nobody else is in the cgroup.
         in_place: true,
+        rewrite: false,
         members,
         reason,
         caused_at: clock::now(),

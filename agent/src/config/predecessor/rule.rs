@@ -6,7 +6,7 @@ use super::Migration;
 use crate::config::fields::Cursor;
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
-use crate::model::rule::{Match, Pattern, Rule};
+use crate::model::rule::{Match, OnConflict, Pattern, Rule};
 use crate::model::unit::{Bytes, CpuPercent, Weight};
 
 const RULE_KEYS: &[&str] = &["name", "description", "matcher", "limits", "enabled", "priority"];
@@ -70,6 +70,7 @@ impl Migration<'_> {
             limits,
             scope: Scope::Process,
             allow_move: false,
+            on_conflict: OnConflict::Yield,
             priority,
             enabled,
         })

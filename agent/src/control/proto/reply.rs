@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::event::Status as ExitStatus;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
-use crate::model::notice::{Notice, Severity};
+use crate::model::notice::{Clash, Notice, Severity};
 use crate::model::process::{Comm, Facts};
 use crate::model::reason::Reason;
 
@@ -118,6 +118,9 @@ pub struct GroupStatus {
     pub scope: Scope,
     /// How: the rung of the ladder, in words. Empty while limits are still being applied.
     pub how: String,
+    /// Values that somebody else has changed and holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Clash>,
     /// The processes in it.
     pub members: Vec<Member>,
     /// Periods in which the CPU quota was used up (`nr_throttled` of cpu.stat), where readable.
@@ -222,6 +225,9 @@ pub struct Explanation {
 pub struct RuleVerdict {
     /// The rule, or the critical process's entry.
     pub rule: Name,
+    /// Its priority; absent for a critical process's entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
     /// Whether it matches.
     pub matched: bool,
     /// What matched or what did not.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::policy::conflict::Dispute;
 use crate::engine::process::lifecycle::shift;
 use crate::engine::view::Membership;
 use crate::model::id::{NAME_MAX, Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::process::{Comm, Process};
 use crate::model::reason::Reason;
+use crate::model::rule::OnConflict;
 use crate::model::time::Timestamp;
 
 /// Who made a group.
@@ -26,6 +28,7 @@ pub(crate) struct Terms {
     pub(crate) limits: Limits,
     pub(crate) scope: Scope,
     pub(crate) allow_move: bool,
+    pub(crate) on_conflict: OnConflict,
 }
 
 impl Terms {
@@ -114,6 +117,10 @@ pub(crate) struct Group {
     pub(crate) release: Option<(Reason, Vec<ProcKey>)>,
     /// Limits in force differ from the terms.
     pub(crate) relimit: bool,
+    /// The next application writes values even where they are thought to be in force.
+    pub(crate) rewrite: bool,
+    /// Values of ours that somebody else changed.
+    pub(crate) dispute: Dispute,
     /// Actions without an outcome yet. The group does nothing meanwhile.
     pub(crate) flying: u32,
     pub(crate) pause: Option<Pause>,
@@ -139,6 +146,8 @@ impl Group {
             leaving: Vec::new(),
             release: None,
             relimit: false,
+            rewrite: false,
+            dispute: Dispute::default(),
             flying: 0,
             pause: None,
             failures: 0,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::engine::action::ActionId;
 use crate::engine::input::Outcome;
 use crate::engine::outbox::Outbox;
+use crate::engine::policy::conflict::Dispute;
 use crate::engine::policy::group::{Batch, Pause};
 use crate::engine::policy::throttle::{Flight, Step, Throttle};
 use crate::engine::view::Counts;
@@ -128,6 +129,7 @@ impl Throttle {
     fn released(&mut self, name: &Name, reason: Reason, counts: &mut Counts, out: &mut Outbox) {
         if let Some(group) = self.groups.get_mut(name) {
             (group.in_force, group.how) = (None, None);
+            (group.rewrite, group.dispute) = (false, Dispute::default());
             (group.failures, group.error) = (0, None);
             // Whoever came in meanwhile was born there, or waits; either way the limits are gone.
             for (key, member) in &mut group.members {
@@ -152,6 +154,8 @@ impl Throttle {
                     }
                 }
                 group.relimit |= group.in_force.is_some();
+                // Writing what is in force already is harmless; leaving what is not would not be.
+                group.rewrite |= group.in_force.is_some();
                 let reason = batch.reason.clone();
                 group.batch = Some(batch);
                 (error, reason)

@@ -125,7 +125,9 @@ impl Throttle {
     /// Gives a group new terms; those of the same origin only.
     pub(crate) fn set_terms(&mut self, name: &Name, terms: Terms, reason: Reason, now: Timestamp) {
         let Some(group) = self.groups.get_mut(name) else { return };
-        let changed = group.terms.limits != terms.limits;
+        let disputed = std::mem::take(&mut group.dispute).has_yielded();
+        let changed = disputed || group.terms.limits != terms.limits;
+        group.rewrite |= disputed;
         group.terms = terms;
         group.reason = reason;
         if !changed {
@@ -321,6 +323,7 @@ impl Throttle {
             scope: group.terms.scope,
             allow_move: group.terms.allow_move,
             in_place,
+            rewrite: std::mem::take(&mut group.rewrite),
             members: ready,
             reason: batch.reason.clone(),
             caused_at: batch.caused_at,

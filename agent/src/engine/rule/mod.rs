@@ -210,7 +210,7 @@ pub(crate) mod testing {
     use super::*;
     use crate::model::limits::{Limits, Scope};
     use crate::model::process::Facts;
-    use crate::model::rule::{Match, Profile};
+    use crate::model::rule::{Match, OnConflict, Profile};
 
     pub(crate) fn compiled(matches: &Match) -> Matcher {
         rule_set(vec![("r", matches.clone())]).rules.remove(0).matcher
@@ -229,6 +229,7 @@ pub(crate) mod testing {
             limits: Limits { cpu: Some("30%".parse().unwrap()), ..Limits::default() },
             scope: Scope::Group,
             allow_move: false,
+            on_conflict: OnConflict::Yield,
             priority: 0,
             enabled: true,
         }

@@ -9,9 +9,10 @@ use crate::engine::input::{ManualThrottle, Outcome, ReleaseTarget};
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::ProcKey;
 use crate::model::limits::{Limits, Scope};
+use crate::model::notice::Clash;
 use crate::model::process::{Comm, Facts, Process};
 use crate::model::reason::Reason;
-use crate::model::rule::{Critical, Match, Pattern, Profile, Rule};
+use crate::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule};
 
 fn header() -> Header {
     Header::new("boot".to_owned(), 1_700_000_000_000, Timestamp::from_nanos(5), "poll")
@@ -49,6 +50,7 @@ fn profile() -> Profile {
         limits,
         scope: Scope::Process,
         allow_move: true,
+        on_conflict: OnConflict::Reassert,
         priority: -1,
         enabled: true,
     };
@@ -99,6 +101,10 @@ fn inputs() -> Vec<Input> {
             until: Some(Timestamp::from_nanos(4)),
             reason: reason.clone(),
         }),
+        Input::Clashes {
+            group: "manual".parse().unwrap(),
+            clashes: vec![Clash { at: "f".into(), ours: "1".into(), found: "2".into() }],
+        },
         Input::Outcome { id: ActionId(1), outcome: Outcome::Released },
         Input::Outcome { id: ActionId(2), outcome: Outcome::Busy },
         Input::Outcome { id: ActionId(3), outcome: Outcome::Failed { error: "no space".to_owned() } },

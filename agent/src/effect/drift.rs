@@ -1,0 +1,213 @@
+//! Notices at once when somebody else changes a value that a limit set, by watching the cgroups' files with
+//! inotify: a write through cgroupfs is told like any other. Never writes; the engine decides what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+
+use crate::cgroup::{Cgroup as _, CgroupError, Knob, Part, shown};
+use crate::effect::group::Group;
+use crate::effect::kernel::{EffectError, Kernel};
+use crate::model::chain::chain;
+use crate::model::id::Name;
+use crate::model::limits::Limits;
+use crate::model::notice::Clash;
+
+/// Most groups that are watched: `fs.inotify.max_user_watches` is at least 8192, and a group has up to four
+/// cgroups.
+const GROUPS_MAX: usize = 2_048;
+
+/// The watched groups.
+#[derive(Debug)]
+pub struct Drift {
+    inotify: OwnedFd,
+    groups: BTreeMap<Name, Watched>,
+    /// Whose cgroup a watch is on.
+    watches: BTreeMap<i32, Name>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    limits: Limits,
+    dirs: Vec<PathBuf>,
+    watches: Vec<i32>,
+    values: Vec<Value>,
+    /// What was found last.
+    clashes: Vec<Clash>,
+    /// Whether whoever was told of that may have had no use for it then.
+    again: bool,
+}
+
+/// A value that we set.
+#[derive(Debug)]
+struct Value {
+    path: PathBuf,
+    part: Part,
+    ours: String,
+}
+
+impl Drift {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors or the user out of inotify instances.
+    pub fn new() -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        Ok(Self { inotify, groups: BTreeMap::new(), watches: BTreeMap::new() })
+    }
+
+    /// Watches a group's values as they were just read back, or no longer when there is no such group.
+    ///
+    /// # Errors
+    /// When a cgroup cannot be watched; the group then goes unwatched.
+    pub fn follow(&mut self, kernel: &Kernel, name: &Name, group: Option<&Group>) -> Result<(), EffectError> {
+        let Some(group) = group.filter(|group| !group.places.is_empty()) else {
+            self.forget(name);
+            return Ok(());
+        };
+        let mut dirs: Vec<PathBuf> =
+            group.places.iter().flat_map(|place| place.paths()).map(ToOwned::to_owned).collect();
+        dirs.sort();
+        dirs.dedup();
+        if let Some(known) = self.groups.get_mut(name)
+            && known.limits == group.limits
+            && known.dirs == dirs
+        {
+            known.again = !known.clashes.is_empty();
+            return Ok(());
+        }
+        self.forget(name);
+        if self.groups.len() == GROUPS_MAX {
+            return Err(EffectError::Refused(format!("more than {GROUPS_MAX} groups cannot be watched")));
+        }
+        let values = values(kernel, group)?;
+        let mut watched = Watched {
+            limits: group.limits.clone(),
+            dirs,
+            watches: Vec::new(),
+            values,
+            clashes: Vec::new(),
+            again: false,
+        };
+        for dir in &watched.dirs {
+            match inotify::add_watch(&self.inotify, dir, WatchFlags::MODIFY | WatchFlags::ONLYDIR) {
+                Ok(watch) => {
+                    watched.watches.push(watch);
+                    self.watches.insert(watch, name.clone());
+                }
+                // It is over already.
+                Err(Errno::NOENT) => {}
+                Err(error) => {
+                    self.unwatch(&watched.watches);
+                    return Err(CgroupError::io("watch", dir, error.into()).into());
+                }
+            }
+        }
+        self.groups.insert(name.clone(), watched);
+        Ok(())
+    }
+
+    fn forget(&mut self, name: &Name) {
+        if let Some(watched) = self.groups.remove(name) {
+            self.unwatch(&watched.watches);
+        }
+    }
+
+    fn unwatch(&mut self, watches: &[i32]) {
+        for watch in watches {
+            self.watches.remove(watch);
+            // EINVAL: its cgroup is gone, and the watch with it.
+            if let Err(error) = inotify::remove_watch(&self.inotify, *watch)
+                && error != Errno::INVAL
+            {
+                tracing::warn!(%error, "cannot end an inotify watch");
+            }
+        }
+    }
+
+    /// The groups of which a file was written since the last call, by whomever.
+    pub fn written(&mut self) -> BTreeSet<Name> {
+        let mut names = BTreeSet::new();
+        let mut buffer = [MaybeUninit::uninit(); 4_096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        loop {
+            match reader.next() {
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
+                    return self.groups.keys().cloned().collect();
+                }
+                Ok(event) => {
+                    let Some(name) = self.watches.get(&event.wd()) else { continue };
+                    let file = event.file_name().map(std::ffi::CStr::to_bytes);
+                    let ours =
+                        |value: &Value| value.path.file_name().map(|name| name.as_encoded_bytes()) == file;
+                    if self.groups.get(name).is_some_and(|watched| watched.values.iter().any(ours)) {
+                        names.insert(name.clone());
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return names,
+                Err(error) => {
+                    tracing::error!(%error, "cannot read inotify events");
+                    return names;
+                }
+            }
+        }
+    }
+
+    /// What differs now from what we set, if that is not what was found last.
+    pub fn compare(&mut self, name: &Name) -> Option<Vec<Clash>> {
+        let watched = self.groups.get_mut(name)?;
+        let mut clashes = Vec::new();
+        for Value { path, part, ours } in &watched.values {
+            match Knob::look(path, part) {
+                Ok(found) if found == *ours => {}
+                Ok(found) => {
+                    let item = part.to_item();
+                    let space = if item.is_empty() { "" } else { " " };
+                    let at = format!("{}{space}{item}", shown(path));
+                    clashes.push(Clash { at, ours: ours.clone(), found });
+                }
+                // A cgroup that is gone limits nobody.
+                Err(error) if error.is_gone() => {}
+                Err(error) => tracing::warn!("compare limits of group {name}: {}", chain(&error)),
+            }
+        }
+        if watched.clashes == clashes && !std::mem::take(&mut watched.again) {
+            return None;
+        }
+        watched.clashes.clone_from(&clashes);
+        Some(clashes)
+    }
+}
+
+impl AsFd for Drift {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+fn values(kernel: &Kernel, group: &Group) -> Result<Vec<Value>, EffectError> {
+    let settings = kernel.driver.settings(&group.limits)?;
+    let mut values = Vec::new();
+    for place in &group.places {
+        for setting in &settings {
+            let Some(dir) = place.dir(setting.controller) else { continue };
+            let (knob, value) = match setting.open(dir) {
+                Ok(found) => found,
+                Err(error) if error.is_gone() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            values.push(Value {
+                path: knob.path().to_owned(),
+                part: knob.part().clone(),
+                ours: value.to_owned(),
+            });
+        }
+    }
+    Ok(values)
+}
