@@ -11,4 +11,5 @@ mod exec_to_throttle;
 mod exit_codes;
 mod fallback_sources;
 mod loss_accounting;
+mod protected_child;
 mod release_on_sigkill;

@@ -281,7 +281,7 @@ fn applied(settled: &[Settled]) -> Result<Sum, String> {
                 members.extend(more);
                 refused.extend(not.iter().cloned());
             }
-            Outcome::Failed { error } => return Err(error.clone()),
+            Outcome::Failed { error } | Outcome::Entangled { why: error } => return Err(error.clone()),
             Outcome::Released | Outcome::Busy => {
                 if matches!(what, What::Apply(_)) {
                     return Err("the limits were lifted meanwhile".to_owned());
@@ -300,7 +300,7 @@ fn failures(settled: &[Settled]) -> Vec<String> {
     settled
         .iter()
         .filter_map(|(_, outcome)| match outcome {
-            Outcome::Failed { error } => Some(error.clone()),
+            Outcome::Failed { error } | Outcome::Entangled { why: error } => Some(error.clone()),
             Outcome::Applied { .. } | Outcome::Released | Outcome::Busy => None,
         })
         .collect()

@@ -250,13 +250,15 @@ pub(super) fn detach(group: &str, key: ProcKey) -> What {
 pub(super) fn applied(outcome: Outcome) -> (String, Vec<ProcKey>, Vec<(ProcKey, String)>) {
     match outcome {
         Outcome::Applied { how, members, refused, .. } => (how, members, refused),
-        other @ (Outcome::Released | Outcome::Busy | Outcome::Failed { .. }) => panic!("{other:?}"),
+        other @ (Outcome::Released | Outcome::Busy | Outcome::Entangled { .. } | Outcome::Failed { .. }) => {
+            panic!("{other:?}")
+        }
     }
 }
 
 pub(super) fn error(outcome: Outcome) -> String {
     match outcome {
-        Outcome::Failed { error } => error,
+        Outcome::Failed { error } | Outcome::Entangled { why: error } => error,
         other @ (Outcome::Released | Outcome::Busy | Outcome::Applied { .. }) => panic!("{other:?}"),
     }
 }

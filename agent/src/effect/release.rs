@@ -59,7 +59,7 @@ impl Shared {
             let members = self.members(place)?;
             if members.contains(&key.pid) && members.iter().any(|pid| *pid != key.pid) {
                 let why = "its limits are on a cgroup that other processes are in, too; release the group";
-                return Err(EffectError::Refused(format!("process {key}: {why}")));
+                return Ok(Outcome::Entangled { why: format!("process {key}: {why}") });
             }
             if members.iter().all(|pid| *pid == key.pid) && group.places.len() == 1 {
                 return self.release(name);

@@ -175,9 +175,21 @@ impl Engine {
 
     /// A process that may not be limited: take it out of wherever it is.
     fn spare(&mut self, key: ProcKey, why: String) {
-        let Some(group) = self.table.get(key).and_then(|entry| entry.group.clone()) else { return };
-        self.throttle.leave(&group, key, Reason::Protected { why });
-        self.set_group(key, None);
+        let Some(entry) = self.table.get(key) else { return };
+        if let Some(group) = entry.group.clone() {
+            self.throttle.leave(&group, key, Reason::Protected { why });
+            return self.set_group(key, None);
+        }
+        if entry.bars.as_ref().is_some_and(|bars| bars.expelled) {
+            return;
+        }
+        // Born in a group's cgroup, and protected by the time it was first seen: limited all the same.
+        let born = self.born_limited(key).map(|(group, _)| group);
+        let Some(group) = born.or_else(|| self.throttle.in_cgroup(entry.process.cgroup)) else { return };
+        if let Some(entry) = self.table.get_mut(key) {
+            entry.bars.get_or_insert_with(Box::<Bars>::default).expelled = true;
+        }
+        self.throttle.expel(&group, key, Reason::Protected { why });
     }
 
     /// Asks for what is missing. What has been asked already is waited for.

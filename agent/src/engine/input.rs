@@ -121,6 +121,12 @@ pub enum Outcome {
     Released,
     /// `Reap` found processes in the group: it stays.
     Busy,
+    /// `Detach` would have to lift the limits of others: they are on a cgroup that the process shares. Nothing
+    /// was done.
+    Entangled {
+        /// Which others.
+        why: String,
+    },
     /// It failed and was undone.
     Failed {
         /// The error with its causes.

@@ -614,6 +614,42 @@ fn a_release_waits_for_the_action_in_flight_and_a_stop_ends_throttling() {
 }
 
 #[test]
+fn a_critical_child_of_a_limited_process_is_freed() {
+    let mut rig = Rig::new(with_critical(rsync_rule(), real_nginx()));
+    let parent = process(10, "rsync").cgroup(7);
+    let action = one(rig.exec(parent));
+    rig.applied(&action);
+    // Seen for the first time as what it is: it was never a member.
+    let child = process(11, "nginx").ppid(10).start(500).cgroup(7);
+    let actions = rig.alive(child);
+    assert_eq!(kinds(&actions), ["watch", "detach"]);
+    let What::Detach { key: freed, reason, .. } = &actions[1].what else { panic!() };
+    assert_eq!((*freed, reason.to_string().contains("critical process web")), (child.build().key, true));
+    // The limits are on the cgroup that both are in: they are lifted, and nothing is limited in place again.
+    let release = one(rig.outcome(actions[1].id, Outcome::Entangled { why: "shared".to_owned() }));
+    assert_eq!(kinds(std::slice::from_ref(&release)), ["release"]);
+    let again = rig.outcome(release.id, Outcome::Released);
+    assert_eq!(kinds(&again), ["throttle_removed", "apply"]);
+    let wanted = apply(&again[1]);
+    assert_eq!((wanted.in_place, &wanted.members[..]), (false, &[key(10)][..]));
+    assert!(rig.alive(child).is_empty(), "once is enough");
+}
+
+#[test]
+fn an_operator_who_wants_an_entangled_process_out_is_told() {
+    let mut rig = Rig::new(rsync_rule());
+    let first = one(rig.exec(process(10, "rsync").cgroup(7)));
+    rig.applied(&first);
+    let second = one(rig.exec(process(11, "rsync").cgroup(7)));
+    rig.applied(&second);
+    let target = ReleaseTarget::Process(key(11));
+    let detach = one(rig.input(Input::Release { target, reason: operator() }));
+    let actions = rig.outcome(detach.id, Outcome::Entangled { why: "shared".to_owned() });
+    assert_eq!(kinds(&actions), ["throttle_failed"]);
+    assert_eq!(rig.group_of(10).as_deref(), Some("backups"));
+}
+
+#[test]
 fn a_critical_death_is_told_once_with_its_cause() {
     let mut rig = Rig::new(with_critical(rsync_rule(), comm("nginx")));
     let nginx = process(10, "nginx");

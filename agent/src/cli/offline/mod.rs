@@ -123,7 +123,9 @@ fn carry_out(executor: &Throttle, what: What) -> CliResult<Outcome> {
         None => return Err(Failure::new(FailureKind::Failed, "no executor for this action").into()),
     };
     match outcome {
-        Outcome::Failed { error } => Err(Failure::new(FailureKind::Failed, error).into()),
+        Outcome::Failed { error } | Outcome::Entangled { why: error } => {
+            Err(Failure::new(FailureKind::Failed, error).into())
+        }
         Outcome::Applied { .. } | Outcome::Released | Outcome::Busy => Ok(outcome),
     }
 }

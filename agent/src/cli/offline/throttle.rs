@@ -42,7 +42,7 @@ pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Thro
         Outcome::Applied { how, members, refused, at: _ } => {
             throttled(&proc, apply, how, members, refused, false)
         }
-        Outcome::Released | Outcome::Busy | Outcome::Failed { .. } => {
+        Outcome::Released | Outcome::Busy | Outcome::Entangled { .. } | Outcome::Failed { .. } => {
             Err(Failure::new(FailureKind::Failed, "limits were asked for and something else was done").into())
         }
     }

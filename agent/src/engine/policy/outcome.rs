@@ -79,10 +79,28 @@ impl Throttle {
                     "the executor reports processes that remain".into()
                 }
             },
+            Outcome::Entangled { why } => match step {
+                Step::Detach { key, reason: reason @ Reason::Protected { .. } } => {
+                    self.departed(&[key]);
+                    self.untangle(&name, reason);
+                    return Vec::new();
+                }
+                Step::Detach { .. } | Step::Release { .. } | Step::Reap | Step::Apply { .. } => why,
+            },
             Outcome::Failed { error } => error,
         };
         self.failed(&name, step, error, counts, out);
         Vec::new()
+    }
+
+    /// Lifts the limits of a group because they hold one who must not be held, and limits its members anew, in
+    /// a way that spares it, or not at all.
+    fn untangle(&mut self, name: &Name, reason: Reason) {
+        if let Some(group) = self.groups.get_mut(name)
+            && group.in_force.is_some()
+        {
+            group.release.get_or_insert((reason, Vec::new()));
+        }
     }
 
     fn applied(

@@ -62,6 +62,8 @@ pub(crate) struct Bars {
     pub(crate) exempt: Vec<Name>,
     /// Why the executor refused it.
     pub(crate) refused: Option<String>,
+    /// Whether it was taken out of the cgroup of a group that it was born in and never belonged to.
+    pub(crate) expelled: bool,
 }
 
 /// The state of the questions asked of `/proc`.

@@ -1,0 +1,108 @@
+//! A critical process that a limited one starts is not limited with it, wherever the limits are.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use integration_tests::cgroup::{TestCgroup, cpu_quota_of};
+use integration_tests::clock::{SOON, wait_until};
+use integration_tests::daemon::{Daemon, Turn};
+use integration_tests::places::Places;
+use integration_tests::profile::ProfileText;
+use integration_tests::program::Program;
+use integration_tests::workload::Workload;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use serde_json::json;
+
+/// A script that spins until it is told to start the critical program, whose pid it then writes down.
+struct Family {
+    script: PathBuf,
+    go: PathBuf,
+    pid: PathBuf,
+}
+
+impl Family {
+    fn write(places: &Places) -> Result<(Self, PathBuf)> {
+        let critical = Program::Wait.write(&places.bin(), "pt-critical-kid")?;
+        let at = |name: &str| places.bin().join(name);
+        let family = Self { script: at("pt-family"), go: at("go"), pid: at("pid") };
+        let (go, kid, pid) = (family.go.display(), critical.display(), family.pid.display());
+        // Renamed when complete, so that a reader never sees half of it.
+        let text = format!(
+            "#!/bin/sh\nwhile [ ! -e {go} ]; do :; done\n{kid} &\necho $! >{pid}.new\nmv {pid}.new {pid}\nwait\n"
+        );
+        fs::write(&family.script, text).context("write the script")?;
+        fs::set_permissions(&family.script, fs::Permissions::from_mode(0o755))?;
+        Ok((family, critical))
+    }
+
+    fn start_critical(&self) -> Result<Kid> {
+        fs::write(&self.go, "")?;
+        wait_until("the critical process is started", SOON, || Ok(self.pid.exists()))?;
+        Ok(Kid(fs::read_to_string(&self.pid)?.trim().parse()?))
+    }
+}
+
+/// The critical process; killed on drop.
+struct Kid(i32);
+
+impl Kid {
+    fn pid(&self) -> u32 {
+        self.0.unsigned_abs()
+    }
+}
+
+impl Drop for Kid {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        if let Err(error) = signal::kill(Pid::from_raw(self.0), Signal::SIGKILL) {
+            assert_eq!(error, nix::errno::Errno::ESRCH, "kill the critical process");
+        }
+    }
+}
+
+fn profile(critical: &std::path::Path, allow_move: bool) -> ProfileText {
+    ProfileText::new("family").critical("kid", critical).rule_value(json!({
+        "name": "family", "match": { "comm": "pt-family" }, "limits": { "cpu": "30%" }, "allow_move": allow_move,
+    }))
+}
+
+#[test]
+fn it_leaves_a_cgroup_of_ours() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    let (family, critical) = Family::write(&places)?;
+    let daemon = Daemon::start(&places)?;
+    daemon.activate(&profile(&critical, true))?;
+    let hog = Workload::spawn(&family.script)?;
+    wait_until("the quota is in force", SOON, || Ok(cpu_quota_of(hog.pid())? == Some(30.0)))?;
+
+    let kid = family.start_critical()?;
+
+    wait_until("the critical process is free", SOON, || Ok(cpu_quota_of(kid.pid())?.is_none()))?;
+    ensure!(cpu_quota_of(hog.pid())? == Some(30.0), "its parent stays limited");
+    daemon.stop()
+}
+
+#[test]
+fn limits_on_the_cgroup_that_it_shares_are_lifted() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, cgroup) = (Places::new()?, TestCgroup::new("family")?);
+    let (family, critical) = Family::write(&places)?;
+    let daemon = Daemon::start(&places)?;
+    daemon.activate(&profile(&critical, false))?;
+    let _hog = Workload::spawn_in(&family.script, &cgroup)?;
+    wait_until("the quota is in force", SOON, || Ok(cgroup.cpu_quota()? == Some(30.0)))?;
+
+    let kid = family.start_critical()?;
+
+    wait_until("the critical process is free", SOON, || Ok(cgroup.cpu_quota()?.is_none()))?;
+    let removed = daemon.wait_event("throttle_removed", |event| event["group"] == "family")?;
+    ensure!(removed["reason"]["cause"] == "protected", "{removed}");
+    let failed = daemon.wait_event("throttle_failed", |event| event["group"] == "family")?;
+    ensure!(failed["error"].as_str().is_some_and(|error| error.contains("allow_move")), "{failed}");
+    ensure!(cpu_quota_of(kid.pid())?.is_none());
+    daemon.stop()
+}
