@@ -22,3 +22,5 @@ pub use crate::effect::throttle::{MoveBatch, Step, Throttle};
 mod bed;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod sequences;

@@ -14,6 +14,9 @@ use crate::model::id::{Name, ProcKey};
 use crate::model::limits::Scope;
 use crate::store::{Intent, Kind, StoreError};
 
+/// Records of a group that are kept without asking whether their processes are alive.
+pub(super) const KEEP: usize = 256;
+
 impl Shared {
     pub(super) fn release(&self, group: &Name) -> Result<Outcome, EffectError> {
         let rows = self.store().read(|tables| tables.intents_of(group))?;
@@ -117,7 +120,6 @@ impl Shared {
 
     /// Forgets processes that ended: their own places, and rows that say nothing a living one's does not.
     pub(super) fn prune(&self, name: &Name) -> Result<(), EffectError> {
-        const KEEP: usize = 256;
         let Some(mut group) = self.group(name) else { return Ok(()) };
         let gone = |key: ProcKey| !is_same(&self.kernel.roots.proc, key).unwrap_or(true);
         let dead: BTreeSet<ProcKey> =

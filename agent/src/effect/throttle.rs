@@ -12,6 +12,7 @@ use crate::effect::apply::{carry_out, groups_of};
 use crate::effect::group::{Group, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::plan::{Plan, plan};
+use crate::effect::release::KEEP;
 use crate::engine::action::{Action, Apply, What};
 use crate::engine::input::Outcome;
 use crate::model::chain::chain;
@@ -53,7 +54,7 @@ impl Throttle {
                     intent.change.group.as_ref() == Some(&row.name) && intent.state == IntentState::Planned
                 };
                 let group = Group::from_row(&row, intents.iter().any(planned));
-                groups.insert(row.name, Seat { group, queued: 0 });
+                groups.insert(row.name, Seat { group, queued: 0, came: 0 });
             } else {
                 store.write(|tables| tables.delete_group(&row.name))?;
             }
@@ -207,6 +208,8 @@ impl Task {
 struct Seat {
     group: Option<Group>,
     queued: usize,
+    /// Processes that came in since the last pruning.
+    came: usize,
 }
 
 /// A point between two effects at which a test lets the executor die.
@@ -307,9 +310,7 @@ impl Shared {
             Task::Apply(apply) => {
                 let before = self.group(&apply.group);
                 let plan = plan(&self.kernel, before.as_ref(), apply, critical)?;
-                let outcome = self.apply(apply, plan, before, critical)?;
-                self.prune(&apply.group)?;
-                Ok(outcome)
+                self.apply(apply, plan, before, critical)
             }
             Task::Release(group) => self.release(group),
             Task::Detach(group, key) => self.detach(group, *key),
@@ -324,6 +325,33 @@ impl Shared {
     }
 
     fn apply(
+        &self,
+        apply: &Apply,
+        plan: Plan,
+        before: Option<Group>,
+        critical: &BTreeSet<ProcKey>,
+    ) -> Result<Outcome, EffectError> {
+        let (slow, accepted) = (plan.is_slow(), plan.accepted.len());
+        let outcome = self.bring_in(apply, plan, before, critical)?;
+        if slow || self.is_full(&apply.group, accepted) {
+            self.prune(&apply.group)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Whether so many came into a group since the last time that it is worth looking who of them is gone.
+    fn is_full(&self, group: &Name, accepted: usize) -> bool {
+        self.seats().get_mut(group).is_some_and(|seat| {
+            seat.came += accepted;
+            let full = seat.came >= KEEP;
+            if full {
+                seat.came = 0;
+            }
+            full
+        })
+    }
+
+    fn bring_in(
         &self,
         apply: &Apply,
         mut plan: Plan,

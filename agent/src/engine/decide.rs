@@ -114,7 +114,8 @@ impl Engine {
         }
         let Some(entry) = self.table.get(key) else { return };
         let (_, matched) = rule.matcher.why(&Subject::of(entry, &self.table));
-        let limited = self.born_limited(key).filter(|(group, _)| *group == name).map(|(_, since)| since);
+        let limited = self.born_limited(key).filter(|(group, _)| *group == name);
+        let limited = limited.filter(|_| terms.is_inherited()).map(|(_, since)| since);
         let caused_at = entry.cause.max(self.ruled);
         let reason = reason(&matched);
         let joiner =
@@ -155,7 +156,7 @@ impl Engine {
             process: &process,
             membership: Membership::Inherited,
             matched: format!("its parent {} was limited when it was born", process.ppid),
-            limited: Some(since),
+            limited: terms.is_inherited().then_some(since),
             caused_at: since,
         };
         match self.throttle.join(&name, terms, &reason, joiner, self.out.now()) {

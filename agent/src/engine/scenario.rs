@@ -14,7 +14,7 @@ use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Notice;
 use crate::model::process::Process;
 use crate::model::reason::Reason;
-use crate::model::rule::{Critical, Match, Pattern, Profile};
+use crate::model::rule::{Critical, Match, Pattern, Profile, Rule};
 
 /// An engine and its clock, in milliseconds.
 struct Rig {
@@ -633,6 +633,20 @@ fn a_critical_child_of_a_limited_process_is_freed() {
     let wanted = apply(&again[1]);
     assert_eq!((wanted.in_place, &wanted.members[..]), (false, &[key(10)][..]));
     assert!(rig.alive(child).is_empty(), "once is enough");
+}
+
+#[test]
+fn a_child_that_inherits_a_nice_value_is_recorded() {
+    let mut nice = rule("backups", comm("rsync"));
+    nice.limits = Limits { nice: Some("7".parse().unwrap()), ..Limits::default() };
+    for (limits, asked) in [(nice.limits.clone(), true), (rule("x", comm("x")).limits, false)] {
+        let mut rig = Rig::new(profile(vec![Rule { limits, ..nice.clone() }]));
+        let first = one(rig.exec(process(10, "rsync").cgroup(7)));
+        rig.applied(&first);
+        let actions = rig.alive(process(11, "ssh").ppid(10).start(500).cgroup(7));
+        assert_eq!(actions.iter().any(|action| matches!(action.what, What::Apply(_))), asked);
+        assert_eq!(rig.group_of(11).as_deref(), Some("backups"));
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ pub struct Intent {
     pub change: NewIntent,
     /// Why, as JSON.
     pub reason: String,
-    /// Our own value before `new`, when the limit was changed: the kernel may still have it.
+    /// What was in the kernel when the limit was changed to `new`: it may still be there.
     pub superseded: Option<Vec<u8>>,
     /// How far it has come.
     pub state: IntentState,
@@ -108,8 +108,8 @@ const COLUMNS: &str = "id, boot, grp, place, kind, path, item, pid, start, tid, 
                        reason, superseded, state, created";
 
 impl Tables {
-    /// Records changes. One that is recorded already keeps its prior value: what is in the kernel now may be
-    /// our own doing.
+    /// Records changes. One that is recorded already keeps its prior value where what is in the kernel now is
+    /// our own doing; a value that somebody else has set since is the one to go back to.
     ///
     /// # Errors
     /// When another group has recorded a change of the same thing, or the table cannot be written.
@@ -140,7 +140,15 @@ impl Tables {
                                   prior, new, state, created)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'planned', ?14)
              ON CONFLICT DO UPDATE
-                 SET superseded = new, new = excluded.new, reason = excluded.reason, state = 'planned'
+                 SET prior = CASE
+                         WHEN kind = 'membership' THEN excluded.prior
+                         WHEN kind IN ('file', 'nice')
+                              AND excluded.prior NOT IN (prior, new, ifnull(superseded, new))
+                         THEN excluded.prior
+                         ELSE prior
+                     END,
+                     superseded = CASE WHEN kind IN ('file', 'nice') THEN excluded.prior ELSE new END,
+                     new = excluded.new, reason = excluded.reason, state = 'planned'
                  WHERE boot = excluded.boot AND grp IS excluded.grp
              RETURNING id, superseded IS NULL",
             (
@@ -244,6 +252,21 @@ impl Tables {
     /// When the table cannot be written.
     pub fn forget_other_boots(&self, boot: &str) -> Result<usize, StoreError> {
         self.run("delete intents", "DELETE FROM intents WHERE boot <> ?1", [boot])
+    }
+
+    /// Whether a thread's nice value was changed by us.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn has_nice(&self, process: ProcKey, thread: ProcKey) -> Result<bool, StoreError> {
+        let rows = self.rows(
+            "read nice",
+            "SELECT 1 FROM intents WHERE kind = 'nice' AND path = x'' AND item = '' AND pid = ?1 AND tid = ?2
+             AND tid_start = ?3",
+            (process.pid, thread.pid, thread.start.cast_signed()),
+            |_| Ok(()),
+        )?;
+        Ok(!rows.is_empty())
     }
 
     /// The nice value before and the one we set, of the first thread of a process.

@@ -9,7 +9,7 @@ use crate::effect::nice;
 use crate::effect::plan::Plan;
 use crate::model::id::ProcKey;
 use crate::model::limits::Scope;
-use crate::store::{Kind, NewIntent};
+use crate::store::{Kind, NewIntent, Tables};
 
 impl Run<'_> {
     pub(super) fn nice_changes(&self, plan: &Plan) -> Result<Vec<NewIntent>, EffectError> {
@@ -20,9 +20,12 @@ impl Run<'_> {
             // A child of a process that we set inherited our value: what it had is what its parent had.
             let parent = self.shared.store().read(|tables| tables.nice_prior(one.process.ppid))?;
             for thread in nice::threads(&self.kernel().roots.proc, one.process.key.pid)? {
-                let inherited =
-                    parent.as_ref().filter(|(_, new)| *new == thread.nice).map(|(prior, _)| *prior);
-                let prior = inherited.unwrap_or(thread.nice);
+                let inherited = parent.filter(|(_, new)| *new == thread.nice).map(|(prior, _)| prior);
+                let own = |tables: &Tables| tables.has_nice(one.process.key, thread.key);
+                let prior = match inherited {
+                    Some(prior) if !self.shared.store().read(own)? => prior,
+                    Some(_) | None => thread.nice,
+                };
                 if prior != want {
                     changes.push(self.nice_change(one.process.key, thread.key, prior, want));
                 }

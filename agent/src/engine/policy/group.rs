@@ -40,6 +40,12 @@ impl Terms {
         }
     }
 
+    /// Whether a child of a limited process is limited without any doing of ours, and freed with the others.
+    /// A nice value is inherited, but each process has its own: it has to be recorded to be given back.
+    pub(crate) const fn is_inherited(&self) -> bool {
+        self.limits.nice.is_none()
+    }
+
     /// The name of the group that limits this process on these terms.
     pub(crate) fn group_name(&self, key: ProcKey) -> Name {
         let (Origin::Rule(base) | Origin::Operator(base)) = &self.origin;
