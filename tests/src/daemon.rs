@@ -1,6 +1,7 @@
 //! An agent in private directories, stopped on drop.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -191,6 +192,17 @@ impl<'a> Daemon<'a> {
     pub fn kill(mut self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;
         self.wait().map(drop)
+    }
+
+    /// Waits for the end of one that kills itself by SIGKILL.
+    ///
+    /// # Errors
+    /// When it does not, or ends otherwise.
+    pub fn died(mut self) -> Result<()> {
+        let status = self.wait()?;
+        let killed = status.signal() == Some(Signal::SIGKILL as i32);
+        ensure!(killed, "the agent ended with {status} and printed:\n{}", self.printed());
+        Ok(())
     }
 
     /// Stops it in order, and checks that it ends well and leaves no cgroup behind.

@@ -10,6 +10,7 @@ mod dry_run;
 mod exec_to_throttle;
 mod exit_codes;
 mod fallback_sources;
+mod killed_at_points;
 mod loss_accounting;
 mod protected_child;
 mod release_on_sigkill;

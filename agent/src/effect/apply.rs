@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::{Cgroup as _, Controller, Knob, Memberships, subtree, v1, v2};
 use crate::clock;
+use crate::effect::fail_point::Point;
 use crate::effect::group::{Group, Place, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::moves::{Door, children_since, is_same};
 use crate::effect::plan::{Mover, PlacePlan, Plan};
 use crate::effect::protect::Refusal;
 use crate::effect::restore::{self, Report};
-use crate::effect::throttle::{Point, Shared};
+use crate::effect::throttle::Shared;
 use crate::engine::action::Apply;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey, TICK_NANOS};

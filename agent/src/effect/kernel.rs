@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupError, Driver, Roots, detect};
+use crate::effect::fail_point::FailPoints;
 use crate::effect::protect::Guard;
 use crate::store::StoreError;
 
@@ -19,6 +20,8 @@ pub struct Kernel {
     pub boot: String,
     /// Processes never touched.
     pub guard: Guard,
+    /// Where tests let it die.
+    pub fail: FailPoints,
 }
 
 impl Kernel {
@@ -35,7 +38,7 @@ impl Kernel {
             Guard::new(roots.proc.clone()).map_err(|error| CgroupError::io("read", &roots.proc, error))?;
         let systemd = crate::cgroup::owner::systemd_runs(&roots.run);
         let driver = detect(&roots)?;
-        Ok(Self { roots, driver, systemd, boot, guard })
+        Ok(Self { roots, driver, systemd, boot, guard, fail: FailPoints::from_environment() })
     }
 }
 

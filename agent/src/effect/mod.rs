@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod drift;
 pub mod dry;
+pub mod fail_point;
 pub mod group;
 pub mod kernel;
 pub mod moves;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::cgroup::membership;
+use crate::effect::fail_point::Point;
 use crate::effect::group::{Group, Place, Rung};
 use crate::effect::kernel::EffectError;
 use crate::effect::moves::is_same;
 use crate::effect::restore::{self, Report};
-use crate::effect::throttle::{Point, Shared};
+use crate::effect::throttle::Shared;
 use crate::engine::input::Outcome;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};

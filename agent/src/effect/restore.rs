@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::cgroup::{
     Cgroup as _, CgroupError, Controller, Knob, Memberships, Part, membership, shown, subtree, v1, v2,
 };
+use crate::effect::fail_point::Point;
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::moves::{Door, is_same, nearest};
 use crate::effect::nice;
@@ -50,6 +51,9 @@ pub fn recover(kernel: &Kernel, store: &mut Store) -> Result<Report, StoreError>
         rows.into_iter().filter(|row| row.boot == kernel.boot).partition(|row| row.change.group.is_none());
     let undone = undo(kernel, own, &mut report);
     let shared = undo_shared(kernel, shared, &mut report);
+    if !undone.ids.is_empty() {
+        kernel.fail.pass(Point::Undone);
+    }
     report.groups =
         groups.into_iter().map(|row| row.name).filter(|name| !undone.left.contains(name)).collect();
     let written = store.write(|tables| {
@@ -106,7 +110,10 @@ pub(crate) fn undo(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut Report) 
     let mut undone = Undone::default();
     for row in &rows {
         match restorer.row(row, &rows) {
-            Ok(()) => undone.ids.push(row.id),
+            Ok(()) => {
+                kernel.fail.pass(Point::RowUndone);
+                undone.ids.push(row.id);
+            }
             Err(error) => {
                 restorer.report.failures.push(chain(&error));
                 undone.left.extend(row.change.group.clone());

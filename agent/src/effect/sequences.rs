@@ -11,9 +11,10 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::cgroup::{Cgroup as _, Controller};
 use crate::effect::bed::{Bed, action, detach, limits, release};
+use crate::effect::fail_point::Point;
 use crate::effect::nice;
 use crate::effect::restore::{recover, release_all};
-use crate::effect::throttle::{Point, Step, Throttle};
+use crate::effect::throttle::{Step, Throttle};
 use crate::engine::action::{Apply, What};
 use crate::model::id::ProcKey;
 use crate::model::limits::{Limits, Scope};
@@ -72,17 +73,6 @@ enum Op {
     },
 }
 
-const POINTS: [Point; 8] = [
-    Point::DirsPlanned,
-    Point::DirMade,
-    Point::Planned,
-    Point::Written,
-    Point::Moved,
-    Point::Niced,
-    Point::Applied,
-    Point::Undone,
-];
-
 fn choices() -> Vec<Limits> {
     [
         &[("cpu", "30%")][..],
@@ -138,7 +128,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..2usize, 0..4usize, 0..2usize).prop_map(|(job, file, value)| Op::Write { job, file, value }),
         1 => (process.clone(), 1..4i64).prop_map(|(process, nice)| Op::Renice { process, nice }),
         1 => process.prop_map(|process| Op::End { process }),
-        3 => (0..POINTS.len(), 0..3u32).prop_map(|(point, after)| Op::DieAt { point, after }),
+        3 => (0..Point::ALL.len(), 0..3u32).prop_map(|(point, after)| Op::DieAt { point, after }),
         2 => any::<bool>().prop_map(|recover| Op::Restart { recover }),
     ]
 }
@@ -245,14 +235,13 @@ impl World {
                 }
             }
             Op::DieAt { point, after } => {
-                if let Some(throttle) = &self.throttle {
-                    throttle.die_at(POINTS[*point], *after);
-                }
+                self.bed.kernel.fail.die_at(Point::ALL[*point], *after);
             }
             Op::Restart { recover: false } => self.restart(),
             Op::Restart { recover: true } => {
                 self.throttle = None;
-                let report = recover(&self.bed.kernel, &mut self.bed.store()).unwrap();
+                let attempt = || recover(&self.bed.kernel, &mut self.bed.store()).unwrap();
+                let report = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_died| attempt());
                 assert_eq!(report.failures, Vec::<String>::new());
                 assert_eq!(self.capture(), self.expected, "after recovery");
                 self.restart();
@@ -281,12 +270,17 @@ impl World {
 
     fn finish(mut self, by_hand: bool) {
         self.throttle = None;
-        let mut store = self.bed.store();
-        let report = if by_hand {
-            release_all(&self.bed.kernel, &mut store).unwrap()
-        } else {
-            recover(&self.bed.kernel, &mut store).unwrap()
+        let kernel = &self.bed.kernel;
+        let attempt = || {
+            let mut store = self.bed.store();
+            if by_hand {
+                release_all(kernel, &mut store).unwrap()
+            } else {
+                recover(kernel, &mut store).unwrap()
+            }
         };
+        let report = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_died| attempt());
+        let store = self.bed.store();
         assert_eq!(report.failures, Vec::<String>::new());
         assert_eq!(self.capture(), self.expected);
         assert_eq!(store.read(Tables::intents).unwrap(), []);

@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::cgroup::Controller::{Cpu, Io, Memory, Pids};
 use crate::effect::bed::{Bed, action, applied, apply, detach, error, limits, release, run};
 use crate::effect::dry;
+use crate::effect::fail_point::Point;
 use crate::effect::restore::{recover, release_all};
-use crate::effect::throttle::{Point, Step};
+use crate::effect::throttle::Step;
 use crate::engine::action::{Apply, What};
 use crate::engine::input::Outcome;
 use crate::model::id::ProcKey;
@@ -203,6 +204,8 @@ fn wherever_the_agent_dies_recovery_restores() {
         (Point::Moved, 0),
         (Point::Niced, 0),
         (Point::Applied, 0),
+        (Point::RowUndone, 0),
+        (Point::RowUndone, 3),
         (Point::Undone, 0),
     ];
     for (point, after) in points {
@@ -216,7 +219,7 @@ fn wherever_the_agent_dies_recovery_restores() {
                     if moved { moving(apply) } else { in_place(apply) }
                 };
                 let throttle = bed.throttle();
-                throttle.die_at(point, after);
+                bed.kernel.fail.die_at(point, after);
                 let died = catch_unwind(AssertUnwindSafe(|| {
                     run(&throttle, what());
                     run(&throttle, release("g"));
@@ -519,52 +522,6 @@ fn a_child_that_inherited_our_nice_gets_its_parents_back() {
     assert_eq!(run(&throttle, release("g")), Outcome::Released);
     for key in [shell, children[0], children[1]] {
         assert_eq!(crate::effect::nice::threads(&proc, key.pid).unwrap()[0].nice, 0, "{key}");
-    }
-}
-
-proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig {
-        cases: 24, failure_persistence: None, ..Default::default()
-    })]
-
-    /// Whatever the order of actions, deaths and restarts: after the last release all is as before.
-    #[test]
-    fn any_sequence_ends_where_it_began(
-        steps in proptest::collection::vec((0u8..8, 0usize..3, 0usize..3, 0u8..3), 1..14),
-    ) {
-        let mut bed = Bed::new();
-        let processes = [settled(&mut bed), bed.sleeper(), bed.sleeper()];
-        let before = bed.capture();
-        let mut throttle = bed.throttle();
-        let groups = ["one", "two", "three"];
-        let choices = [limits(&[("cpu", "20%")]), limits(&[("cpu", "40%"), ("pids", "20"), ("nice", "3")]), everything()];
-        for (step, group, process, choice) in steps {
-            let (name, key) = (groups[group], processes[process]);
-            let limits = choices[usize::from(choice)].clone();
-            // Any outcome will do: a refusal or a failure must leave nothing behind, too.
-            let what = match step {
-                0 | 1 => in_place(apply(name, limits, &[key])),
-                2 | 3 => moving(apply(name, limits, &[key])),
-                4 => release(name),
-                5 => detach(name, key),
-                6 => What::Reap { group: name.parse().unwrap() },
-                _ => {
-                    throttle.die_at([Point::Planned, Point::Written, Point::Moved][usize::from(choice)], 0);
-                    // It dies, or it never comes to that point: either way the next one takes over.
-                    let died = catch_unwind(AssertUnwindSafe(|| {
-                        run(&throttle, moving(apply(name, limits, &[key])))
-                    }));
-                    drop(died);
-                    throttle = bed.throttle();
-                    continue;
-                }
-            };
-            run(&throttle, what);
-        }
-        drop(throttle);
-        let report = recover(&bed.kernel, &mut bed.store()).unwrap();
-        proptest::prop_assert_eq!(report.failures, Vec::<String>::new());
-        proptest::prop_assert_eq!(bed.capture(), before);
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock;
 use crate::effect::apply::{carry_out, groups_of};
+use crate::effect::fail_point::Point;
 use crate::effect::group::{Group, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::plan::{Plan, plan};
@@ -59,15 +60,7 @@ impl Throttle {
                 store.write(|tables| tables.delete_group(&row.name))?;
             }
         }
-        Ok(Self {
-            shared: Arc::new(Shared {
-                kernel,
-                store: Mutex::new(store),
-                groups: Mutex::new(groups),
-                #[cfg(test)]
-                die_at: Mutex::new(None),
-            }),
-        })
+        Ok(Self { shared: Arc::new(Shared { kernel, store: Mutex::new(store), groups: Mutex::new(groups) }) })
     }
 
     /// Carries out an action on a group; `None` for actions of other kinds. `critical` are the processes
@@ -116,11 +109,6 @@ impl Throttle {
     #[cfg(test)]
     pub(crate) fn fill_disk(&self) {
         self.shared.store().fill_disk();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn die_at(&self, point: Point, after: u32) {
-        *self.shared.die_at.lock().unwrap_or_else(PoisonError::into_inner) = Some((point, after));
     }
 }
 
@@ -212,27 +200,12 @@ struct Seat {
     came: usize,
 }
 
-/// A point between two effects at which a test lets the executor die.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Point {
-    DirsPlanned,
-    DirMade,
-    Planned,
-    Written,
-    Moved,
-    Niced,
-    Applied,
-    Undone,
-}
-
 /// What the caller's thread and the worker share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) kernel: Kernel,
     store: Mutex<Store>,
     groups: Mutex<BTreeMap<Name, Seat>>,
-    #[cfg(test)]
-    die_at: Mutex<Option<(Point, u32)>>,
 }
 
 impl Shared {
@@ -241,23 +214,8 @@ impl Shared {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "tests stop here")]
-    pub(crate) const fn point(&self, _: Point) {}
-
-    #[cfg(test)]
     pub(crate) fn point(&self, point: Point) {
-        let mut die_at = self.die_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, left)) = die_at.as_mut()
-            && *at == point
-        {
-            if *left == 0 {
-                *die_at = None;
-                drop(die_at);
-                std::panic::panic_any(point);
-            }
-            *left -= 1;
-        }
+        self.kernel.fail.pass(point);
     }
 
     fn seats(&self) -> MutexGuard<'_, BTreeMap<Name, Seat>> {

@@ -8,6 +8,7 @@ pub mod events;
 pub mod groups;
 pub mod intents;
 pub mod meta;
+mod nice;
 pub mod outbox;
 mod salvage;
 mod schema;

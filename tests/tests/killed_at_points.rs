@@ -1,0 +1,86 @@
+//! SIGKILL between any two steps of applying and releasing: the next start, or `release --all` without a
+//! daemon, puts back every value, nice value and membership.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use integration_tests::cgroup::{TestCgroup, agent_groups};
+use integration_tests::command::run;
+use integration_tests::daemon::{Daemon, Turn};
+use integration_tests::kernel;
+use integration_tests::places::Places;
+use integration_tests::profile::ProfileText;
+use integration_tests::program::Program;
+use integration_tests::workload::Workload;
+use serde_json::json;
+
+/// The points of the executor, and how often each is passed before the death.
+const POINTS: [&str; 11] = [
+    "dirs-planned",
+    "dir-made",
+    "dir-made:1",
+    "planned",
+    "written",
+    "written:2",
+    "moved",
+    "niced",
+    "applied",
+    "row-undone:1",
+    "undone",
+];
+
+/// Everything that limits change: the cgroup's values, and each process's cgroups and nice value.
+fn capture(cgroup: &TestCgroup, processes: &[Workload]) -> Result<BTreeMap<String, String>> {
+    let mut all: BTreeMap<String, String> =
+        cgroup.limits()?.into_iter().map(|(path, value)| (path.display().to_string(), value)).collect();
+    for process in processes {
+        let path = format!("/proc/{}/cgroup", process.pid());
+        all.insert(path.clone(), fs::read_to_string(&path).context(path)?);
+        all.insert(format!("nice of {}", process.pid()), kernel::stat(process.pid())?.nice.to_string());
+    }
+    all.insert("cgroups".to_owned(), format!("{:?}", agent_groups()?));
+    Ok(all)
+}
+
+/// Lets an agent die at a point, while it limits or, when it survives that, while it releases.
+fn dies_at(places: &Places, point: &str) -> Result<()> {
+    let variable = format!("PROCESS_THROTTLER_DIE_AT={point}");
+    let daemon = Daemon::start_under(places, &["env", &variable])?;
+    let limits = json!({ "cpu": "30%", "cpu_weight": 50, "pids": 30, "nice": 6 });
+    let rule = |name: &str, comm: &str| json!({ "name": name, "match": { "comm": comm }, "limits": limits });
+    let profile = ProfileText::new("points")
+        .rule_value(rule("in-place", "pt-point-a"))
+        .rule_value(rule("moved", "pt-point-b"));
+    fs::write(places.profiles().join("points.yaml"), profile.text())?;
+    // It dies before it can answer, or not yet.
+    if run(places, &["profile", "activate", "points"])?.code == 0 {
+        let released = run(places, &["release", "--all", "--yes"])?;
+        ensure!(released.code != 0, "it answered the release, too");
+    }
+    daemon.died()
+}
+
+#[test]
+fn at_every_point_the_next_agent_or_the_command_line_restores() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, cgroup) = (Places::new()?, TestCgroup::new("points")?);
+    let in_place = Program::Wait.write(&places.bin(), "pt-point-a")?;
+    let moved = Program::Wait.write(&places.bin(), "pt-point-b")?;
+    for (index, point) in POINTS.into_iter().enumerate() {
+        let processes = [Workload::spawn_in(&in_place, &cgroup)?, Workload::spawn(&moved)?];
+        let before = capture(&cgroup, &processes)?;
+
+        dies_at(&places, point).with_context(|| format!("at {point}"))?;
+        if index % 2 == 0 {
+            run(&places, &["release", "--all", "--yes"])?.expect(0)?;
+        } else {
+            fs::remove_file(places.profiles().join("points.yaml"))?;
+            Daemon::start(&places)?.stop()?;
+        }
+
+        let after = capture(&cgroup, &processes)?;
+        ensure!(after == before, "killed at {point}: after {after:#?}, before {before:#?}");
+    }
+    Ok(())
+}
