@@ -107,6 +107,7 @@ fn profile() -> anyhow::Result<Profile> {
             scope: Scope::Group,
             on_conflict: OnConflict::Yield,
             allow_move: false,
+            whole_unit: false,
             priority: i32::try_from(n)?,
             enabled: true,
         })

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod config;
 pub mod procfs;
 pub mod cgroup;
+pub mod systemd;
 pub mod effect;
 pub mod store;
 pub mod control;

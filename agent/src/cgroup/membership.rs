@@ -99,7 +99,8 @@ pub fn members(dir: &Path) -> Result<Vec<u32>, CgroupError> {
     for child in descendants(dir)? {
         match procs(&child) {
             Ok(more) => pids.extend(more),
-            Err(error) if error.is_gone() => {}
+            // A threaded cgroup's processes are told by the one above it that is not.
+            Err(error) if error.is_gone() || error.errno() == Some(libc::EOPNOTSUPP) => {}
             Err(error) => return Err(error),
         }
     }

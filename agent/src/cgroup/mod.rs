@@ -120,6 +120,25 @@ impl Setting {
     }
 }
 
+impl Setting {
+    /// The file that holds this setting in a cgroup, what it reads, and what it should read.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn peek(&self, dir: &Path) -> Result<(&'static str, String, &str), CgroupError> {
+        for choice in &self.choices {
+            match stat::read(&dir.join(choice.file)) {
+                Ok(text) => return Ok((choice.file, choice.part.pick(&text), &choice.value)),
+                Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let files: Vec<&str> = self.choices.iter().map(|choice| choice.file).collect();
+        let missing = format!("{} has no {}", shown(dir), files.join(" or "));
+        Err(CgroupError::Unsupported { limit: self.limit, missing })
+    }
+}
+
 /// A version of cgroups.
 pub trait Cgroup {
     /// `v1` or `v2`.

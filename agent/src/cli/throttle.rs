@@ -44,6 +44,12 @@ pub(super) struct Throttle {
     /// Whether the processes share the limits or each has them to itself
     #[arg(long, value_enum, value_name = "SCOPE", default_value_t)]
     scope: ScopeArg,
+    /// Limit the whole systemd unit that they are in, although other processes share it
+    #[arg(long, conflicts_with = "allow_move")]
+    whole_unit: bool,
+    /// Move them out of a systemd unit that other processes share, into a scope of their own
+    #[arg(long)]
+    allow_move: bool,
     /// Release them after this time, such as 10m
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     duration: Option<Duration>,
@@ -146,6 +152,8 @@ impl Throttle {
                 ScopeArg::Group => Scope::Group,
                 ScopeArg::Process => Scope::Process,
             },
+            allow_move: self.allow_move,
+            whole_unit: self.whole_unit,
             for_ms: self.duration.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
             dry_run: context.dry_run,
         })

@@ -71,7 +71,18 @@ fn entries(profile: &Profile) -> Vec<(&'static str, Tree)> {
 }
 
 fn rule(rule: &Rule) -> Tree {
-    let Rule { name, description, matches, limits, scope, allow_move, on_conflict, priority, enabled } = rule;
+    let Rule {
+        name,
+        description,
+        matches,
+        limits,
+        scope,
+        allow_move,
+        whole_unit,
+        on_conflict,
+        priority,
+        enabled,
+    } = rule;
     let mut map = vec![("name", text(name))];
     if !description.is_empty() {
         map.push(("description", text(description)));
@@ -84,6 +95,9 @@ fn rule(rule: &Rule) -> Tree {
     };
     map.push(("scope", text(scope)));
     map.push(("allow_move", Tree::Bool(*allow_move)));
+    if *whole_unit {
+        map.push(("whole_unit", Tree::Bool(true)));
+    }
     if *on_conflict == OnConflict::Reassert {
         map.push(("on_conflict", text("reassert")));
     }
@@ -376,6 +390,7 @@ mod tests {
                 limits,
                 scope: if process { Scope::Process } else { Scope::Group },
                 allow_move,
+                whole_unit: insist,
                 on_conflict: if insist { OnConflict::Reassert } else { OnConflict::Yield },
                 priority,
                 enabled,

@@ -38,6 +38,7 @@ const RULE_KEYS: &[&str] = &[
     "policy",
     "allow_move",
     "on_conflict",
+    "whole_unit",
     "priority",
     "enabled",
 ];
@@ -172,6 +173,7 @@ fn read_rule<'a>(
         None => Some(default),
     };
     let allow_move = flag("allow_move", false, findings);
+    let whole_unit = flag("whole_unit", false, findings);
     let on_conflict = map.get("on_conflict").map_or(Some(OnConflict::default()), |at| {
         at.choice(&[("yield", OnConflict::Yield), ("reassert", OnConflict::Reassert)], findings)
     });
@@ -189,6 +191,7 @@ fn read_rule<'a>(
         scope: scope?,
         allow_move: allow_move?,
         on_conflict: on_conflict?,
+        whole_unit: whole_unit?,
         priority: priority?,
         enabled: enabled?,
     };

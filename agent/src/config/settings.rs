@@ -22,8 +22,18 @@ pub const SOCKET_GROUP: &str = "process-throttler";
 /// Most files in `config.d`.
 const PARTS_MAX: usize = 64;
 
-const KEYS: &[&str] =
-    &["version", "profile", "on_stop", "source", "cgroup_root", "log", "webhook", "rings", "socket_group"];
+const KEYS: &[&str] = &[
+    "version",
+    "profile",
+    "on_stop",
+    "source",
+    "cgroup_root",
+    "log",
+    "webhook",
+    "rings",
+    "socket_group",
+    "allow_containers",
+];
 
 /// What becomes of the limits when the daemon stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,6 +131,8 @@ pub struct Settings {
     pub bulk_ring: u32,
     /// Group that owns the control socket; `None`: root's.
     pub socket_group: Option<Group>,
+    /// Whether containers may be limited, through systemd only.
+    pub allow_containers: bool,
 }
 
 impl Default for Settings {
@@ -136,6 +148,7 @@ impl Default for Settings {
             priority_ring: agent_common::abi::PRIORITY_RING_BYTES,
             bulk_ring: agent_common::abi::BULK_RING_BYTES,
             socket_group: None,
+            allow_containers: false,
         }
     }
 }
@@ -176,6 +189,7 @@ struct Written<'a> {
     priority_ring: Option<Cursor<'a>>,
     bulk_ring: Option<Cursor<'a>>,
     socket_group: Option<Cursor<'a>>,
+    allow_containers: Option<Cursor<'a>>,
 }
 
 impl<'a> Written<'a> {
@@ -202,6 +216,7 @@ impl<'a> Written<'a> {
             priority_ring: within(&rings, "priority_bytes"),
             bulk_ring: within(&rings, "bulk_bytes"),
             socket_group: map.get("socket_group").cloned(),
+            allow_containers: map.get("allow_containers").cloned(),
         }
     }
 
@@ -223,6 +238,7 @@ impl<'a> Written<'a> {
         put(&mut self.priority_ring, later.priority_ring);
         put(&mut self.bulk_ring, later.bulk_ring);
         put(&mut self.socket_group, later.socket_group);
+        put(&mut self.allow_containers, later.allow_containers);
     }
 
     /// Errors go to `findings`, and the default takes the place of what is wrong, so that all are found.
@@ -255,6 +271,7 @@ impl<'a> Written<'a> {
         let cgroup_root = self.cgroup_root.as_ref().and_then(|at| absolute(at, findings));
         let webhook = self.webhook.as_ref().and_then(|at| webhook::parse(at, &dirs.config, findings));
         let priority_ring = self.priority_ring.as_ref().and_then(|at| ring(at, findings));
+        let allow_containers = self.allow_containers.as_ref().and_then(|at| at.boolean(findings));
         let bulk_ring = self.bulk_ring.as_ref().and_then(|at| ring(at, findings));
         Settings {
             profile: self.profile.as_ref().and_then(|at| existing_profile(at, dirs, findings)),
@@ -267,6 +284,7 @@ impl<'a> Written<'a> {
             priority_ring: priority_ring.unwrap_or(default.priority_ring),
             bulk_ring: bulk_ring.unwrap_or(default.bulk_ring),
             socket_group: socket_group(self.socket_group.as_ref(), host, findings),
+            allow_containers: allow_containers.unwrap_or(default.allow_containers),
         }
     }
 }

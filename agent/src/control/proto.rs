@@ -104,12 +104,27 @@ pub struct Throttle {
     /// Shared or each.
     #[serde(default)]
     pub scope: Scope,
+    /// Whether processes may be moved out of a systemd unit that others share.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_move: bool,
+    /// Whether a whole systemd unit may be limited although other processes are in it, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole_unit: bool,
     /// When it ends by itself, in ms from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
     /// Only tell what would be done.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+impl Throttle {
+    /// Whether processes may be moved. Without systemd nobody minds: whoever names processes by hand means them
+    /// wherever they are.
+    #[must_use]
+    pub const fn may_move(&self, systemd: bool) -> bool {
+        self.allow_move || !systemd
+    }
 }
 
 /// Restore prior values.

@@ -88,6 +88,8 @@ async fn every_request_arrives_as_it_was_sent() {
             limits,
             group: Some(name("g")),
             scope: Scope::Process,
+            allow_move: false,
+            whole_unit: false,
             for_ms: Some(1_500),
             dry_run: true,
         }),

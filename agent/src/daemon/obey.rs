@@ -127,8 +127,7 @@ impl Turn {
             dry_run,
         };
         if dry_run {
-            let how = self.would_apply(&throttle, able);
-            return send(answer, how.map(|how| Throttled { how, ..reply }));
+            return self.would_apply(&throttle, able, reply, answer);
         }
         let (group, reason) = (throttle.group.clone(), throttle.reason.clone());
         let input = Input::Throttle(ManualThrottle { processes: able, ..throttle });
@@ -154,22 +153,38 @@ impl Turn {
         });
     }
 
-    /// How limits would be brought into force, or why they could not be.
-    fn would_apply(&self, throttle: &ManualThrottle, members: Vec<ProcKey>) -> Result<String, Failure> {
+    /// Tells how limits would be brought into force, or why they could not be.
+    fn would_apply(
+        &self,
+        throttle: &ManualThrottle,
+        members: Vec<ProcKey>,
+        reply: Throttled,
+        answer: Answer<Throttled>,
+    ) {
         let apply = Apply {
             group: throttle.group.clone(),
             limits: throttle.limits.clone(),
             scope: throttle.scope,
-            allow_move: true,
-            in_place: false,
+            allow_move: throttle.allow_move,
+            whole_unit: throttle.whole_unit,
+            // The executor makes sure that nobody else is in the cgroup.
+            in_place: true,
             rewrite: false,
             members,
             reason: throttle.reason.clone(),
             caused_at: clock::now(),
         };
-        let plan = self.parts.throttle.plan(&apply, &self.critical);
-        let plan = plan.map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
-        Ok(format!("({})", plan_lines(&apply, &plan).join("; ")))
+        let (throttle, critical) = (self.parts.throttle.clone(), self.critical.clone());
+        let asked = self.parts.worker.ask(move || {
+            let plan = throttle.plan(&apply, &critical);
+            let how = plan.map(|plan| format!("({})", plan_lines(&apply, &plan).join("; ")));
+            let told = how.map(|how| Throttled { how, ..reply });
+            send(answer, told.map_err(|error| Failure::from_error(FailureKind::Failed, &error)));
+        });
+        if !asked {
+            // The answer's sender went with the question: the caller learns that the daemon is busy.
+            tracing::warn!("too many moves are waiting to tell what a throttle would do");
+        }
     }
 
     /// Which of these processes may be limited, and why the others may not.

@@ -51,6 +51,8 @@ pub struct Office {
     pub recordings: Publisher,
     /// Identity of processes named by pid only.
     pub proc: Mutex<Proc>,
+    /// Whether systemd runs the host.
+    pub systemd: bool,
     /// Name of the event source, for recordings.
     pub source: String,
     /// What a reload compares with and replaces.
@@ -138,7 +140,9 @@ impl Office {
     }
 
     async fn throttle(&self, throttle: Throttle, peer: Peer) -> Result<Reply> {
-        let Throttle { processes, limits, group, scope, for_ms, dry_run } = throttle;
+        let allow_move = throttle.may_move(self.systemd);
+        let Throttle { processes, limits, group, scope, allow_move: _, whole_unit, for_ms, dry_run } =
+            throttle;
         let keys = processes.iter().map(|process| self.identify(*process)).collect::<Result<Vec<_>>>()?;
         let first = keys.first().ok_or_else(|| Failure::new(FailureKind::Usage, "no process is named"))?;
         let group = match group {
@@ -149,7 +153,8 @@ impl Office {
         };
         let until = for_ms.map(|millis| clock::now().after(Duration::from_millis(millis)));
         let reason = operator(peer, &format!("throttle group {group} to {limits}"));
-        let throttle = ManualThrottle { group, limits, scope, processes: keys, until, reason };
+        let throttle =
+            ManualThrottle { group, limits, scope, allow_move, whole_unit, processes: keys, until, reason };
         Ok(Reply::Throttled(self.ask(|answer| Command::Throttle { throttle, dry_run, answer }).await?))
     }
 

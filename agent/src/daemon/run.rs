@@ -82,6 +82,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let profiles = ProfileStore::new(dirs);
     let endpoint = settings.webhook.as_ref().map(endpoint).transpose()?;
     let kernel = Kernel::open(roots(&settings)).map_err(failed)?;
+    let kernel = Kernel { allow_containers: settings.allow_containers, ..kernel };
     let store = open_store(dirs, &kernel)?;
     store.keep_locks().map_err(failed)?;
     let host = kernel.clone();
@@ -123,6 +124,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         followers,
         recordings,
         proc: Mutex::new(Proc::host().map_err(failed)?),
+        systemd: host.systemd,
         source,
         loaded: Mutex::new(Loaded { dirs: dirs.clone(), settings, profile: None, since: None, error: None }),
         journal,

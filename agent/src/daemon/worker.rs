@@ -23,10 +23,17 @@ pub struct Finished {
     pub outcome: Outcome,
 }
 
+enum Job {
+    /// An action's part that takes milliseconds.
+    Batch(ActionId, MoveBatch),
+    /// A question whose answer takes milliseconds.
+    Question(Box<dyn FnOnce() + Send>),
+}
+
 /// The engine thread's end.
 #[derive(Debug)]
 pub struct Worker {
-    jobs: SyncSender<(ActionId, MoveBatch)>,
+    jobs: SyncSender<Job>,
     finished: Receiver<Finished>,
 }
 
@@ -36,10 +43,17 @@ impl Worker {
     /// # Errors
     /// When no thread can be started.
     pub fn start(waker: Waker) -> std::io::Result<Self> {
-        let (jobs, inbox) = sync_channel::<(ActionId, MoveBatch)>(QUEUE);
+        let (jobs, inbox) = sync_channel::<Job>(QUEUE);
         let (outbox, finished) = sync_channel(QUEUE);
         std::thread::Builder::new().name("moves".to_owned()).spawn(move || {
-            for (id, batch) in inbox {
+            for job in inbox {
+                let (id, batch) = match job {
+                    Job::Batch(id, batch) => (id, batch),
+                    Job::Question(ask) => {
+                        ask();
+                        continue;
+                    }
+                };
                 let group = batch.group().clone();
                 let outcome = batch.run();
                 if outbox.send(Finished { id, group, outcome }).is_err() {
@@ -56,11 +70,16 @@ impl Worker {
         let group = batch.group().clone();
         let refused =
             |why: &str| Some(Finished { id, group, outcome: Outcome::Failed { error: why.to_owned() } });
-        match self.jobs.try_send((id, batch)) {
+        match self.jobs.try_send(Job::Batch(id, batch)) {
             Ok(()) => None,
             Err(TrySendError::Full(_)) => refused("too many moves are waiting"),
             Err(TrySendError::Disconnected(_)) => refused("the thread that moves processes has ended"),
         }
+    }
+
+    /// Hands over a question, which answers whoever asked by itself; false when there is no room for it.
+    pub fn ask(&self, question: impl FnOnce() + Send + 'static) -> bool {
+        self.jobs.try_send(Job::Question(Box::new(question))).is_ok()
     }
 
     /// A batch that is done, if there is one.

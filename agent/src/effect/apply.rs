@@ -1,5 +1,6 @@
 //! Carrying out a plan: record, write, read back, mark; and taking all of it back when a part fails.
 
+mod systemd;
 mod threads;
 
 use std::collections::BTreeSet;
@@ -71,8 +72,11 @@ impl Run<'_> {
     fn all(&mut self, plan: &mut Plan, before: Option<&Group>) -> Result<(), EffectError> {
         let since = clock::now().as_nanos() / TICK_NANOS;
         self.make_cgroups(plan)?;
+        self.make_slices(plan)?;
         let knobs = self.open_knobs(plan)?;
         let mut changes: Vec<NewIntent> = knobs.iter().map(|(_, change)| change.clone()).collect();
+        let units = self.open_units(plan)?;
+        changes.extend(units.iter().flat_map(|unit| unit.changes.iter().cloned()));
         for plan in &plan.places {
             changes.extend(plan.movers.iter().flat_map(|mover| self.membership_changes(&plan.place, mover)));
         }
@@ -83,11 +87,13 @@ impl Run<'_> {
             knob.set(&String::from_utf8_lossy(&change.new))?;
             self.shared.point(Point::Written);
         }
+        self.set_units(&units)?;
         let mut gone = BTreeSet::new();
         for plan in &plan.places {
             self.move_in(plan, since, &mut gone)?;
         }
         self.shared.point(Point::Moved);
+        self.verify_units(plan)?;
         self.set_nice(plan, &changes)?;
         self.shared.point(Point::Niced);
         plan.refused.extend(gone.iter().map(|key| (*key, Refusal::Gone)));
@@ -115,7 +121,7 @@ impl Run<'_> {
             limits: group.limits.clone(),
             scope: group.scope,
             reason: self.apply.reason.clone(),
-            how: group.how().to_owned(),
+            how: group.how(),
             // Places are made of numbers and escaped text: they always serialise.
             places: serde_json::to_string(&group.places).unwrap_or_default(),
             until: None,
@@ -199,7 +205,8 @@ impl Run<'_> {
     /// Opens every file to be written and reads what is in it; an unsupported limit ends here.
     fn open_knobs(&self, plan: &Plan) -> Result<Vec<(Knob, NewIntent)>, EffectError> {
         let mut knobs = Vec::new();
-        for place in plan.places.iter().filter(|place| plan.write || !place.known).map(|plan| &plan.place) {
+        let written = |place: &&PlacePlan| (plan.write || !place.known) && !place.place.rung.is_systemds();
+        for place in plan.places.iter().filter(written).map(|plan| &plan.place) {
             for setting in &plan.settings {
                 let Some(dir) = place.dir(setting.controller) else { continue };
                 let (knob, value) = setting.open(dir)?;
@@ -251,7 +258,12 @@ impl Run<'_> {
             if batch.is_empty() {
                 break;
             }
-            for path in plan.place.paths() {
+            if plan.place.rung == Rung::Scope {
+                self.move_into_scopes(&plan.place, &batch, gone)?;
+                self.shared.point(Point::ScopesMade);
+            }
+            let own = plan.place.paths().into_iter().filter(|_| plan.place.rung == Rung::Own);
+            for path in own {
                 let mut door = Door::open(path)?;
                 for mover in &batch {
                     let there = |(controller, origin): &(Controller, PathBuf)| {
@@ -271,7 +283,7 @@ impl Run<'_> {
                 .flat_map(|mover| children_since(proc, mover.key.pid, since))
                 .filter(|key| seen.insert(*key))
                 .collect();
-            batch = born.into_iter().filter_map(|key| self.newborn(&plan.place, key)).collect();
+            batch = born.into_iter().filter_map(|key| self.newborn(plan, key)).collect();
             let changes: Vec<NewIntent> =
                 batch.iter().flat_map(|mover| self.membership_changes(&plan.place, mover)).collect();
             self.record(&changes)?;
@@ -298,7 +310,8 @@ impl Run<'_> {
     }
 
     /// A child that was forked outside of the place while its parent was moved into it.
-    fn newborn(&self, place: &Place, key: ProcKey) -> Option<Mover> {
+    fn newborn(&self, plan: &PlacePlan, key: ProcKey) -> Option<Mover> {
+        let place = &plan.place;
         self.kernel().guard.verify(key, self.critical).ok()?;
         let memberships = Memberships::read(&self.kernel().roots.proc, key.pid).ok()?;
         let origins: Vec<(Controller, PathBuf)> = place
@@ -309,7 +322,9 @@ impl Run<'_> {
                 Some((dir.controller, origin))
             })
             .collect();
-        (!place.holds(&origins)).then_some(Mover { key, origins })
+        let sibling = plan.movers.iter().find(|mover| mover.origins == origins);
+        let bound_to = sibling.and_then(|mover| mover.bound_to.clone());
+        (!place.holds(&origins)).then_some(Mover { key, origins, bound_to })
     }
 
     /// Restores what an earlier application set and this one does not ask for.
@@ -332,7 +347,8 @@ impl Run<'_> {
         rows.retain(|row| match row.change.kind {
             Kind::File => !wanted.contains(&(row.change.path.clone(), row.change.item.clone())),
             Kind::Nice => self.apply.limits.nice.is_none(),
-            Kind::Membership | Kind::CreatedDir | Kind::EnabledController => false,
+            Kind::UnitProperty => !self.is_wanted(plan, &row.change.item),
+            Kind::Membership | Kind::CreatedDir | Kind::EnabledController | Kind::TransientUnit => false,
         });
         if rows.is_empty() {
             return Ok(());

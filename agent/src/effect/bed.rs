@@ -218,6 +218,7 @@ pub(super) fn apply(group: &str, limits: Limits, members: &[ProcKey]) -> Apply {
         limits,
         scope: Scope::Group,
         allow_move: true,
+        whole_unit: false,
         in_place: false,
         rewrite: false,
         members: members.to_vec(),
@@ -249,7 +250,9 @@ pub(super) fn detach(group: &str, key: ProcKey) -> What {
 /// The members and the rung of an application that must have succeeded.
 pub(super) fn applied(outcome: Outcome) -> (String, Vec<ProcKey>, Vec<(ProcKey, String)>) {
     match outcome {
-        Outcome::Applied { how, members, refused, .. } => (how, members, refused),
+        Outcome::Applied { how, members, refused, .. } => {
+            (how.split(": ").next().unwrap_or_default().to_owned(), members, refused)
+        }
         other @ (Outcome::Released | Outcome::Busy | Outcome::Entangled { .. } | Outcome::Failed { .. }) => {
             panic!("{other:?}")
         }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use crate::cgroup::shown;
 use crate::effect::group::Rung;
 use crate::effect::kernel::{EffectError, Kernel};
-use crate::effect::plan::{Plan, plan};
+use crate::effect::plan::{PlacePlan, Plan, Reach, plan};
 use crate::engine::action::{Action, Apply, What};
 use crate::model::id::ProcKey;
+use crate::systemd::property;
 
 /// What an action would do, a line for each change; empty for actions that change nothing outside.
 ///
@@ -19,7 +20,9 @@ pub fn describe(
     critical: &BTreeSet<ProcKey>,
 ) -> Result<Vec<String>, EffectError> {
     match &action.what {
-        What::Apply(apply) => plan(kernel, None, apply, critical).map(|plan| plan_lines(apply, &plan)),
+        What::Apply(apply) => {
+            plan(kernel, None, apply, critical, Reach::Systemd).map(|plan| plan_lines(apply, &plan))
+        }
         What::Release { group, reason } => Ok(vec![format!("would release group {group}: {reason}")]),
         What::Detach { group, key, reason } => {
             Ok(vec![format!("would take process {} out of group {group}: {reason}", key.pid)])
@@ -35,6 +38,10 @@ pub fn describe(
 pub fn plan_lines(apply: &Apply, plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     for place in &plan.places {
+        if let Some(unit) = place.place.unit.as_ref().filter(|_| place.place.rung.is_systemds()) {
+            systemd_lines(unit, place, apply, plan, &mut lines);
+            continue;
+        }
         for path in place.place.paths() {
             if place.place.rung == Rung::Own && !place.known {
                 lines.push(format!("would make cgroup {}", shown(path)));
@@ -63,4 +70,24 @@ pub fn plan_lines(apply: &Apply, plan: &Plan) -> Vec<String> {
         lines.push(format!("would leave process {} alone: {why}", key.pid));
     }
     lines
+}
+
+/// What systemd would be asked.
+fn systemd_lines(unit: &str, place: &PlacePlan, apply: &Apply, plan: &Plan, lines: &mut Vec<String>) {
+    if place.place.rung == Rung::Scope && !place.known {
+        lines.push(format!("would make unit {unit}"));
+    }
+    if plan.write || !place.known {
+        for (property, wanted) in property::wanted(&apply.limits, &plan.settings) {
+            lines.push(format!("would set {}={wanted} of unit {unit}", property.name()));
+        }
+    }
+    for mover in &place.movers {
+        let follows = mover.bound_to.as_ref().map(|(service, _)| format!(" that ends with {service}"));
+        let follows = follows.unwrap_or_default();
+        lines.push(format!("would move process {} to a scope in {unit}{follows}", mover.key.pid));
+    }
+    if !place.place.why.is_empty() {
+        lines.push(format!("{}: {}", place.place.how(), place.place.why));
+    }
 }

@@ -21,6 +21,12 @@ pub enum Point {
     Planned,
     /// A value is written.
     Written,
+    /// Properties of a systemd unit are set.
+    UnitSet,
+    /// Transient scopes are recorded, none is made.
+    ScopesPlanned,
+    /// Transient scopes are made.
+    ScopesMade,
     /// Processes are moved.
     Moved,
     /// Nice values are set.
@@ -36,11 +42,14 @@ pub enum Point {
 impl Point {
     /// All of them.
     #[cfg(any(test, debug_assertions))]
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::DirsPlanned,
         Self::DirMade,
         Self::Planned,
         Self::Written,
+        Self::UnitSet,
+        Self::ScopesPlanned,
+        Self::ScopesMade,
         Self::Moved,
         Self::Niced,
         Self::Applied,
@@ -55,6 +64,9 @@ impl Point {
             Self::DirMade => "dir-made",
             Self::Planned => "planned",
             Self::Written => "written",
+            Self::UnitSet => "unit-set",
+            Self::ScopesPlanned => "scopes-planned",
+            Self::ScopesMade => "scopes-made",
             Self::Moved => "moved",
             Self::Niced => "niced",
             Self::Applied => "applied",

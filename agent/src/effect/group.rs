@@ -28,10 +28,16 @@ pub struct Place {
     /// The process that has it to itself, with `scope: process`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub each: Option<ProcKey>,
-    /// Whether the cgroups are ours.
+    /// How the limits get there.
     pub rung: Rung,
     /// The cgroups.
     pub dirs: Vec<PlaceDir>,
+    /// The systemd unit that carries the limits, for the rungs that are systemd's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Why this rung, or why none that is less intrusive; empty where there is nothing to say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// How cgroup limits reach processes.
@@ -42,6 +48,24 @@ pub enum Rung {
     InPlace,
     /// In a cgroup of ours, into which they were moved.
     Own,
+    /// On the systemd unit in which they already were.
+    Unit,
+    /// On a systemd slice of ours, into scopes of which they were moved.
+    Scope,
+}
+
+impl Rung {
+    /// Whether processes were moved to get there.
+    #[must_use]
+    pub const fn moves(self) -> bool {
+        matches!(self, Self::Own | Self::Scope)
+    }
+
+    /// Whether systemd writes the limits.
+    #[must_use]
+    pub const fn is_systemds(self) -> bool {
+        matches!(self, Self::Unit | Self::Scope)
+    }
 }
 
 /// A cgroup of a place.
@@ -55,6 +79,30 @@ pub struct PlaceDir {
 }
 
 impl Place {
+    /// A place without a word on why.
+    pub(crate) const fn new(each: Option<ProcKey>, rung: Rung, dirs: Vec<PlaceDir>) -> Self {
+        Self { each, rung, dirs, unit: None, why: String::new() }
+    }
+
+    /// Whether it is the same place, for whatever reason it was chosen.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { each, rung, dirs, unit, why: _ } = self;
+        (each, rung, dirs, unit) == (&other.each, &other.rung, &other.dirs, &other.unit)
+    }
+
+    /// The rung in words, for people.
+    #[must_use]
+    pub fn how(&self) -> String {
+        match (self.rung, &self.unit) {
+            (Rung::InPlace, _) => "in place".to_owned(),
+            (Rung::Own, _) => "by moving".to_owned(),
+            (Rung::Unit, Some(unit)) => format!("on unit {unit}"),
+            (Rung::Unit, None) => "on a unit".to_owned(),
+            (Rung::Scope, _) => "in a transient scope".to_owned(),
+        }
+    }
+
     /// How intents name it: empty, or the process's key.
     #[must_use]
     pub fn label(&self) -> String {
@@ -95,16 +143,10 @@ impl Group {
         self.places.iter().find(|place| place.each == each)
     }
 
-    /// The rung in words, for people.
+    /// The rung in words, and after a colon why none that is less intrusive.
     #[must_use]
-    pub fn how(&self) -> &'static str {
-        if self.places.is_empty() {
-            "per process"
-        } else if self.places.iter().any(|place| place.rung == Rung::Own) {
-            "by moving"
-        } else {
-            "in place"
-        }
+    pub fn how(&self) -> String {
+        how(&self.places)
     }
 
     /// From its row; `None` when the row's places are not what this version writes.
@@ -112,6 +154,23 @@ impl Group {
     pub fn from_row(row: &GroupRow, dirty: bool) -> Option<Self> {
         let places = serde_json::from_str(&row.places).ok()?;
         Some(Self { limits: row.limits.clone(), scope: row.scope, places, dirty })
+    }
+}
+
+/// The rungs of these places in words, and after a colon why none that is less intrusive.
+pub(crate) fn how<'a>(places: impl IntoIterator<Item = &'a Place>) -> String {
+    let (mut hows, mut whys) = (Vec::new(), Vec::new());
+    for place in places {
+        hows.push(place.how());
+        whys.extend(Some(place.why.as_str()).filter(|why| !why.is_empty()));
+    }
+    hows.sort();
+    hows.dedup();
+    // One reason is enough where every process has a place of its own.
+    match (hows.is_empty(), whys.first()) {
+        (true, _) => "per process".to_owned(),
+        (false, None) => hows.join(", "),
+        (false, Some(why)) => format!("{}: {why}", hows.join(", ")),
     }
 }
 

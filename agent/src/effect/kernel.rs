@@ -6,6 +6,7 @@ use crate::cgroup::{CgroupError, Driver, Roots, detect};
 use crate::effect::fail_point::FailPoints;
 use crate::effect::protect::Guard;
 use crate::store::StoreError;
+use crate::systemd::{Bus, Sockets, SystemdError};
 
 /// The host: where its interfaces are, its cgroup driver, and the boot it is in.
 #[derive(Clone, Debug)]
@@ -16,6 +17,10 @@ pub struct Kernel {
     pub driver: Driver,
     /// Whether systemd runs it.
     pub systemd: bool,
+    /// systemd itself, where it does.
+    pub bus: Bus,
+    /// Whether containers may be limited, as units of systemd only.
+    pub allow_containers: bool,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot: String,
     /// Processes never touched.
@@ -38,7 +43,9 @@ impl Kernel {
             Guard::new(roots.proc.clone()).map_err(|error| CgroupError::io("read", &roots.proc, error))?;
         let systemd = crate::cgroup::owner::systemd_runs(&roots.run);
         let driver = detect(&roots)?;
-        Ok(Self { roots, driver, systemd, boot, guard, fail: FailPoints::from_environment() })
+        let bus = Bus::new(Sockets::below(&roots.run));
+        let fail = FailPoints::from_environment();
+        Ok(Self { roots, driver, systemd, bus, allow_containers: false, boot, guard, fail })
     }
 }
 
@@ -51,6 +58,9 @@ pub enum EffectError {
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// systemd did not do what it was asked.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
     /// It is not allowed, or makes no sense.
     #[error("{0}")]
     Refused(String),

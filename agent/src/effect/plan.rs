@@ -1,15 +1,18 @@
 //! What an application of limits would do: reads the kernel, changes nothing.
 
 mod own;
+mod scope;
+mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use self::unit::WhyNot;
 use crate::cgroup::{
     Cgroup as _, CgroupError, Controller, Memberships, Owner, Setting, membership, owner, shown,
 };
-use crate::effect::group::{Group, Place, PlaceDir, Rung};
+use crate::effect::group::{self, Group, Place, PlaceDir, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::protect::{Refusal, Verified};
 use crate::engine::action::Apply;
@@ -17,6 +20,8 @@ use crate::model::id::ProcKey;
 use crate::model::limits::Scope;
 use crate::model::time::Timestamp;
 use crate::procfs::stat::Stat;
+use crate::systemd::Unit;
+use crate::systemd::unit::Ending;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct Plan {
     pub places: Vec<PlacePlan>,
     /// Whether the limits must be written: new, changed, or not known to be in force.
     pub write: bool,
+    /// Whether something can be told by systemd only, which was not asked.
+    pub undecided: bool,
     /// When the last change was verified, once it was: the limits hold from then on.
     pub verified: Option<Timestamp>,
 }
@@ -64,17 +71,46 @@ pub struct Mover {
     pub key: ProcKey,
     /// Where it is now.
     pub origins: Vec<(Controller, PathBuf)>,
+    /// The service out of which it is moved, where stopping that one has to end it all the same.
+    pub bound_to: Option<(String, Ending)>,
+}
+
+impl PlacePlan {
+    /// A place whose processes are there already.
+    const fn settled(place: Place, known: bool) -> Self {
+        Self { place, known, replaces: None, movers: Vec::new() }
+    }
+}
+
+/// Whether a plan may ask systemd, which takes milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It may not: what only systemd can tell is left undecided.
+    Files,
+    /// It may.
+    Systemd,
 }
 
 impl Plan {
-    /// Whether it changes memberships or makes cgroups, which takes milliseconds.
+    /// Whether it changes memberships, makes cgroups or needs systemd, which takes milliseconds.
     #[must_use]
     pub fn is_slow(&self) -> bool {
-        self.places.iter().any(|plan| {
-            !plan.movers.is_empty()
-                || plan.replaces.is_some()
-                || (plan.place.rung == Rung::Own && !plan.known)
-        })
+        self.undecided
+            || self.places.iter().any(|plan| {
+                !plan.movers.is_empty()
+                    || plan.replaces.is_some()
+                    || (plan.place.rung == Rung::Own && !plan.known)
+                    || (plan.place.rung.is_systemds() && (self.write || !plan.known))
+            })
+    }
+
+    /// The rungs in words, and after a colon why none that is less intrusive.
+    #[must_use]
+    pub fn how(&self) -> String {
+        if self.accepted.is_empty() && self.places.is_empty() {
+            return "not at all".to_owned();
+        }
+        group::how(self.places.iter().map(|plan| &plan.place))
     }
 
     /// The processes that will be limited.
@@ -94,6 +130,7 @@ pub fn plan(
     group: Option<&Group>,
     apply: &Apply,
     critical: &BTreeSet<ProcKey>,
+    reach: Reach,
 ) -> Result<Plan, EffectError> {
     if let Some(group) = group
         && group.scope != apply.scope
@@ -105,7 +142,7 @@ pub fn plan(
     let mut controllers: Vec<Controller> = settings.iter().map(|setting| setting.controller).collect();
     controllers.sort_unstable();
     controllers.dedup();
-    let planner = Planner { kernel, group, apply, critical, controllers };
+    let planner = Planner { kernel, group, apply, critical, controllers, reach };
     let write = apply.rewrite || group.is_none_or(|group| group.dirty || group.limits != apply.limits);
     let mut plan = Plan {
         accepted: Vec::new(),
@@ -113,6 +150,7 @@ pub fn plan(
         settings,
         places: Vec::new(),
         write,
+        undecided: false,
         verified: None,
     };
     let mut seats: BTreeMap<Option<ProcKey>, Vec<Candidate>> = BTreeMap::new();
@@ -155,6 +193,7 @@ struct Planner<'a> {
     apply: &'a Apply,
     critical: &'a BTreeSet<ProcKey>,
     controllers: Vec<Controller>,
+    reach: Reach,
 }
 
 impl Planner<'_> {
@@ -184,8 +223,12 @@ impl Planner<'_> {
             }
         }
         for (controller, path) in &origins {
-            if self.owner(*controller, path) == Owner::Container {
-                let why = format!("{} belongs to a container runtime: observed only", shown(path));
+            let may = self.kernel.allow_containers && self.kernel.systemd;
+            if !may && self.owner(*controller, path) == Owner::Container {
+                let why = format!(
+                    "{} belongs to a container runtime: observed only, unless allow_containers is set",
+                    shown(path)
+                );
                 return Ok(Err(Refusal::NotAllowed(why)));
             }
         }
@@ -203,57 +246,82 @@ impl Planner<'_> {
         if let Some(place) = known
             && candidates.iter().all(|one| place.holds(&one.origins))
         {
-            plan.places.push(PlacePlan {
-                place: place.clone(),
-                known: true,
-                replaces: None,
-                movers: Vec::new(),
-            });
+            plan.places.push(PlacePlan::settled(place.clone(), true));
             plan.accepted.extend(candidates);
+            return Ok(());
+        }
+        if self.reach == Reach::Files && self.is_systemds(&candidates) {
+            plan.undecided = true;
             return Ok(());
         }
         let mut present = Vec::new();
         if let Some(place) = known {
             present = self.present(place, &candidates)?;
         }
-        let why_not = match self.in_place(each, &candidates, &present)? {
+        let home = self.home(&candidates, &present)?;
+        let why_not = match self.in_place(each, &candidates, &present, home.as_ref())? {
             Ok(place) if known.is_none_or(|known| known.rung == Rung::InPlace) => {
-                let known = known == Some(&place);
-                plan.places.push(PlacePlan { place, known, replaces: None, movers: Vec::new() });
+                let known = known.is_some_and(|known| known.is_same(&place));
+                plan.places.push(PlacePlan::settled(place, known));
                 plan.accepted.extend(candidates);
                 return Ok(());
             }
             Ok(_) => String::from("the group has a cgroup of its own"),
             Err(why) => why,
         };
-        self.own(each, known, candidates, &present, &why_not, plan)
+        let mut why_not = WhyNot::new(format!("not in place because {why_not}"));
+        if let Some(home) = &home {
+            match self.on_unit(each, &candidates, &present, home)? {
+                Ok(place) if known.is_none_or(|known| known.rung == Rung::Unit) => {
+                    let known = known.is_some_and(|known| known.is_same(&place));
+                    plan.places.push(PlacePlan::settled(place, known));
+                    plan.accepted.extend(candidates);
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(why) => why_not = why,
+            }
+        }
+        if !self.has_scopes() {
+            return self.own(each, known, candidates, &present, &why_not.why, plan);
+        }
+        if self.reach == Reach::Files {
+            plan.undecided = true;
+            return Ok(());
+        }
+        self.in_scope(each, known, candidates, &present, &why_not, plan)
     }
 
     /// A place of the group whose limits change while none of its processes was named.
     fn refresh(&self, place: &Place, plan: &mut Plan) -> Result<(), EffectError> {
         if self.controllers.iter().all(|controller| place.dir(*controller).is_some()) {
-            plan.places.push(PlacePlan {
-                place: place.clone(),
-                known: true,
-                replaces: None,
-                movers: Vec::new(),
-            });
+            plan.places.push(PlacePlan::settled(place.clone(), true));
+            return Ok(());
+        }
+        if place.rung.is_systemds()
+            && place.dirs.iter().all(|dir| Some(&dir.path) == place.dirs.first().map(|dir| &dir.path))
+            && let Some(path) = place.dirs.first().map(|dir| dir.path.clone())
+        {
+            // On v2 a unit's one cgroup holds whatever controller systemd enables there.
+            let dirs = self.controllers.iter().map(|one| PlaceDir { controller: *one, path: path.clone() });
+            let mut wider = Place { dirs: dirs.collect(), ..place.clone() };
+            let more = place.dirs.iter().filter(|dir| wider.dir(dir.controller).is_none()).cloned();
+            wider.dirs.extend(more.collect::<Vec<_>>());
+            wider.dirs.sort_by_key(|dir| dir.controller);
+            plan.places.push(PlacePlan::settled(wider, false));
             return Ok(());
         }
         let present = self.present(place, &[])?;
-        let why_not = match self.in_place(place.each, &[], &present)? {
+        let home = self.home(&[], &present)?;
+        let why_not = match self.in_place(place.each, &[], &present, home.as_ref())? {
             Ok(wider) if place.rung == Rung::InPlace => {
-                plan.places.push(PlacePlan {
-                    place: wider,
-                    known: false,
-                    replaces: None,
-                    movers: Vec::new(),
-                });
+                plan.places.push(PlacePlan::settled(wider, false));
                 return Ok(());
             }
             Ok(_) => String::from("the group has a cgroup of its own"),
             Err(why) => why,
         };
+        let why_not = format!("not in place because {why_not}");
         self.own(place.each, Some(place), Vec::new(), &present, &why_not, plan)
     }
 
@@ -286,6 +354,7 @@ impl Planner<'_> {
         each: Option<ProcKey>,
         candidates: &[Candidate],
         present: &[Candidate],
+        home: Option<&Unit>,
     ) -> Result<Result<Place, String>, EffectError> {
         if !self.apply.in_place {
             return Ok(Err("other processes share their cgroup".to_owned()));
@@ -302,12 +371,18 @@ impl Planner<'_> {
                 return Ok(Err(format!("they are both in {} and in {}", shown(dir), shown(outside))));
             }
             if dirs.last().is_none_or(|last| last.path != *dir) {
-                if let Err(why) = self.may_write(*controller, dir) {
+                if let Err(why) = self.may_write(*controller, dir, home) {
                     return Ok(Err(why));
                 }
                 let members = match membership::members(dir) {
                     Ok(members) => members,
                     Err(error) if error.is_gone() => return Ok(Err(format!("{} is gone", shown(dir)))),
+                    Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
+                        return Ok(Err(format!(
+                            "{} is threaded: it does not tell its processes",
+                            shown(dir)
+                        )));
+                    }
                     Err(error) => return Err(error.into()),
                 };
                 if let Some(other) = members.iter().find(|pid| !pids.contains(pid)) {
@@ -316,10 +391,10 @@ impl Planner<'_> {
             }
             dirs.push(PlaceDir { controller: *controller, path: dir.clone() });
         }
-        Ok(Ok(Place { each, rung: Rung::InPlace, dirs }))
+        Ok(Ok(Place::new(each, Rung::InPlace, dirs)))
     }
 
-    fn may_write(&self, controller: Controller, dir: &Path) -> Result<(), String> {
+    fn may_write(&self, controller: Controller, dir: &Path, home: Option<&Unit>) -> Result<(), String> {
         if self.mount(controller) == Some(dir) {
             return Err(format!("{} is the hierarchy's root", shown(dir)));
         }
@@ -328,6 +403,8 @@ impl Planner<'_> {
                 Err(format!("{} is a cgroup of this program", shown(dir)))
             }
             Owner::Nobody => Ok(()),
+            // What is below a unit that manages its own cgroups is not systemd's.
+            Owner::Systemd if home.is_some_and(|home| self.is_delegated(controller, dir, home)) => Ok(()),
             owner @ (Owner::Systemd | Owner::Container) => Err(format!("{} belongs to {owner}", shown(dir))),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cgroup::membership;
 use crate::effect::fail_point::Point;
-use crate::effect::group::{Group, Place, Rung};
+use crate::effect::group::{Group, Place};
 use crate::effect::kernel::EffectError;
 use crate::effect::moves::is_same;
 use crate::effect::restore::{self, Report};
@@ -26,7 +26,7 @@ impl Shared {
 
     /// Undoes rows of a group; with `whole`, the group is gone afterwards.
     fn undo(&self, group: &Name, rows: Vec<Intent>, whole: bool) -> Result<Outcome, EffectError> {
-        let owned = rows.iter().any(|row| row.change.kind == Kind::CreatedDir);
+        let owned = rows.iter().any(|row| matches!(row.change.kind, Kind::CreatedDir | Kind::TransientUnit));
         // Until its row is deleted, nobody may take a change for one that is in force. A full disk must not
         // keep it in force either: the rows that stay are undone again by the next recovery.
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
@@ -59,7 +59,8 @@ impl Shared {
 
     pub(super) fn detach(&self, name: &Name, key: ProcKey) -> Result<Outcome, EffectError> {
         let Some(group) = self.group(name) else { return Ok(Outcome::Released) };
-        for place in group.places.iter().filter(|place| place.each.is_none() && place.rung == Rung::InPlace) {
+        let stays = |place: &&Place| place.each.is_none() && !place.rung.moves();
+        for place in group.places.iter().filter(stays) {
             let members = self.members(place)?;
             if members.contains(&key.pid) && members.iter().any(|pid| *pid != key.pid) {
                 let why = "its limits are on a cgroup that other processes are in, too; release the group";
@@ -74,7 +75,7 @@ impl Shared {
         rows.retain(|row| row.change.place == label || row.change.process == Some(key));
         let stray = group.places.iter().any(|place| {
             place.each.is_none()
-                && place.rung == Rung::Own
+                && place.rung.moves()
                 && self.members(place).is_ok_and(|pids| pids.contains(&key.pid))
         });
         if stray && !rows.iter().any(|row| row.change.kind == Kind::Membership) {
@@ -143,8 +144,18 @@ impl Shared {
                     }
                 }
                 (Kind::Nice, Some(key)) if gone(key) => idle.push(row.id),
+                // A scope ends by itself with its last process.
+                (Kind::TransientUnit, _) if is_scope(&row.change.item) && !row.change.path.exists() => {
+                    idle.push(row.id);
+                }
                 (
-                    Kind::File | Kind::Nice | Kind::Membership | Kind::CreatedDir | Kind::EnabledController,
+                    Kind::File
+                    | Kind::Nice
+                    | Kind::Membership
+                    | Kind::CreatedDir
+                    | Kind::EnabledController
+                    | Kind::UnitProperty
+                    | Kind::TransientUnit,
                     _,
                 ) => {}
             }
@@ -157,6 +168,10 @@ impl Shared {
         self.set_group(name, Some(group));
         Ok(())
     }
+}
+
+fn is_scope(unit: &str) -> bool {
+    unit.ends_with(".scope")
 }
 
 fn log_error(when: &str, result: Result<(), StoreError>) {

@@ -3,6 +3,8 @@
 //! Every step is idempotent and a row is deleted only after its step, so that a death at any point leaves
 //! rows from which the next run converges.
 
+mod systemd;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,6 +21,8 @@ use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
 use crate::procfs::stat::Stat;
 use crate::store::{Intent, Kind, Store, StoreError};
+
+pub(crate) use self::systemd::unit_back_to;
 
 /// What restoring did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +78,7 @@ pub fn recover(kernel: &Kernel, store: &mut Store) -> Result<Report, StoreError>
 /// When the store cannot be read, or our cgroups cannot be listed.
 pub fn release_all(kernel: &Kernel, store: &mut Store) -> Result<Report, EffectError> {
     let mut report = recover(kernel, store)?;
+    systemd::release_unrecorded(kernel, &mut report);
     for dir in subtree::ours(&kernel.driver, &kernel.roots.subtree)? {
         let mut restorer = Restorer { kernel, report: &mut report, origins: BTreeMap::new() };
         let result = restorer.empty(&dir).and_then(|()| subtree::remove(&dir));
@@ -149,7 +154,14 @@ pub(crate) fn undo_shared(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut R
                 }
                 other => other.map(|()| true),
             },
-            Kind::File | Kind::Nice | Kind::Membership => Ok(true),
+            Kind::TransientUnit => match systemd::stop_if_empty(kernel, row) {
+                Ok(stopped) => Ok(stopped),
+                Err(error) => {
+                    report.failures.push(chain(&error));
+                    Ok(false)
+                }
+            },
+            Kind::File | Kind::Nice | Kind::Membership | Kind::UnitProperty => Ok(true),
         };
         match gone {
             Ok(true) => done.push(row.id),
@@ -167,10 +179,10 @@ fn is_used(parent: &Path, subtree: &str) -> bool {
 
 const fn kind_order(kind: Kind) -> u8 {
     match kind {
-        Kind::File => 0,
+        Kind::File | Kind::UnitProperty => 0,
         Kind::Membership => 1,
         Kind::Nice => 2,
-        Kind::CreatedDir => 3,
+        Kind::CreatedDir | Kind::TransientUnit => 3,
         Kind::EnabledController => 4,
     }
 }
@@ -201,8 +213,11 @@ pub(crate) fn send_stray(kernel: &Kernel, rows: &[Intent], key: ProcKey) -> Resu
     let mut report = Report::default();
     let mut restorer = Restorer { kernel, report: &mut report, origins: BTreeMap::new() };
     restorer.learn_origins(rows);
-    let dirs: BTreeSet<&PathBuf> =
-        rows.iter().filter(|row| row.change.kind == Kind::CreatedDir).map(|row| &row.change.path).collect();
+    let dirs: BTreeSet<&PathBuf> = rows
+        .iter()
+        .filter(|row| matches!(row.change.kind, Kind::CreatedDir | Kind::TransientUnit))
+        .map(|row| &row.change.path)
+        .collect();
     for dir in dirs {
         if restorer.is_in(key, dir)? {
             let origin = restorer.origin_of_stray(key.pid, dir);
@@ -241,6 +256,8 @@ impl Restorer<'_> {
                 subtree::remove(&row.change.path).map_err(EffectError::from)
             }
             Kind::EnabledController => disable(row).map_err(EffectError::from),
+            Kind::UnitProperty => self.unit_property(row),
+            Kind::TransientUnit => self.transient_unit(row),
         }
     }
 
@@ -292,6 +309,9 @@ impl Restorer<'_> {
 
     fn send(&mut self, pid: u32, from: &Path, origin: &Path) -> Result<(), CgroupError> {
         let to = nearest(origin, self.mount_of(from));
+        if to != origin && self.adopt(pid, origin) {
+            return Ok(());
+        }
         if to != origin {
             let (origin, to) = (shown(origin), shown(&to));
             self.report.notes.push(format!("process {pid} went to {to}, because {origin} is gone"));
@@ -309,7 +329,7 @@ impl Restorer<'_> {
         /// Rounds until it must be empty: a fork bomb may outrun us, and is then left limited.
         const ROUNDS: u32 = 64;
         for _ in 0..ROUNDS {
-            let pids = match membership::procs(dir) {
+            let pids = match membership::members(dir) {
                 Ok(pids) => pids,
                 Err(error) if error.is_gone() => return Ok(()),
                 Err(error) => return Err(error),
@@ -328,7 +348,8 @@ impl Restorer<'_> {
     /// Where an ancestor came from, else where all in this cgroup came from, else the hierarchy's root.
     fn origin_of_stray(&mut self, pid: u32, dir: &Path) -> PathBuf {
         const GENERATIONS: u32 = 32;
-        if let Some(known) = self.origins.get(dir) {
+        let nearest = dir.ancestors().find_map(|dir| self.origins.get(dir));
+        if let Some(known) = nearest {
             let mut ancestor = pid;
             for _ in 0..GENERATIONS {
                 if let Some(origin) = known.get(&ancestor) {

@@ -201,6 +201,7 @@ impl World {
                     limits: choices().remove(*limits),
                     scope: if *each { Scope::Process } else { Scope::Group },
                     allow_move: *allow_move,
+                    whole_unit: false,
                     in_place: *in_place,
                     rewrite: false,
                     members,

@@ -70,7 +70,16 @@ impl Run<'_> {
                     nice::set(process.pid, thread.pid, value.parse().unwrap_or(0))?;
                 }
             }
-            (Kind::Nice | Kind::Membership | Kind::CreatedDir | Kind::EnabledController, _, _) => {}
+            (Kind::UnitProperty, _, _) => restore::unit_back_to(self.kernel(), row, &value)?,
+            (
+                Kind::Nice
+                | Kind::Membership
+                | Kind::CreatedDir
+                | Kind::EnabledController
+                | Kind::TransientUnit,
+                _,
+                _,
+            ) => {}
         }
         Ok(())
     }

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::clock;
 use crate::effect::apply::{carry_out, groups_of};
 use crate::effect::fail_point::Point;
-use crate::effect::group::{Group, Rung};
+use crate::effect::group::Group;
 use crate::effect::kernel::{EffectError, Kernel};
-use crate::effect::plan::{Plan, plan};
+use crate::effect::plan::{Plan, Reach, plan};
 use crate::effect::release::KEEP;
 use crate::engine::action::{Action, Apply, What};
 use crate::engine::input::Outcome;
@@ -79,12 +79,14 @@ impl Throttle {
         Some(Step::Moves(MoveBatch { task: Box::new(task), critical: critical.clone(), ticket }))
     }
 
-    /// What applying would do, without doing any of it.
+    /// What applying would do, without doing any of it. Where systemd runs the host it is asked, which takes
+    /// milliseconds.
     ///
     /// # Errors
     /// When it could not be done at all.
     pub fn plan(&self, apply: &Apply, critical: &BTreeSet<ProcKey>) -> Result<Plan, EffectError> {
-        plan(&self.shared.kernel, self.shared.group(&apply.group).as_ref(), apply, critical)
+        let group = self.shared.group(&apply.group);
+        plan(&self.shared.kernel, group.as_ref(), apply, critical, Reach::Systemd)
     }
 
     /// A group in force.
@@ -251,14 +253,15 @@ impl Shared {
         match task {
             Task::Apply(apply) => {
                 let before = self.group(&apply.group);
-                let plan = plan(&self.kernel, before.as_ref(), apply, critical)?;
+                let plan = plan(&self.kernel, before.as_ref(), apply, critical, Reach::Files)?;
                 if plan.is_slow() { Ok(None) } else { self.apply(apply, plan, before, critical).map(Some) }
             }
             Task::Release(group) | Task::Detach(group, _) | Task::Reap(group) => {
-                let owns = self
-                    .group(group)
-                    .is_some_and(|group| group.places.iter().any(|place| place.rung == Rung::Own));
-                if owns { Ok(None) } else { self.whatever_it_takes(task, critical).map(Some) }
+                // Of a group that is not known, the records may name units.
+                let slow = self.group(group).map_or(self.kernel.systemd, |group| {
+                    group.places.iter().any(|place| place.rung.moves() || place.rung.is_systemds())
+                });
+                if slow { Ok(None) } else { self.whatever_it_takes(task, critical).map(Some) }
             }
         }
     }
@@ -267,7 +270,7 @@ impl Shared {
         match task {
             Task::Apply(apply) => {
                 let before = self.group(&apply.group);
-                let plan = plan(&self.kernel, before.as_ref(), apply, critical)?;
+                let plan = plan(&self.kernel, before.as_ref(), apply, critical, Reach::Systemd)?;
                 self.apply(apply, plan, before, critical)
             }
             Task::Release(group) => self.release(group),
@@ -317,14 +320,14 @@ impl Shared {
         critical: &BTreeSet<ProcKey>,
     ) -> Result<Outcome, EffectError> {
         if plan.accepted.is_empty() && plan.places.is_empty() {
-            return Ok(applied("not at all", &plan));
+            return Ok(applied("not at all".to_owned(), &plan));
         }
         match carry_out(self, apply, &mut plan, before.as_ref(), critical) {
             Ok(after) if plan.accepted.is_empty() && before.is_none() => {
                 // All ended while they were moved: nobody would ever ask for the group to be removed.
                 self.set_group(&apply.group, Some(after));
                 self.release(&apply.group)?;
-                Ok(applied("not at all", &plan))
+                Ok(applied("not at all".to_owned(), &plan))
             }
             Ok(after) => {
                 let outcome = applied(after.how(), &plan);
@@ -344,9 +347,9 @@ impl Shared {
     }
 }
 
-fn applied(how: &str, plan: &Plan) -> Outcome {
+fn applied(how: String, plan: &Plan) -> Outcome {
     Outcome::Applied {
-        how: how.to_owned(),
+        how,
         members: plan.members(),
         refused: plan.refused.iter().map(|(key, why)| (*key, why.to_string())).collect(),
         at: plan.verified.unwrap_or_else(clock::now),

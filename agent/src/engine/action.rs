@@ -102,6 +102,9 @@ pub struct Apply {
     pub scope: Scope,
     /// Whether processes may be moved out of a cgroup that is not a hierarchy's root.
     pub allow_move: bool,
+    /// Whether a whole systemd unit may be limited although other processes are in it, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole_unit: bool,
     /// Whether limits may be written to the cgroup in which the processes already are. True only when every
     /// known process of that cgroup belongs to the group; the effect checks it again.
     pub in_place: bool,

@@ -24,6 +24,7 @@ impl Rule {
             scope: self.scope,
             allow_move: self.allow_move,
             on_conflict: self.on_conflict,
+            whole_unit: self.whole_unit,
         }
     }
 }

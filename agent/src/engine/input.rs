@@ -79,6 +79,12 @@ pub struct ManualThrottle {
     pub limits: Limits,
     /// Shared or each.
     pub scope: Scope,
+    /// Whether processes may be moved out of a cgroup that is not a hierarchy's root.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub allow_move: bool,
+    /// Whether a whole systemd unit may be limited although other processes are in it, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole_unit: bool,
     /// The processes.
     pub processes: Vec<ProcKey>,
     /// When it ends by itself.
@@ -86,6 +92,11 @@ pub struct ManualThrottle {
     pub until: Option<Timestamp>,
     /// Who asked.
     pub reason: Reason,
+}
+
+/// Recordings of versions that always moved say nothing.
+const fn yes() -> bool {
+    true
 }
 
 /// What to release.
@@ -108,7 +119,8 @@ pub enum ReleaseTarget {
 pub enum Outcome {
     /// Limits are in force and were read back.
     Applied {
-        /// The rung, in words: `in place`, `by moving`, `per process`.
+        /// The rung in words, such as `in place` or `on unit cron.service`, and after a colon why none that is
+        /// less intrusive.
         how: String,
         /// The members that are limited now.
         members: Vec<ProcKey>,

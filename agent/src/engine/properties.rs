@@ -337,6 +337,8 @@ impl World {
                     group: name(if group == 0 { "hand" } else { "copies" }),
                     limits: Limits { pids: Some(5), ..Limits::default() },
                     scope: if each { Scope::Process } else { Scope::Group },
+                    allow_move: true,
+                    whole_unit: false,
                     processes,
                     until: millis.map(|millis| at(self.now + millis)),
                     reason: Reason::Operator { uid: 0, request: "test".to_owned() },

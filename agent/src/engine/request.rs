@@ -80,12 +80,14 @@ impl Engine {
 
     /// Limits processes by hand: all of those named, or none.
     pub(super) fn throttle_by_hand(&mut self, request: ManualThrottle) {
-        let ManualThrottle { group, limits, scope, processes, until, reason } = request;
+        let ManualThrottle { group, limits, scope, allow_move, whole_unit, processes, until, reason } =
+            request;
         let terms = Terms {
             origin: Origin::Operator(group.clone()),
             limits,
             scope,
-            allow_move: true,
+            allow_move,
+            whole_unit,
             on_conflict: OnConflict::Yield,
         };
         let processes: BTreeSet<ProcKey> = processes.into_iter().collect();

@@ -154,6 +154,8 @@ fn by_hand(pids: &[u32]) -> ManualThrottle {
         group: name("by-hand"),
         limits: Limits { cpu: Some("10%".parse().unwrap()), ..Limits::default() },
         scope: Scope::Group,
+        allow_move: true,
+        whole_unit: false,
         processes: pids.iter().map(|pid| key(*pid)).collect(),
         until: None,
         reason: operator(),

@@ -110,6 +110,9 @@ pub struct Rule {
     /// What to do when somebody else changes its values.
     #[serde(default)]
     pub on_conflict: OnConflict,
+    /// Whether a whole systemd unit may be limited although other processes are in it, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole_unit: bool,
     /// Lower numbers first; ties in declared order. The first matching rule owns a process.
     pub priority: i32,
     /// Disabled rules match nothing and are shown as such.

@@ -24,6 +24,11 @@ pub enum Kind {
     CreatedDir,
     /// A controller, `item`, that we enable in the `cgroup.subtree_control` of `path`.
     EnabledController,
+    /// A property of a systemd unit: `item` is unit and property, `path` the drop-in in which systemd keeps it.
+    /// `prior` is the value, and after a line break what was in the drop-in if there was one.
+    UnitProperty,
+    /// A systemd unit that we make, `item`; `path` is its cgroup.
+    TransientUnit,
 }
 
 impl Kind {
@@ -34,13 +39,22 @@ impl Kind {
             Self::Membership => "membership",
             Self::CreatedDir => "created_dir",
             Self::EnabledController => "enabled_controller",
+            Self::UnitProperty => "unit_property",
+            Self::TransientUnit => "transient_unit",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::File, Self::Nice, Self::Membership, Self::CreatedDir, Self::EnabledController]
-            .into_iter()
-            .find(|kind| kind.text() == text)
+        const ALL: [Kind; 7] = [
+            Kind::File,
+            Kind::Nice,
+            Kind::Membership,
+            Kind::CreatedDir,
+            Kind::EnabledController,
+            Kind::UnitProperty,
+            Kind::TransientUnit,
+        ];
+        ALL.into_iter().find(|kind| kind.text() == text)
     }
 }
 
@@ -187,9 +201,13 @@ impl Tables {
             ),
             |row| row.get::<_, Option<String>>(0),
         )?;
-        let what = match change.thread {
-            Some(thread) => format!("thread {}", thread.pid),
-            None => printable(change.path.as_os_str().as_bytes()).to_string(),
+        let what = match (change.kind, change.thread) {
+            (_, Some(thread)) => format!("thread {}", thread.pid),
+            (Kind::UnitProperty | Kind::TransientUnit, None) => format!("unit {}", change.item),
+            (
+                Kind::File | Kind::Nice | Kind::Membership | Kind::CreatedDir | Kind::EnabledController,
+                None,
+            ) => printable(change.path.as_os_str().as_bytes()).to_string(),
         };
         let group = group.into_iter().next().flatten().unwrap_or_else(|| "of an earlier boot".to_owned());
         Ok(StoreError::Taken { what, group })

@@ -6,8 +6,9 @@ use crate::store::Durability;
 
 /// What was done to the kernel. Few and small trees: each one more is another page to write between an exec
 /// and its limit.
-const LIMITS: &[M<'static>] = &[M::up(
-    "
+const LIMITS: &[M<'static>] = &[
+    M::up(
+        "
 CREATE TABLE intents (
     id         INTEGER PRIMARY KEY,
     boot       TEXT    NOT NULL,
@@ -41,7 +42,39 @@ CREATE TABLE groups (
     changed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
-)];
+    ),
+    // The kinds of changes are the program's to know: a new one needs no migration from here on.
+    M::up(
+        "
+CREATE TABLE intents_of_any_kind (
+    id         INTEGER PRIMARY KEY,
+    boot       TEXT    NOT NULL,
+    grp        TEXT,
+    place      TEXT    NOT NULL DEFAULT '',
+    reason     TEXT    NOT NULL,
+    kind       TEXT    NOT NULL,
+    path       BLOB    NOT NULL,
+    item       TEXT    NOT NULL,
+    pid        INTEGER NOT NULL,
+    start      INTEGER NOT NULL,
+    tid        INTEGER NOT NULL,
+    tid_start  INTEGER NOT NULL,
+    prior      BLOB    NOT NULL,
+    new        BLOB    NOT NULL,
+    superseded BLOB,
+    state      TEXT    NOT NULL CHECK (state IN ('planned', 'applied')),
+    created    INTEGER NOT NULL,
+    UNIQUE (kind, path, item, pid, start, tid, tid_start)
+) STRICT;
+INSERT INTO intents_of_any_kind
+    SELECT id, boot, grp, place, reason, kind, path, item, pid, start, tid, tid_start, prior, new, superseded,
+           state, created
+    FROM intents;
+DROP TABLE intents;
+ALTER TABLE intents_of_any_kind RENAME TO intents;
+",
+    ),
+];
 
 /// What was told and is to be told.
 const JOURNAL: &[M<'static>] = &[M::up(

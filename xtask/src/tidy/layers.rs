@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
 ];
 const READERS: &[&str] = &["aya", "axum", "hyper", "reqwest", "tokio"];
 
-const LAYERS: [Layer; 14] = [
+const LAYERS: [Layer; 15] = [
     Layer { module: "model", may_use: &[], never: PURE },
     // Small facilities of the operating system, unsafe ones among them.
     Layer { module: "sys", may_use: &[], never: READERS },
@@ -47,6 +47,12 @@ const LAYERS: [Layer; 14] = [
     Layer { module: "procfs", may_use: &["model", "clock"], never: READERS },
     Layer { module: "cgroup", may_use: &["model", "clock"], never: READERS },
     Layer { module: "store", may_use: &["model", "clock"], never: READERS },
+    // zbus is driven by tokio, on a thread of its own.
+    Layer {
+        module: "systemd",
+        may_use: &["model", "clock", "cgroup"],
+        never: &["aya", "axum", "hyper", "reqwest"],
+    },
     // Recordings are a source too, and what they hold is the engine's input.
     Layer {
         module: "source",
@@ -55,7 +61,16 @@ const LAYERS: [Layer; 14] = [
     },
     Layer {
         module: "effect",
-        may_use: &["model", "clock", "engine::action", "engine::input", "cgroup", "procfs", "store"],
+        may_use: &[
+            "model",
+            "clock",
+            "engine::action",
+            "engine::input",
+            "cgroup",
+            "procfs",
+            "store",
+            "systemd",
+        ],
         never: &["aya", "axum"],
     },
     Layer {

@@ -29,8 +29,12 @@ pub(super) use throttle::throttle;
 /// from releasing.
 fn kernel(context: &Context) -> CliResult<Kernel> {
     let mut roots = Roots::default();
+    let mut allow_containers = false;
     match Settings::load(&context.dirs) {
-        Ok((settings, _warnings)) => roots.cgroup = settings.cgroup_root,
+        Ok((settings, _warnings)) => {
+            roots.cgroup = settings.cgroup_root;
+            allow_containers = settings.allow_containers;
+        }
         Err(findings) => {
             let (path, root) = (context.dirs.config_file(), roots.cgroup.display());
             context.output.message(&format!(
@@ -40,7 +44,8 @@ fn kernel(context: &Context) -> CliResult<Kernel> {
             ));
         }
     }
-    Kernel::open(roots).map_err(|error| effect_failure(&error))
+    let kernel = Kernel::open(roots).map_err(|error| effect_failure(&error))?;
+    Ok(Kernel { allow_containers, ..kernel })
 }
 
 /// Keeps daemons and other commands out until dropped.
@@ -109,7 +114,7 @@ fn effect_failure(error: &EffectError) -> CliError {
         EffectError::Store(error) => store_failure(error),
         EffectError::Stands { .. } => Failure::from_error(FailureKind::Partial, error).into(),
         EffectError::Refused(_) => Failure::from_error(FailureKind::Conflict, error).into(),
-        EffectError::Cgroup(_) | EffectError::Nice { .. } => failed(error),
+        EffectError::Cgroup(_) | EffectError::Systemd(_) | EffectError::Nice { .. } => failed(error),
     }
 }
 

@@ -11,8 +11,8 @@ use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{Member, Refused, Throttle as Spec, Throttled};
 use crate::effect::Throttle;
-use crate::effect::group::{Group, Rung};
-use crate::effect::plan::{Plan, plan};
+use crate::effect::group::Group;
+use crate::effect::plan::{Reach, plan};
 use crate::engine::action::{Apply, What};
 use crate::engine::input::Outcome;
 use crate::model::id::{Name, NameError, ProcKey};
@@ -23,18 +23,18 @@ use crate::store::{GroupRow, Store};
 /// Brings limits into force.
 pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Throttled> {
     let proc = processes::host()?;
-    let apply = apply(spec)?;
+    let kernel = kernel(context)?;
+    let apply = apply(spec, kernel.systemd)?;
     if spec.dry_run {
         let row = existing_store(context)?.map(|store| row(&store, &apply.group)).transpose()?.flatten();
         refuse_rules(row.as_ref())?;
         let group = row.and_then(|row| Group::from_row(&row, false));
-        let planned = plan(&kernel(context)?, group.as_ref(), &apply, &BTreeSet::new());
+        let planned = plan(&kernel, group.as_ref(), &apply, &BTreeSet::new(), Reach::Systemd);
         let planned = planned.map_err(|error| effect_failure(&error))?;
         let refused = planned.refused.iter().map(|(key, why)| (*key, why.to_string())).collect();
-        return throttled(&proc, apply, rung(&planned).to_owned(), planned.members(), refused, true);
+        return throttled(&proc, apply, planned.how(), planned.members(), refused, true);
     }
     let _lock = lock(context)?;
-    let kernel = kernel(context)?;
     let store = store(context)?;
     refuse_rules(row(&store, &apply.group)?.as_ref())?;
     let executor = Throttle::open(kernel, store).map_err(|error| store_failure(&error))?;
@@ -48,7 +48,7 @@ pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Thro
     }
 }
 
-fn apply(spec: &Spec) -> CliResult<Apply> {
+fn apply(spec: &Spec, systemd: bool) -> CliResult<Apply> {
     let members: Vec<ProcKey> = spec
         .processes
         .iter()
@@ -65,8 +65,8 @@ fn apply(spec: &Spec) -> CliResult<Apply> {
         group,
         limits: spec.limits.clone(),
         scope: spec.scope,
-        // Whoever names processes by hand means them wherever they are, as with the daemon.
-        allow_move: true,
+        allow_move: spec.may_move(systemd),
+        whole_unit: spec.whole_unit,
         // The executor makes sure that nobody else is in the cgroup.
         in_place: true,
         rewrite: false,
@@ -90,16 +90,6 @@ fn refuse_rules(row: Option<&GroupRow>) -> CliResult {
         return Err(Failure::new(FailureKind::Conflict, message).with_hint("choose another --group").into());
     }
     Ok(())
-}
-
-fn rung(plan: &Plan) -> &'static str {
-    if plan.places.is_empty() {
-        "per process"
-    } else if plan.places.iter().any(|place| place.place.rung == Rung::Own) {
-        "by moving"
-    } else {
-        "in place"
-    }
 }
 
 fn throttled(

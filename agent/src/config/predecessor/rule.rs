@@ -71,6 +71,7 @@ impl Migration<'_> {
             scope: Scope::Process,
             allow_move: false,
             on_conflict: OnConflict::Yield,
+            whole_unit: false,
             priority,
             enabled,
         })

@@ -20,7 +20,8 @@ impl Planner<'_> {
         why_not: &str,
         plan: &mut Plan,
     ) -> Result<(), EffectError> {
-        let mut place = Place { each, rung: Rung::Own, dirs: Vec::new() };
+        let mut place = Place::new(each, Rung::Own, Vec::new());
+        place.why = why_not.to_owned();
         for controller in &self.controllers {
             let mount = self.mount(*controller).unwrap_or_else(|| Path::new("/"));
             let subtree = &self.kernel.roots.subtree;
@@ -44,7 +45,8 @@ impl Planner<'_> {
                 return Ok(());
             }
         }
-        let mover = |one: &Candidate| Mover { key: one.process.key, origins: one.origins.clone() };
+        let mover =
+            |one: &Candidate| Mover { key: one.process.key, origins: one.origins.clone(), bound_to: None };
         let mut movers: Vec<Mover> = present.iter().map(mover).collect();
         let mut accepted = Vec::new();
         for one in candidates {
@@ -61,7 +63,8 @@ impl Planner<'_> {
         }
         let replaces = known.filter(|known| known.rung == Rung::InPlace).cloned();
         // After a death between recording and making it, a known cgroup of ours may not be there.
-        let stands = known == Some(&place) && place.paths().iter().all(|path| path.exists());
+        let same = known.is_some_and(|known| known.is_same(&place));
+        let stands = same && place.paths().iter().all(|path| path.exists());
         plan.places.push(PlacePlan { known: stands, place, replaces, movers });
         plan.accepted.extend(accepted);
         Ok(())
@@ -76,10 +79,7 @@ impl Planner<'_> {
                 return Err(format!("it is in {}, which limits it already", shown(origin)));
             }
             if self.mount(*controller) != Some(origin.as_path()) && !self.apply.allow_move {
-                return Err(format!(
-                    "not in place because {why_not}; moving it out of {} needs allow_move",
-                    shown(origin)
-                ));
+                return Err(format!("{why_not}; moving it out of {} needs allow_move", shown(origin)));
             }
         }
         Ok(())

@@ -29,6 +29,7 @@ pub(crate) struct Terms {
     pub(crate) scope: Scope,
     pub(crate) allow_move: bool,
     pub(crate) on_conflict: OnConflict,
+    pub(crate) whole_unit: bool,
 }
 
 impl Terms {

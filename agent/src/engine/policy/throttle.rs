@@ -340,6 +340,7 @@ impl Throttle {
             limits: group.terms.limits.clone(),
             scope: group.terms.scope,
             allow_move: group.terms.allow_move,
+            whole_unit: group.terms.whole_unit,
             in_place,
             rewrite: std::mem::take(&mut group.rewrite),
             members: ready,

@@ -230,6 +230,7 @@ pub(crate) mod testing {
             scope: Scope::Group,
             allow_move: false,
             on_conflict: OnConflict::Yield,
+            whole_unit: false,
             priority: 0,
             enabled: true,
         }

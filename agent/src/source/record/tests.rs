@@ -51,6 +51,7 @@ fn profile() -> Profile {
         scope: Scope::Process,
         allow_move: true,
         on_conflict: OnConflict::Reassert,
+        whole_unit: false,
         priority: -1,
         enabled: true,
     };
@@ -97,6 +98,8 @@ fn inputs() -> Vec<Input> {
             group: "manual".parse().unwrap(),
             limits: Limits::default(),
             scope: Scope::Group,
+            allow_move: true,
+            whole_unit: false,
             processes: vec![key],
             until: Some(Timestamp::from_nanos(4)),
             reason: reason.clone(),

@@ -1,0 +1,118 @@
+//! Units of ours: slices that carry limits, and scopes that carry processes. Made and stopped by systemd.
+
+use std::time::Duration;
+
+use zbus::{OwnedObjectPath, Variant};
+
+use crate::clock;
+use crate::systemd::bus::{Bus, MANAGER, MANAGER_PATH};
+use crate::systemd::error::SystemdError;
+use crate::systemd::name::DESCRIPTION;
+use crate::systemd::unit::{Ending, Unit};
+
+/// A scope to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Its name.
+    pub name: String,
+    /// The slice that it is in.
+    pub slice: String,
+    /// For people.
+    pub description: String,
+    /// The processes that systemd moves into it.
+    pub pids: Vec<u32>,
+    /// The service with which it ends, and how that one ends its processes.
+    pub bound_to: Option<(String, Ending)>,
+}
+
+type Properties = Vec<(&'static str, Variant<'static>)>;
+
+/// Makes a slice without limits and waits until it is there. One that is there already stays as it is.
+///
+/// # Errors
+/// When systemd refuses.
+pub fn make_slice(bus: &Bus, name: &str, description: &str) -> Result<Unit, SystemdError> {
+    if let Some(unit) = Unit::loaded(bus, name)?.filter(Unit::is_active) {
+        return Ok(unit);
+    }
+    let properties = vec![("Description", Variant::from(format!("{DESCRIPTION}{description}")))];
+    start(bus, name, "fail", properties)
+}
+
+/// Makes a scope and waits until its processes are in it.
+///
+/// # Errors
+/// When systemd refuses, such as when none of the processes is left.
+pub fn make_scope(bus: &Bus, scope: &Scope) -> Result<Unit, SystemdError> {
+    let mut properties = vec![
+        ("Description", Variant::from(format!("{DESCRIPTION}{}", scope.description))),
+        ("Slice", Variant::from(scope.slice.clone())),
+        ("PIDs", Variant::from(scope.pids.clone())),
+    ];
+    if let Some((service, ending)) = &scope.bound_to {
+        properties.push(("BindsTo", Variant::from(vec![service.clone()])));
+        properties.push(("KillSignal", Variant::from(ending.signal)));
+        properties.push(("TimeoutStopUSec", Variant::from(ending.patience_us)));
+    }
+    // BindsTo= also requires: in another mode a service that stops just now would be started again.
+    start(bus, &scope.name, "ignore-requirements", properties)
+}
+
+fn start(bus: &Bus, name: &str, mode: &str, properties: Properties) -> Result<Unit, SystemdError> {
+    let what = || format!("start transient unit {name}");
+    let aux: Vec<(String, Properties)> = Vec::new();
+    let body = (name.to_owned(), mode.to_owned(), properties, aux);
+    bus.call(what, MANAGER_PATH, MANAGER, "StartTransientUnit", body)?;
+    let started = settle(bus, name, what)?;
+    started.filter(|unit| unit.active == "active").ok_or_else(|| {
+        SystemdError::other(
+            what(),
+            "it did not become active: its processes may be gone, or its slice or service stopped",
+        )
+    })
+}
+
+/// Stops a unit and waits until it is stopped. **Ends whatever is in it**: the caller has made sure that nothing
+/// is.
+///
+/// # Errors
+/// When systemd refuses, or takes too long.
+pub fn stop(bus: &Bus, name: &str) -> Result<(), SystemdError> {
+    let what = || format!("stop unit {name}");
+    let body = (name.to_owned(), "replace".to_owned());
+    match bus.call(what, MANAGER_PATH, MANAGER, "StopUnit", body) {
+        Ok(reply) => drop(reply.body().deserialize::<OwnedObjectPath>()),
+        Err(error) if error.is_gone() => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match settle(bus, name, what)? {
+        Some(unit) if unit.is_active() => {
+            Err(SystemdError::other(what(), format!("it is {} afterwards", unit.active)))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Waits until nothing is under way for a unit; `None` when it is gone then.
+fn settle(bus: &Bus, name: &str, what: impl Fn() -> String) -> Result<Option<Unit>, SystemdError> {
+    const FIRST: Duration = Duration::from_micros(500);
+    const LONGEST: Duration = Duration::from_millis(20);
+    let end = clock::now().after(bus.patience());
+    let mut pause = FIRST;
+    loop {
+        let Some(unit) = Unit::loaded(bus, name)? else { return Ok(None) };
+        let busy = match unit.has_job(bus) {
+            Ok(busy) => busy,
+            Err(error) if error.is_gone() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !busy {
+            return Unit::loaded(bus, name);
+        }
+        if clock::now() > end {
+            return Err(SystemdError::Silent { operation: what(), waited: bus.patience() });
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST);
+    }
+}
