@@ -17,6 +17,7 @@ use zbus::connection::{Builder, Connection};
 use zbus::{DynamicType, Message};
 
 use crate::systemd::error::{Answer, SystemdError};
+use crate::systemd::private::Private;
 
 /// systemd's name on the bus.
 pub(crate) const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -215,7 +216,10 @@ impl Line {
 async fn dial(path: &Path, on_bus: bool) -> zbus::Result<Connection> {
     let failed = |error: std::io::Error| zbus::Error::InputOutput(Arc::new(error));
     let stream = tokio::net::UnixStream::connect(path).await.map_err(failed)?;
-    let builder = Builder::unix_stream(stream.into_std().map_err(failed)?);
-    let builder = if on_bus { builder } else { builder.p2p() };
+    let builder = if on_bus {
+        Builder::unix_stream(stream.into_std().map_err(failed)?)
+    } else {
+        Builder::socket(Private(stream)).p2p()
+    };
     builder.build().await
 }

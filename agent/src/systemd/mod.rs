@@ -8,6 +8,7 @@ pub mod bus;
 pub mod dropin;
 pub mod error;
 pub mod name;
+mod private;
 pub mod property;
 pub mod transient;
 pub mod unit;
