@@ -58,21 +58,10 @@ pub const fn group_died(live: i32) -> bool {
 
 /// Whether `comm` starts with `prefix`. An empty prefix matches nothing.
 #[must_use]
-pub fn has_prefix(comm: &CommBytes, prefix: &Prefix) -> bool {
-    let len = prefix.len as usize;
-    if len == 0 || len >= prefix.bytes.len() {
-        return false;
-    }
-    let mut equal = true;
-    let mut at = 0;
-    // A fixed bound and no early exit: the verifier unrolls nothing and proves termination.
-    while at < comm.len() {
-        if at < len && comm[at] != prefix.bytes[at] {
-            equal = false;
-        }
-        at += 1;
-    }
-    equal
+pub const fn has_prefix(comm: &CommBytes, prefix: &Prefix) -> bool {
+    let mask = u128::from_ne_bytes(prefix.mask);
+    let differs = u128::from_ne_bytes(*comm) ^ u128::from_ne_bytes(prefix.bytes);
+    mask != 0 && differs & mask == 0
 }
 
 /// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
@@ -97,10 +86,6 @@ pub const fn sweep_wants(since_ns: u64, start_ns: u64, exec_ns: u64) -> bool {
 mod tests {
     use super::*;
     use crate::text::comm_key;
-
-    fn prefix(text: &[u8]) -> Prefix {
-        Prefix { len: text.len() as u32, bytes: comm_key(text) }
-    }
 
     #[test]
     fn only_matches_wake() {
@@ -132,13 +117,16 @@ mod tests {
     #[test]
     fn prefixes_compare_their_own_length() {
         let comm = comm_key(b"backup-nightly");
-        assert!(has_prefix(&comm, &prefix(b"backup")));
-        assert!(has_prefix(&comm, &prefix(b"backup-nightly")));
-        assert!(!has_prefix(&comm, &prefix(b"backup-nightly2")));
-        assert!(!has_prefix(&comm, &prefix(b"b4ckup")));
+        assert!(has_prefix(&comm, &Prefix::new(b"backup")));
+        assert!(has_prefix(&comm, &Prefix::new(b"backup-nightly")));
+        assert!(!has_prefix(&comm, &Prefix::new(b"backup-nightly2")));
+        assert!(!has_prefix(&comm, &Prefix::new(b"b4ckup")));
         assert!(!has_prefix(&comm, &Prefix::default()));
-        assert!(!has_prefix(&comm, &Prefix { len: 16, bytes: comm }));
-        assert!(!has_prefix(&comm, &Prefix { len: u32::MAX, bytes: comm }));
+        assert!(!has_prefix(&comm, &Prefix::new(b"")));
+        assert!(
+            has_prefix(&comm_key(b"fifteen-bytes-x"), &Prefix::new(b"fifteen-bytes-xyz")),
+            "cut like a comm"
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ const _: () = {
     assert!(size_of::<TaskSlot>() == 3 * 8 + 2 * 4);
     assert!(size_of::<Settings>() == 8 + 8 * 4);
     assert!(size_of::<Offsets>() == Offsets::FIELDS * 4);
-    assert!(size_of::<Prefix>() == 4 + 16);
+    assert!(size_of::<Prefix>() == 2 * 16);
     // Ring records are 8-byte aligned by the kernel; nothing here may ask for more.
     assert!(align_of::<ExitRecord>() == 8 && align_of::<AliveRecord>() == 8);
 };

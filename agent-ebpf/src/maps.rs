@@ -47,7 +47,7 @@ pub static CRITICAL: HashMap<u32, u64> = HashMap::with_max_entries(abi::CRITICAL
 
 /// See `abi::global::ABI`.
 #[unsafe(no_mangle)]
-pub static PROCESS_THROTTLER_ABI_1: Global<u32> = Global::new(abi::ABI_VERSION);
+pub static PROCESS_THROTTLER_ABI_2: Global<u32> = Global::new(abi::ABI_VERSION);
 /// See `abi::global::OFFSETS`; read by `task` alone.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::UNRESOLVED;

@@ -6,7 +6,7 @@
 
 use agent_common::event::{TaskFacts, flag};
 use agent_common::offsets::Offsets;
-use agent_common::text::CommBytes;
+use agent_common::text::{CommBytes, clear_after_nul};
 use aya_ebpf::helpers::bpf_probe_read_kernel_buf;
 
 use crate::maps::OFFSETS;
@@ -141,8 +141,7 @@ impl Task {
         cgroup.follow(at!(cgroup_kn)).read(at!(kernfs_id))
     }
 
-    /// The name, cleared after its first NUL so that it can be a map key: the kernel pads names that were
-    /// set, but not what a longer name left behind.
+    /// The name, cleared after its first NUL so that it can be a map key.
     #[inline(always)]
     fn comm(self) -> CommBytes {
         let mut comm = CommBytes::default();
@@ -151,14 +150,7 @@ impl Task {
         if unsafe { bpf_probe_read_kernel_buf(source, &mut comm) }.is_err() {
             return CommBytes::default();
         }
-        let mut ended = false;
-        for byte in &mut comm {
-            ended |= *byte == 0;
-            if ended {
-                *byte = 0;
-            }
-        }
-        comm
+        clear_after_nul(comm)
     }
 }
 

@@ -293,7 +293,7 @@ mod tests {
         let options = Options { object: Some(path), ..Options::default() };
         let fit = Fit { offsets: Offsets::UNRESOLVED, has_group_dead: 0, slots: 8 };
         let error = load(&options, &fit).err().unwrap().to_string();
-        assert!(error.starts_with("eBPF: object is not of ABI version 1"), "{error}");
+        assert!(error.starts_with("eBPF: object is not of ABI version 2"), "{error}");
     }
 
     #[test]

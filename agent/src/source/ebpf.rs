@@ -13,7 +13,6 @@ use std::time::Duration;
 use agent_common::gate;
 use agent_common::loss;
 use agent_common::settings::{Prefix, Settings};
-use agent_common::text::comm_key;
 use agent_common::{abi, text::COMM_LEN};
 use aya::maps::hash_map::HashMap as KernelMap;
 use aya::maps::{MapData, MapError};
@@ -207,11 +206,9 @@ impl EbpfSource {
         let mut count = 0;
         let usable = prefixes.iter().filter(|prefix| (1..COMM_LEN).contains(&prefix.len()));
         for (index, prefix) in (0..abi::PREFIX_ENTRIES).zip(usable) {
-            let len = u32::try_from(prefix.len()).unwrap_or(0);
-            let value = Prefix { len, bytes: comm_key(prefix) };
             self.kernel
                 .prefixes
-                .set(index, value, 0)
+                .set(index, Prefix::new(prefix), 0)
                 .map_err(|error| attach::bpf("write a prefix", &error))?;
             count = index + 1;
         }

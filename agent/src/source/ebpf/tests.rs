@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use agent_common::text::comm_key;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
@@ -113,6 +114,18 @@ fn hinted_exec(hints: &Hints, name: &str) {
     assert_eq!(process.comm, Comm::from_bytes(name.as_bytes()));
     assert_eq!(process.ppid, std::process::id());
     assert!(process.execed.is_some_and(|at| at >= process.started));
+}
+
+/// The verifier walks every path and gives up at a million instructions. How many it walks depends on the
+/// kernel: 6.1 prunes far less than later ones.
+#[test]
+fn the_programs_are_far_from_too_much_for_the_verifier() {
+    const LIMIT: u32 = 100_000;
+    let source = open(&Options::default());
+    for (name, program) in source.kernel.ebpf.programs() {
+        let walked = program.info().unwrap().verified_instruction_count().unwrap();
+        assert!(walked < LIMIT, "{name}: {walked} instructions walked");
+    }
 }
 
 #[test]
