@@ -1,8 +1,14 @@
 //! What tests of effects stand on: real processes and real cgroups of their own, gone afterwards.
+//!
+//! On v2 the root must hand its controllers down already, and nobody may take them back meanwhile: a host
+//! without a service manager, such as the first half of the VM of `cargo xtask vm`.
+
+pub(super) mod value;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,6 +35,8 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 pub(super) struct Bed {
     dir: tempfile::TempDir,
+    /// Stands for `/sys/block`: the host's devices, and those that a test claims to be there.
+    block: tempfile::TempDir,
     pub(super) kernel: Kernel,
     children: Vec<Child>,
     foreign: Vec<PathBuf>,
@@ -38,8 +46,34 @@ impl Bed {
     pub(super) fn new() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let subtree = format!("pt-test-{}-{number}", std::process::id());
-        let kernel = Kernel::open(Roots { subtree, ..Roots::default() }).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), kernel, children: Vec::new(), foreign: Vec::new() }
+        let block = tempfile::tempdir().unwrap();
+        for device in fs::read_dir("/sys/block").unwrap() {
+            let device = device.unwrap();
+            symlink(device.path(), block.path().join(device.file_name())).unwrap();
+        }
+        let roots = Roots { subtree, block: block.path().to_owned(), ..Roots::default() };
+        let kernel = Kernel::open(roots).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let bed = Self { dir, block, kernel, children: Vec::new(), foreign: Vec::new() };
+        if bed.is_v2() {
+            let held = fs::read_to_string(bed.mount(Controller::Cpu).join(SUBTREE_CONTROL)).unwrap();
+            for controller in Controller::ALL.map(Controller::v2_name) {
+                assert!(held.contains(controller), "the root cgroup does not hand {controller} down: {held}");
+            }
+        }
+        bed
+    }
+
+    pub(super) fn is_v2(&self) -> bool {
+        self.kernel.driver.version() == "v2"
+    }
+
+    /// From now on there is a block device that the kernel does not know: it refuses every limit on it.
+    pub(super) fn claim_absent_device(&self) {
+        let dir = self.block.path().join("zz-absent");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("dev"), "4095:1048575\n").unwrap();
+        fs::write(dir.join("size"), "8\n").unwrap();
     }
 
     pub(super) fn store(&self) -> Store {
@@ -96,6 +130,10 @@ impl Bed {
             if !made.exists() {
                 fs::create_dir(made).unwrap();
                 self.foreign.push(made.to_owned());
+                if self.is_v2() && made != dir {
+                    let all = Controller::ALL.map(|one| format!("+{}", one.v2_name())).join(" ");
+                    fs::write(made.join(SUBTREE_CONTROL), all).unwrap();
+                }
             }
         }
         for member in members {
@@ -143,7 +181,15 @@ impl Bed {
     }
 }
 
-const FILES: [&str; 8] = [
+const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
+
+const FILES: [&str; 14] = [
+    SUBTREE_CONTROL,
+    "cpu.max",
+    "cpu.weight",
+    "memory.high",
+    "memory.max",
+    "io.max",
     "cpu.cfs_period_us",
     "cpu.cfs_quota_us",
     "cpu.shares",

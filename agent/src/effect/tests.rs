@@ -5,6 +5,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::cgroup::Controller::{Cpu, Io, Memory, Pids};
+use crate::effect::bed::value::{
+    IO_READ, MEMORY_MAX, PIDS, QUOTA, WEIGHT, name, quota, set, set_quota, value,
+};
 use crate::effect::bed::{Bed, action, applied, apply, detach, error, limits, release, run};
 use crate::effect::dry;
 use crate::effect::fail_point::Point;
@@ -42,19 +45,14 @@ fn settled(bed: &mut Bed) -> ProcKey {
     let process = bed.sleeper();
     crate::effect::nice::set(process.pid, process.pid, 3).unwrap();
     let cpu = bed.foreign(Cpu, "job", &[process]);
-    fs::write(cpu.join("cpu.cfs_period_us"), "50000").unwrap();
-    fs::write(cpu.join("cpu.cfs_quota_us"), "45000").unwrap();
-    fs::write(cpu.join("cpu.shares"), "777").unwrap();
+    set_quota(&cpu, "45000 50000");
+    set(&cpu, WEIGHT, "777");
     let memory = bed.foreign(Memory, "job", &[process]);
-    fs::write(memory.join("memory.limit_in_bytes"), "512M").unwrap();
+    set(&memory, MEMORY_MAX, "512M");
     let pids = bed.foreign(Pids, "job", &[process]);
-    fs::write(pids.join("pids.max"), "99").unwrap();
+    set(&pids, PIDS, "99");
     bed.foreign(Io, "job", &[process]);
     process
-}
-
-fn value(dir: &std::path::Path, file: &str) -> String {
-    fs::read_to_string(dir.join(file)).unwrap().trim_end().to_owned()
 }
 
 #[test]
@@ -66,14 +64,12 @@ fn in_place_every_limit_comes_and_goes_exactly() {
     let (how, members, refused) = applied(run(&throttle, in_place(apply("g", everything(), &[process]))));
     assert_eq!((how.as_str(), members, refused), ("in place", vec![process], vec![]));
     let dir = bed.cgroup(process, Cpu);
-    assert_eq!(
-        (value(&dir, "cpu.cfs_quota_us"), value(&dir, "cpu.cfs_period_us")),
-        ("30000".into(), "100000".into())
-    );
-    assert_eq!(value(&dir, "cpu.shares"), "512");
-    assert_eq!(value(&bed.cgroup(process, Memory), "memory.limit_in_bytes"), (64 << 20).to_string());
-    assert_eq!(value(&bed.cgroup(process, Pids), "pids.max"), "50");
-    assert!(value(&bed.cgroup(process, Io), "blkio.throttle.read_bps_device").contains(" 10485760"));
+    assert_eq!(quota(&dir), "30000 100000");
+    assert_eq!(value(&dir, WEIGHT), if bed.is_v2() { "50" } else { "512" });
+    assert_eq!(value(&bed.cgroup(process, Memory), MEMORY_MAX), (64 << 20).to_string());
+    assert_eq!(value(&bed.cgroup(process, Pids), PIDS), "50");
+    let io = value(&bed.cgroup(process, Io), IO_READ);
+    assert!(io.contains(if bed.is_v2() { " rbps=10485760 " } else { " 10485760" }), "{io}");
     assert!(bed.capture().contains("nice: 7"));
     // Already in force: nothing to write, and the same answer.
     let rows = bed.store().read(Tables::intents).unwrap();
@@ -106,8 +102,8 @@ fn by_moving_processes_return_to_where_each_was() {
             assert_eq!(bed.cgroup(process, controller), bed.own(controller, "g"));
         }
     }
-    assert_eq!(value(&bed.own(Cpu, "g"), "cpu.cfs_quota_us"), "30000");
-    assert_eq!(value(&bed.own(Memory, "g"), "memory.limit_in_bytes"), (64 << 20).to_string());
+    assert_eq!(quota(&bed.own(Cpu, "g")), "30000 100000");
+    assert_eq!(value(&bed.own(Memory, "g"), MEMORY_MAX), (64 << 20).to_string());
     assert_eq!(later.run(), Outcome::Released);
     assert_eq!(bed.capture(), before);
     assert_eq!(bed.store().read(Tables::intents).unwrap(), []);
@@ -123,8 +119,14 @@ fn only_the_hierarchies_with_limits_are_moved_in() {
     let what = What::Apply(Apply { allow_move: false, ..apply("g", limits(&[("cpu", "20%")]), &[process]) });
     assert_eq!(applied(run(&throttle, what)).0, "by moving");
     assert_eq!(bed.cgroup(process, Cpu), bed.own(Cpu, "g"));
-    assert_eq!(bed.cgroup(process, Memory), memory);
-    assert!(!bed.own(Memory, "g").exists());
+    if bed.is_v2() {
+        // There is one hierarchy; only the controller that limits is handed down in it.
+        assert_eq!(bed.cgroup(process, Memory), bed.own(Memory, "g"));
+        assert_eq!(value(bed.own(Cpu, "g").parent().unwrap(), ["cgroup.subtree_control"; 2]), "cpu");
+    } else {
+        assert_eq!(bed.cgroup(process, Memory), memory);
+        assert!(!bed.own(Memory, "g").exists());
+    }
 }
 
 #[test]
@@ -154,13 +156,11 @@ fn a_shared_cgroup_is_not_limited_in_place() {
 fn a_part_that_fails_undoes_all_of_it() {
     let mut bed = Bed::new();
     let process = settled(&mut bed);
-    let parent = bed.cgroup(process, Cpu).parent().unwrap().to_owned();
-    fs::write(parent.join("cpu.cfs_quota_us"), "95000").unwrap();
+    bed.claim_absent_device();
     let before = bed.capture();
     let throttle = bed.throttle();
-    let wanted = Limits { cpu: "250%".parse().ok(), ..everything() };
-    let failed = error(run(&throttle, in_place(apply("g", wanted, &[process]))));
-    assert!(failed.contains("250000") && failed.contains("cpu.cfs_quota_us"), "{failed}");
+    let failed = error(run(&throttle, in_place(apply("g", everything(), &[process]))));
+    assert!(failed.contains("4095:1048575") && failed.contains("10485760"), "{failed}");
     assert_eq!(bed.capture(), before);
     assert_eq!(bed.store().read(Tables::intents).unwrap(), []);
     assert_eq!(bed.store().read(Tables::groups).unwrap(), []);
@@ -174,19 +174,18 @@ fn a_part_that_fails_undoes_all_of_it() {
 fn changed_limits_replace_and_a_failed_change_keeps_the_old_ones() {
     let mut bed = Bed::new();
     let process = settled(&mut bed);
-    let parent = bed.cgroup(process, Cpu).parent().unwrap().to_owned();
-    fs::write(parent.join("cpu.cfs_quota_us"), "95000").unwrap();
     let before = bed.capture();
     let throttle = bed.throttle();
     applied(run(&throttle, in_place(apply("g", everything(), &[process]))));
     let first = bed.capture();
-    let too_much = Limits { cpu: "250%".parse().ok(), cpu_weight: "3".parse().ok(), ..everything() };
+    bed.claim_absent_device();
+    let too_much = Limits { cpu_weight: "3".parse().ok(), io_read: "11M".parse().ok(), ..everything() };
     error(run(&throttle, in_place(apply("g", too_much, &[]))));
     assert_eq!(bed.capture(), first);
     applied(run(&throttle, in_place(apply("g", limits(&[("cpu", "10%"), ("nice", "9")]), &[process]))));
     let dir = bed.cgroup(process, Cpu);
-    assert_eq!((value(&dir, "cpu.cfs_quota_us"), value(&dir, "cpu.shares")), ("10000".into(), "777".into()));
-    assert_eq!(value(&bed.cgroup(process, Pids), "pids.max"), "99");
+    assert_eq!((quota(&dir), value(&dir, WEIGHT)), ("10000 100000".into(), "777".into()));
+    assert_eq!(value(&bed.cgroup(process, Pids), PIDS), "99");
     assert!(bed.capture().contains("nice: 9"));
     assert_eq!(run(&throttle, release("g")), Outcome::Released);
     assert_eq!(bed.capture(), before);
@@ -232,7 +231,7 @@ fn wherever_the_agent_dies_recovery_restores() {
                     let throttle = bed.throttle();
                     applied(run(&throttle, what()));
                     let dir = bed.cgroup(process, Cpu);
-                    assert_eq!(value(&dir, "cpu.cfs_quota_us"), "30000", "{point:?}");
+                    assert_eq!(quota(&dir), "30000 100000", "{point:?}");
                     assert_eq!(run(&throttle, release("g")), Outcome::Released, "{point:?} {moved}");
                 } else {
                     let report = recover(&bed.kernel, &mut bed.store()).unwrap();
@@ -292,14 +291,14 @@ fn two_groups_do_not_share_a_cgroup() {
     applied(run(&throttle, in_place(apply("one", limits(&[("cpu", "20%")]), &[a]))));
     let failed = error(run(&throttle, in_place(apply("two", limits(&[("cpu", "40%")]), &[a]))));
     assert!(failed.ends_with("is limited by group one already"), "{failed}");
-    assert_eq!(value(&dir, "cpu.cfs_quota_us"), "20000");
+    assert_eq!(quota(&dir), "20000 100000");
     applied(run(&throttle, moving(apply("two", limits(&[("cpu", "40%")]), &[b]))));
     let (_, members, refused) =
         applied(run(&throttle, moving(apply("three", limits(&[("cpu", "40%")]), &[b]))));
     assert!(members.is_empty() && refused[0].1.contains("limits it already"), "{refused:?}");
     assert_eq!(throttle.groups().len(), 2);
     assert_eq!(run(&throttle, release("two")), Outcome::Released);
-    assert_eq!(value(&dir, "cpu.cfs_quota_us"), "20000");
+    assert_eq!(quota(&dir), "20000 100000");
     assert_eq!(run(&throttle, release("one")), Outcome::Released);
     assert_eq!(bed.capture(), before);
 }
@@ -317,7 +316,7 @@ fn a_newcomer_from_elsewhere_takes_the_group_along() {
     assert!(refused[0].1.contains("cannot come along"), "{refused:?}");
     let (how, members, _) = applied(run(&throttle, moving(apply("g", wanted, &[b]))));
     assert_eq!((how.as_str(), members), ("by moving", vec![b]));
-    assert_eq!(value(&dir, "cpu.cfs_quota_us"), "-1");
+    assert_eq!(quota(&dir), "max 100000");
     for process in [a, b] {
         assert_eq!(bed.cgroup(process, Cpu), bed.own(Cpu, "g"));
     }
@@ -339,7 +338,7 @@ fn each_process_can_have_the_limits_to_itself() {
     for process in [a, b] {
         let dir = bed.own(Cpu, "g").join(format!("{}-{}", process.pid, process.start));
         assert_eq!(bed.cgroup(process, Cpu), dir);
-        assert_eq!(value(&dir, "cpu.cfs_quota_us"), "20000");
+        assert_eq!(quota(&dir), "20000 100000");
     }
     assert_eq!(run(&throttle, detach("g", a)), Outcome::Released);
     for controller in [Cpu, Pids] {
@@ -369,7 +368,7 @@ fn a_group_whose_processes_ended_is_reaped() {
         assert_eq!(run(&throttle, What::Reap { group: group.parse().unwrap() }), Outcome::Released);
     }
     assert!(!bed.own(Cpu, "own").exists());
-    assert_eq!(value(&bed.foreign(Cpu, "job", &[]), "cpu.cfs_quota_us"), "-1");
+    assert_eq!(quota(&bed.foreign(Cpu, "job", &[])), "max 100000");
     assert_eq!(bed.store().read(Tables::intents).unwrap(), []);
 }
 
@@ -408,17 +407,14 @@ fn what_somebody_else_changed_since_is_left() {
     let throttle = bed.throttle();
     applied(run(&throttle, in_place(apply("g", everything(), &[process]))));
     let dir = bed.cgroup(process, Cpu);
-    fs::write(dir.join("cpu.shares"), "4321").unwrap();
+    set(&dir, WEIGHT, "4321");
     drop(throttle);
     let report = recover(&bed.kernel, &mut bed.store()).unwrap();
-    assert_eq!(value(&dir, "cpu.shares"), "4321");
-    assert_eq!(value(&dir, "cpu.cfs_quota_us"), "45000");
+    assert_eq!(value(&dir, WEIGHT), "4321");
+    assert_eq!(quota(&dir), "45000 50000");
     assert_eq!(report.notes.len(), 1);
-    assert!(
-        report.notes[0].contains("cpu.shares was set to \"4321\" by somebody else"),
-        "{:?}",
-        report.notes
-    );
+    let expected = format!("{} was set to \"4321\" by somebody else", name(&dir, WEIGHT));
+    assert!(report.notes[0].contains(&expected), "{:?}", report.notes);
     assert_eq!(report.groups, ["g".parse().unwrap()]);
 }
 
@@ -534,7 +530,7 @@ fn cost_of_applying() {
     bed.foreign(Cpu, "job", &[process]);
     // The first quota of a host switches code in the kernel on, and the last one off: another one is there.
     let other = bed.foreign(Cpu, "other", &[]);
-    fs::write(other.join("cpu.cfs_quota_us"), "50000").unwrap();
+    set(&other, QUOTA, "50000");
     let throttle = bed.throttle();
     let what = action(in_place(apply("g", limits(&[("cpu", "30%")]), &[process])));
     let mut times = Vec::with_capacity(ROUNDS);
