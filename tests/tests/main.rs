@@ -2,6 +2,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module as a whole")]
 
 mod bad_input;
+mod bystanders;
 mod cli_outputs;
 mod conflicts;
 mod critical_alert;
@@ -12,5 +13,4 @@ mod exit_codes;
 mod fallback_sources;
 mod killed_at_points;
 mod loss_accounting;
-mod protected_child;
 mod release_on_sigkill;

@@ -173,6 +173,7 @@ fn assumed(action: &Action) -> Option<Outcome> {
             how: "assumed".to_owned(),
             members: apply.members.clone(),
             refused: Vec::new(),
+            borrowed: false,
             at: action.at,
         }),
         What::Release { .. } | What::Detach { .. } | What::Reap { .. } => Some(Outcome::Released),

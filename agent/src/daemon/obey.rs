@@ -291,7 +291,7 @@ fn applied(settled: &[Settled]) -> Result<Sum, String> {
     let (mut hows, mut members, mut refused) = (BTreeSet::new(), Vec::new(), Vec::new());
     for (what, outcome) in settled {
         match outcome {
-            Outcome::Applied { how, members: more, refused: not, at: _ } => {
+            Outcome::Applied { how, members: more, refused: not, borrowed: _, at: _ } => {
                 hows.insert(how.clone());
                 members.extend(more);
                 refused.extend(not.iter().cloned());

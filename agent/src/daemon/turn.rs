@@ -17,7 +17,7 @@ use crate::daemon::pending::{Pending, Settled};
 use crate::daemon::recorder::Recorder;
 use crate::daemon::waker::Waker;
 use crate::daemon::worker::{Finished, Worker};
-use crate::effect::drift::Drift;
+use crate::effect::drift::{Drift, Written};
 use crate::effect::{Step, Throttle};
 use crate::engine::action::{Action, What};
 use crate::engine::input::Input;
@@ -65,6 +65,9 @@ pub struct Parts {
 /// Commands on their way to the engine thread.
 pub const COMMANDS: usize = 64;
 
+/// Between looks at who came into limited cgroups: a snapshot each, which others can bring about.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Why the thread ended.
 #[derive(Debug, thiserror::Error)]
 pub enum TurnError {
@@ -85,13 +88,25 @@ pub struct Turn {
     /// Critical processes that are exempt from limits, for the executor to refuse.
     pub(super) critical: BTreeSet<ProcKey>,
     pub(super) stopping: bool,
+    /// When to look who came into a limited cgroup.
+    look: Option<Timestamp>,
+    /// When that was done last.
+    looked: Timestamp,
 }
 
 impl Turn {
     /// A thread that has yet to run.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, pending: Pending::default(), active: None, critical: BTreeSet::new(), stopping: false }
+        Self {
+            parts,
+            pending: Pending::default(),
+            active: None,
+            critical: BTreeSet::new(),
+            stopping: false,
+            look: None,
+            looked: Timestamp::ZERO,
+        }
     }
 
     /// Turns until a stop command is carried out and answered.
@@ -120,7 +135,8 @@ impl Turn {
     /// Sleeps until a descriptor is readable or a timer of the source or the engine is due.
     fn wait(&self) {
         let Parts { source, engine, waker, drift, .. } = &self.parts;
-        let deadline = [source.source.deadline(), engine.poll_timeout()].into_iter().flatten().min();
+        let deadline =
+            [source.source.deadline(), engine.poll_timeout(), self.look].into_iter().flatten().min();
         let timeout = deadline.map(|at| timespec(at.since(clock::now())));
         let mut fds: Vec<PollFd<'_>> =
             source.source.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
@@ -272,8 +288,19 @@ impl Turn {
 
     /// Compares the values of the groups whose files somebody wrote.
     fn watch_values(&mut self) {
-        for group in self.parts.drift.written() {
+        let now = clock::now();
+        let Written { groups, entered } = self.parts.drift.written();
+        for group in groups {
             self.tell_clashes(&group);
+        }
+        if entered {
+            self.look.get_or_insert_with(|| self.looked.after(LOOK_INTERVAL).max(now));
+        }
+        if self.look.is_some_and(|at| at <= now) {
+            (self.look, self.looked) = (None, now);
+            if let Err(error) = self.snapshot() {
+                tracing::error!(%error, "cannot look who came into a limited cgroup");
+            }
         }
     }
 

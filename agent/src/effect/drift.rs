@@ -31,12 +31,22 @@ pub struct Drift {
     watches: BTreeMap<i32, Name>,
 }
 
+/// What was written, by whomever.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Groups with a file among the written ones that holds a value of theirs.
+    pub groups: BTreeSet<Name>,
+    /// Whether a process was moved into a cgroup that is not ours and that a group is limited on.
+    pub entered: bool,
+}
+
 #[derive(Debug)]
 struct Watched {
     limits: Limits,
     dirs: Vec<PathBuf>,
     watches: Vec<i32>,
     values: Vec<Value>,
+    borrowed: bool,
     /// What was found last.
     clashes: Vec<Clash>,
     /// Whether whoever was told of that may have had no use for it then.
@@ -91,6 +101,7 @@ impl Drift {
             dirs,
             watches: Vec::new(),
             values,
+            borrowed: group.places.iter().any(|place| !place.rung.moves()),
             clashes: Vec::new(),
             again: false,
         };
@@ -130,30 +141,32 @@ impl Drift {
         }
     }
 
-    /// The groups of which a file was written since the last call, by whomever.
-    pub fn written(&mut self) -> BTreeSet<Name> {
-        let mut names = BTreeSet::new();
+    /// What was written since the last call.
+    pub fn written(&mut self) -> Written {
+        let mut written = Written::default();
         let mut buffer = [MaybeUninit::uninit(); 4_096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         loop {
             match reader.next() {
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
-                    return self.groups.keys().cloned().collect();
+                    return Written { groups: self.groups.keys().cloned().collect(), entered: true };
                 }
                 Ok(event) => {
                     let Some(name) = self.watches.get(&event.wd()) else { continue };
+                    let Some(watched) = self.groups.get(name) else { continue };
                     let file = event.file_name().map(std::ffi::CStr::to_bytes);
-                    let ours =
+                    written.entered |= watched.borrowed && file == Some(b"cgroup.procs");
+                    let is =
                         |value: &Value| value.path.file_name().map(|name| name.as_encoded_bytes()) == file;
-                    if self.groups.get(name).is_some_and(|watched| watched.values.iter().any(ours)) {
-                        names.insert(name.clone());
+                    if watched.values.iter().any(is) {
+                        written.groups.insert(name.clone());
                     }
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return names,
+                Err(Errno::AGAIN) => return written,
                 Err(error) => {
                     tracing::error!(%error, "cannot read inotify events");
-                    return names;
+                    return written;
                 }
             }
         }

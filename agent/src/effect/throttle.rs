@@ -320,17 +320,17 @@ impl Shared {
         critical: &BTreeSet<ProcKey>,
     ) -> Result<Outcome, EffectError> {
         if plan.accepted.is_empty() && plan.places.is_empty() {
-            return Ok(applied("not at all".to_owned(), &plan));
+            return Ok(applied("not at all".to_owned(), &plan, None));
         }
         match carry_out(self, apply, &mut plan, before.as_ref(), critical) {
             Ok(after) if plan.accepted.is_empty() && before.is_none() => {
                 // All ended while they were moved: nobody would ever ask for the group to be removed.
                 self.set_group(&apply.group, Some(after));
                 self.release(&apply.group)?;
-                Ok(applied("not at all".to_owned(), &plan))
+                Ok(applied("not at all".to_owned(), &plan, None))
             }
             Ok(after) => {
-                let outcome = applied(after.how(), &plan);
+                let outcome = applied(after.how(), &plan, Some(&after));
                 if before.as_ref() != Some(&after) {
                     self.set_group(&apply.group, Some(after));
                 }
@@ -347,9 +347,11 @@ impl Shared {
     }
 }
 
-fn applied(how: String, plan: &Plan) -> Outcome {
+fn applied(how: String, plan: &Plan, group: Option<&Group>) -> Outcome {
+    let borrowed = |group: &Group| group.places.iter().any(|place| !place.rung.moves());
     Outcome::Applied {
         how,
+        borrowed: group.is_some_and(borrowed),
         members: plan.members(),
         refused: plan.refused.iter().map(|(key, why)| (*key, why.to_string())).collect(),
         at: plan.verified.unwrap_or_else(clock::now),

@@ -7,7 +7,7 @@ use crate::engine::action::What;
 use crate::engine::policy::group::{Member, Origin, Terms};
 use crate::engine::policy::protect;
 use crate::engine::policy::throttle::Joiner;
-use crate::engine::process::{Bars, Instance, Open};
+use crate::engine::process::{Bars, Entry, Instance, Open};
 use crate::engine::rule::matcher::Subject;
 use crate::engine::rule::{CompiledRule, Exemption, First, Needs, RuleSet, Standing};
 use crate::engine::view::Membership;
@@ -146,7 +146,9 @@ impl Engine {
                 Some(_) | None => self.throttle.set_membership(&group, key, Membership::Inherited),
             };
         }
-        let Some((name, since)) = self.born_limited(key) else { return };
+        let Some((name, since)) = self.born_limited(key).or_else(|| self.found_limited(key)) else {
+            return self.throttle.intruded(process.cgroup, &process);
+        };
         let Some(group) = self.throttle.group(&name) else { return };
         let (terms, reason) = (group.terms.clone(), group.reason.clone());
         let barred = |rule: &Name| entry.bars.as_ref().is_some_and(|bars| bars.exempt.contains(rule));
@@ -173,6 +175,20 @@ impl Engine {
         let name = parent.group.as_ref()?;
         let since = self.throttle.group(name)?.members.get(&parent.process.key)?.limited?;
         (process.started >= since).then(|| (name.clone(), process.started))
+    }
+
+    /// The group on whose cgroup the limits are that a process was first seen in, and since when they hold for it.
+    /// Its parent is one of the group's, or gone: only those could give birth to it there. One whose parent is
+    /// elsewhere was put there.
+    fn found_limited(&self, key: ProcKey) -> Option<(Name, Timestamp)> {
+        let entry = self.table.get(key)?;
+        let name = self.throttle.in_cgroup(entry.process.cgroup)?;
+        let group = self.throttle.group(&name)?;
+        let elsewhere =
+            |parent: &Entry| parent.process.key.pid != 1 && parent.process.cgroup != entry.process.cgroup;
+        let put = entry.came || self.table.ancestors(&entry.process).next().is_some_and(elsewhere);
+        let since = group.in_force?.max(entry.process.started);
+        (group.borrowed && !put).then_some((name, since))
     }
 
     /// A process that may not be limited: take it out of wherever it is.

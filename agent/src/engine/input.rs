@@ -126,6 +126,9 @@ pub enum Outcome {
         members: Vec<ProcKey>,
         /// Members left out and why: gone, never to be touched.
         refused: Vec<(ProcKey, String)>,
+        /// Whether limits are on a cgroup that is not the agent's: whoever comes into it is limited, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        borrowed: bool,
         /// When the last write was verified.
         at: Timestamp,
     },

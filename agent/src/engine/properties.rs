@@ -401,7 +401,13 @@ impl World {
                     self.held.insert(*key, apply.group.clone());
                 }
                 let refused = refuse.map(|key| (key, "no".to_owned())).into_iter().collect();
-                Outcome::Applied { how: "by moving".to_owned(), members, refused, at: at(self.now) }
+                Outcome::Applied {
+                    how: "by moving".to_owned(),
+                    members,
+                    refused,
+                    borrowed: self.now.is_multiple_of(2),
+                    at: at(self.now),
+                }
             }
             What::Release { group, .. } => {
                 self.held.retain(|_, held| held != group);

@@ -68,6 +68,7 @@ impl Engine {
                 Reason::Operator { .. }
                 | Reason::RuleGone { .. }
                 | Reason::Protected { .. }
+                | Reason::Intruded { .. }
                 | Reason::Empty
                 | Reason::Expired
                 | Reason::Stopping

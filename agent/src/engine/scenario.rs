@@ -69,8 +69,13 @@ impl Rig {
     fn applied(&mut self, action: &Action) -> Vec<Action> {
         let Apply { members, .. } = apply(action);
         let members = members.clone();
-        let outcome =
-            Outcome::Applied { how: "in place".into(), members, refused: Vec::new(), at: at(self.now + 1) };
+        let outcome = Outcome::Applied {
+            how: "in place".into(),
+            members,
+            refused: Vec::new(),
+            borrowed: true,
+            at: at(self.now + 1),
+        };
         self.outcome(action.id, outcome)
     }
 
@@ -480,7 +485,8 @@ fn a_refused_process_is_left_alone_until_it_runs_something_else() {
     let mut rig = Rig::new(rsync_rule());
     let action = one(rig.exec(process(10, "rsync")));
     let refused = vec![(key(10), "in a container".to_owned())];
-    let outcome = Outcome::Applied { how: String::new(), members: vec![], refused, at: at(rig.now) };
+    let outcome =
+        Outcome::Applied { how: String::new(), members: vec![], refused, borrowed: false, at: at(rig.now) };
     assert_eq!(kinds(&rig.outcome(action.id, outcome)), ["throttle_failed"]);
     assert!(rig.engine.snapshot().groups.is_empty());
     assert!(rig.alive(process(10, "rsync").ppid(4).execed(rig.now - 2)).is_empty());
@@ -635,6 +641,34 @@ fn a_critical_child_of_a_limited_process_is_freed() {
     let wanted = apply(&again[1]);
     assert_eq!((wanted.in_place, &wanted.members[..]), (false, &[key(10)][..]));
     assert!(rig.alive(child).is_empty(), "once is enough");
+}
+
+#[test]
+fn a_stranger_in_a_limited_cgroup_is_freed_with_it() {
+    let mut rig = Rig::new(rsync_rule());
+    let limited = |rig: &mut Rig| {
+        let action = one(rig.exec(process(10, "rsync").cgroup(7)));
+        rig.applied(&action);
+    };
+    limited(&mut rig);
+    let born = process(11, "ssh").start(500).cgroup(7);
+    assert!(rig.alive(born).is_empty(), "its parent is gone: it was born there");
+    assert_eq!(rig.group_of(11).as_deref(), Some("backups"));
+    assert!(rig.alive(process(12, "sh").cgroup(8)).is_empty());
+    let child = process(13, "sh").ppid(12).start(500).cgroup(7);
+    let mut put = Vec::new();
+    for intruder in [process(12, "sh").cgroup(7), child] {
+        let release = one(rig.alive(intruder));
+        let What::Release { reason, .. } = &release.what else { panic!("{release:?}") };
+        assert!(reason.to_string().contains("which is not of the group"), "{reason}");
+        put = rig.outcome(release.id, Outcome::Released);
+        assert_eq!(kinds(&put), ["throttle_removed", "apply"]);
+        assert!(!apply(&put[1]).in_place);
+        rig = Rig::new(rsync_rule());
+        limited(&mut rig);
+        rig.alive(process(12, "sh").cgroup(8));
+    }
+    assert_eq!(apply(&put[1]).members, [key(10)]);
 }
 
 #[test]

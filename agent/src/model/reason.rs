@@ -36,6 +36,11 @@ pub enum Reason {
         /// Why, such as `critical process nginx`.
         why: String,
     },
+    /// A process that is not of the group came into the cgroup that the limits are on.
+    Intruded {
+        /// Which, such as `process 12 (sh)`.
+        who: String,
+    },
     /// No process is left in the group.
     Empty,
     /// The time limit of a manual throttle passed.
@@ -53,6 +58,7 @@ impl fmt::Display for Reason {
             Self::Operator { uid, request } => write!(f, "asked for by uid {uid}: {request}"),
             Self::RuleGone { rule } => write!(f, "rule {rule} is no longer active"),
             Self::Protected { why } => write!(f, "protected: {why}"),
+            Self::Intruded { who } => write!(f, "{who}, which is not of the group, is in its cgroup by now"),
             Self::Empty => f.write_str("no process is left in it"),
             Self::Expired => f.write_str("its time limit passed"),
             Self::Stopping => f.write_str("the agent stops"),

@@ -40,6 +40,7 @@ pub(super) fn rule_of(row: &GroupRow) -> Option<&Name> {
         Reason::Rule { rule, .. } | Reason::RuleGone { rule } => Some(rule),
         Reason::Operator { .. }
         | Reason::Protected { .. }
+        | Reason::Intruded { .. }
         | Reason::Empty
         | Reason::Expired
         | Reason::Stopping

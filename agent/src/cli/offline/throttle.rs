@@ -39,7 +39,7 @@ pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Thro
     refuse_rules(row(&store, &apply.group)?.as_ref())?;
     let executor = Throttle::open(kernel, store).map_err(|error| store_failure(&error))?;
     match carry_out(&executor, What::Apply(apply.clone()))? {
-        Outcome::Applied { how, members, refused, at: _ } => {
+        Outcome::Applied { how, members, refused, borrowed: _, at: _ } => {
             throttled(&proc, apply, how, members, refused, false)
         }
         Outcome::Released | Outcome::Busy | Outcome::Entangled { .. } | Outcome::Failed { .. } => {

@@ -151,7 +151,13 @@ mod tests {
         fn confirm(&mut self) {
             for (id, apply) in std::mem::take(&mut self.flying) {
                 let (members, at) = (apply.members, at(self.now));
-                let outcome = Outcome::Applied { how: "in place".into(), members, refused: Vec::new(), at };
+                let outcome = Outcome::Applied {
+                    how: "in place".into(),
+                    members,
+                    refused: Vec::new(),
+                    borrowed: true,
+                    at,
+                };
                 self.input(Input::Outcome { id, outcome });
             }
         }

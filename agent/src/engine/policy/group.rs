@@ -114,6 +114,8 @@ pub(crate) struct Group {
     pub(crate) in_force: Option<Timestamp>,
     /// The rung of the ladder, in the executor's words.
     pub(crate) how: Option<String>,
+    /// Whether the limits are on a cgroup that is not the agent's.
+    pub(crate) borrowed: bool,
     pub(crate) members: BTreeMap<ProcKey, Member>,
     /// Members to be brought in by the next application.
     pub(crate) joining: BTreeSet<ProcKey>,
@@ -147,6 +149,7 @@ impl Group {
             created: now,
             in_force: None,
             how: None,
+            borrowed: false,
             members: BTreeMap::new(),
             joining: BTreeSet::new(),
             batch: None,

@@ -41,9 +41,9 @@ impl Throttle {
         }
         self.dirty.insert(name.clone());
         let error = match outcome {
-            Outcome::Applied { how, members, refused, at } => match step {
+            Outcome::Applied { how, members, refused, borrowed, at } => match step {
                 Step::Apply { asked, limits, batch } => {
-                    let applied = Applied { how, members, refused, at, asked, limits, batch };
+                    let applied = Applied { how, members, refused, borrowed, at, asked, limits, batch };
                     return self.applied(&name, applied, counts, out);
                 }
                 Step::Detach { key, .. } => {
@@ -95,7 +95,7 @@ impl Throttle {
 
     /// Lifts the limits of a group because they hold one who must not be held, and limits its members anew, in
     /// a way that spares it, or not at all.
-    fn untangle(&mut self, name: &Name, reason: Reason) {
+    pub(super) fn untangle(&mut self, name: &Name, reason: Reason) {
         if let Some(group) = self.groups.get_mut(name)
             && group.in_force.is_some()
         {
@@ -110,7 +110,7 @@ impl Throttle {
         counts: &mut Counts,
         out: &mut Outbox,
     ) -> Vec<(ProcKey, String)> {
-        let Applied { how, members, mut refused, at, asked, limits, batch } = applied;
+        let Applied { how, members, mut refused, borrowed, at, asked, limits, batch } = applied;
         let Some(group) = self.groups.get_mut(name) else { return Vec::new() };
         let limited: BTreeSet<ProcKey> = members.into_iter().collect();
         let named: BTreeSet<ProcKey> = refused.iter().map(|(key, _)| *key).collect();
@@ -127,6 +127,7 @@ impl Throttle {
         if !limited.is_empty() || group.in_force.is_some() {
             group.in_force.get_or_insert(at);
             group.how = Some(how.clone());
+            group.borrowed = borrowed;
             counts.applied += 1;
             out.notify(Notice::ThrottleApplied {
                 group: name.clone(),
@@ -208,6 +209,7 @@ struct Applied {
     how: String,
     members: Vec<ProcKey>,
     refused: Vec<(ProcKey, String)>,
+    borrowed: bool,
     at: Timestamp,
     asked: Vec<(ProcKey, Comm)>,
     limits: Limits,

@@ -131,6 +131,7 @@ impl Entry {
             seen: now,
             cause: process.execed.unwrap_or(process.started),
             open: Open::ToRules,
+            came: false,
             critical: None,
             group: None,
             inspection: Inspection::default(),
@@ -160,6 +161,7 @@ impl Entry {
         let changed = next != self.process;
         let moved = next.cgroup != self.process.cgroup;
         self.process = next;
+        self.came |= moved;
         if !(new_program || changed) {
             return Seen::Same;
         }

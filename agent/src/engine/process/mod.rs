@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub(crate) cause: Timestamp,
     /// Whether it may go from one group to another.
     pub(crate) open: Open,
+    /// Whether it has come into its cgroup from another one, instead of having been born or first seen there.
+    pub(crate) came: bool,
     /// Critical process of the active profile that it is an instance of.
     pub(crate) critical: Option<Instance>,
     /// The group that holds it.

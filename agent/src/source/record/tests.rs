@@ -114,6 +114,7 @@ fn inputs() -> Vec<Input> {
         Input::Outcome {
             id: ActionId(4),
             outcome: Outcome::Applied {
+                borrowed: true,
                 how: "in place".to_owned(),
                 members: vec![key],
                 refused: vec![(key, "gone".to_owned())],

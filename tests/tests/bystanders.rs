@@ -1,4 +1,5 @@
-//! A critical process that a limited one starts is not limited with it, wherever the limits are.
+//! Whoever is not meant is not limited along with those who are: a critical process that a limited one starts,
+//! and a stranger who comes into a limited cgroup.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -104,5 +105,27 @@ fn limits_on_the_cgroup_that_it_shares_are_lifted() -> Result<()> {
     let failed = daemon.wait_event("throttle_failed", |event| event["group"] == "family")?;
     ensure!(failed["error"].as_str().is_some_and(|error| error.contains("allow_move")), "{failed}");
     ensure!(cpu_quota_of(kid.pid())?.is_none());
+    daemon.stop()
+}
+
+#[test]
+fn a_stranger_in_the_cgroup_is_freed_with_it() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, cgroup) = (Places::new()?, TestCgroup::new("stranger")?);
+    let (hog, other) =
+        (Program::Spin.write(&places.bin(), "pt-hog-s")?, Program::Wait.write(&places.bin(), "pt-other")?);
+    let daemon = Daemon::start(&places)?;
+    daemon.activate(&ProfileText::new("hogs").rule("hogs", "pt-hog-s", &json!({ "cpu": "30%" })))?;
+    let _hog = Workload::spawn_in(&hog, &cgroup)?;
+    let stranger = Workload::spawn(&other)?;
+    wait_until("the quota is in force", SOON, || Ok(cgroup.cpu_quota()? == Some(30.0)))?;
+
+    for file in cgroup.procs_files() {
+        fs::write(file, stranger.pid_text())?;
+    }
+
+    wait_until("the stranger is free", SOON, || Ok(cgroup.cpu_quota()?.is_none()))?;
+    let removed = daemon.wait_event("throttle_removed", |event| event["group"] == "hogs")?;
+    ensure!(removed["reason"]["who"] == format!("process {} (pt-other)", stranger.pid()), "{removed}");
     daemon.stop()
 }
