@@ -16,4 +16,5 @@ pub mod profile;
 pub mod program;
 pub mod receiver;
 pub mod storm;
+pub mod systemd;
 pub mod workload;

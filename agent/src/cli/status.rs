@@ -59,7 +59,7 @@ impl View for Vec<GroupStatus> {
                     or_dash(group.rule.as_ref()),
                     group.limits.to_string(),
                     scope(group.scope).to_owned(),
-                    dash(group.how.clone()),
+                    dash(rung(&group.how).to_owned()),
                     group.members.len().to_string(),
                     or_dash(group.throttled_us.map(held_back)),
                     or_dash(group.since.map(moment)),
@@ -79,6 +79,11 @@ impl View for GroupStatus {
         page.gap();
         members(page, &self.members);
     }
+}
+
+/// The rung without the reasons for it, which are for a page of its own.
+fn rung(how: &str) -> &str {
+    how.split(": ").next().unwrap_or(how)
 }
 
 /// A group without its members.

@@ -141,6 +141,7 @@ pub fn plan(profile: &Profile, entries: &[view::PlanEntry], released: Vec<Name>)
                 .filter(|entry| of_rule(&entry.plan))
                 .map(|entry| member(&entry.process))
                 .collect(),
+            how: Vec::new(),
             note,
         }
     });

@@ -21,6 +21,13 @@ impl View for Plan {
                 ]
             }),
         );
+        for rule in self.rules.iter().filter(|rule| !rule.how.is_empty()) {
+            page.gap();
+            page.line(format!("rule {}:", rule.rule));
+            for how in &rule.how {
+                page.line(format!("  {how}"));
+            }
+        }
         if !self.critical.is_empty() {
             page.gap();
             page.table(

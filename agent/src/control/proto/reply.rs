@@ -258,6 +258,10 @@ pub struct PlannedRule {
     pub scope: Scope,
     /// The processes it would own.
     pub processes: Vec<Member>,
+    /// How the limits would be brought into force and after a colon why so, and which processes would be left
+    /// alone, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub how: Vec<String>,
     /// Why it would do less than it says, such as `disabled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
