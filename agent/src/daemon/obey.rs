@@ -204,6 +204,7 @@ impl Turn {
             .iter()
             .zip(&plan.rules)
             .map(|(rule, planned)| Apply {
+                rewrite: false,
                 group: rule.name.clone(),
                 limits: rule.limits.clone(),
                 scope: rule.scope,

@@ -215,11 +215,10 @@ fn values(kernel: &Kernel, group: &Group) -> Result<Vec<Value>, EffectError> {
                 Err(error) if error.is_gone() => continue,
                 Err(error) => return Err(error.into()),
             };
-            values.push(Value {
-                path: knob.path().to_owned(),
-                part: knob.part().clone(),
-                ours: value.to_owned(),
-            });
+            // systemd may write the same limit in other words, such as over another period. It has just been
+            // verified.
+            let ours = if place.rung.is_systemds() { knob.read()? } else { value.to_owned() };
+            values.push(Value { path: knob.path().to_owned(), part: knob.part().clone(), ours });
         }
     }
     Ok(values)
