@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -132,6 +133,27 @@ impl Context {
             Err(ClientError::NotRunning(_)) => Ok(None),
             Err(error) => Err(Failure::from(error).into()),
         }
+    }
+
+    /// As [`Self::ask_if_running`], for answers that are worth nothing when they are late.
+    ///
+    /// # Errors
+    /// As [`Self::ask_if_running`], and after `patience`.
+    pub(super) fn ask_quickly<T: TryFrom<Reply, Error = Box<Reply>>>(
+        &self,
+        request: &Request,
+        patience: Duration,
+    ) -> CliResult<Result<Option<T>, ClientError>> {
+        let client = self.client();
+        let asked = async {
+            let timeout = tokio::time::timeout(patience, call(&client, request));
+            timeout.await.unwrap_or(Err(ClientError::Timeout(patience)))
+        };
+        Ok(match runtime()?.block_on(asked) {
+            Ok(reply) => Ok(Some(reply)),
+            Err(ClientError::NotRunning(_)) => Ok(None),
+            Err(error) => Err(error),
+        })
     }
 
     /// Asks the daemon for a stream. Must be called within a runtime.

@@ -6,6 +6,7 @@ mod completions;
 mod daemon;
 mod discover;
 pub mod error;
+mod emergency;
 mod events;
 mod explain;
 mod globals;
@@ -72,6 +73,8 @@ enum Command {
     Status(status::Status),
     /// Tell why a process is or is not limited
     Explain(explain::Explain),
+    /// Lift every limit at once, and keep it so
+    Emergency(emergency::Emergency),
     /// Keep and activate profiles
     Profile(profile::ProfileArgs),
     /// Check a profile or the configuration without loading it
@@ -124,6 +127,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Release(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Explain(command) => command.run(&context),
+        Command::Emergency(command) => command.run(&context),
         Command::Profile(command) => command.run(&context),
         Command::Validate(command) => command.run(&context),
         Command::Events(command) => command.run(&context),

@@ -137,6 +137,8 @@ impl Player {
             | Input::Profile { .. }
             | Input::Throttle(_)
             | Input::Release { .. }
+            | Input::EmergencyStop { .. }
+            | Input::EmergencyResume { .. }
             | Input::Clashes { .. }
             | Input::Outcome { .. } => {}
         }
@@ -176,8 +178,10 @@ fn assumed(action: &Action) -> Option<Outcome> {
             borrowed: false,
             at: action.at,
         }),
-        What::Release { .. } | What::Detach { .. } | What::Reap { .. } => Some(Outcome::Released),
-        What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Notify { .. } => None,
+        What::Release { .. } | What::Detach { .. } | What::Reap { .. } | What::Lift => {
+            Some(Outcome::Released)
+        }
+        What::Inspect { .. } | What::Watch { .. } | What::Resume | What::Resync | What::Notify { .. } => None,
     }
 }
 
@@ -235,6 +239,8 @@ fn describe(what: &What) -> (&'static str, String) {
             let note = if *protected { "never to be limited" } else { "for alerts only" };
             ("watch", format!("process {}, {note}", key.pid))
         }
+        What::Lift => ("lift", "everything".to_owned()),
+        What::Resume => ("resume", String::new()),
         What::Resync => ("resync", String::new()),
         What::Notify { notice } => ("notify", notice.to_string()),
     }

@@ -195,6 +195,12 @@ impl Dirs {
         self.state.join("journal.db")
     }
 
+    /// The emergency stop that is in force, if there is one.
+    #[must_use]
+    pub fn emergency_file(&self) -> PathBuf {
+        self.state.join("emergency.json")
+    }
+
     /// Log of a daemon that was started detached.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 
 use super::failure::{Failure, FailureKind};
 use super::proto::{
-    Activate, DryRun, Envelope, EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle,
+    Activate, DryRun, Emergency, Envelope, EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle,
 };
 
 /// A little longer than the server gives the daemon, so that its own words arrive.
@@ -50,8 +50,8 @@ pub enum ClientError {
     #[error("talk to the daemon")]
     Http(#[source] hyper::Error),
     /// The daemon took too long.
-    #[error("the daemon did not answer within {} s", TIMEOUT.as_secs())]
-    Timeout,
+    #[error("the daemon did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
     /// The answer makes no sense, as from another version.
     #[error("the daemon's answer makes no sense: {0}")]
     Malformed(String),
@@ -68,7 +68,7 @@ impl From<ClientError> for Failure {
             ClientError::Denied { .. } => FailureKind::Denied,
             ClientError::Connect { .. }
             | ClientError::Http(_)
-            | ClientError::Timeout
+            | ClientError::Timeout(_)
             | ClientError::Malformed(_) => FailureKind::Failed,
         };
         let failure = Self::from_error(kind, &error);
@@ -102,7 +102,7 @@ impl Client {
             let response = self.send(request).await?;
             read_reply(response).await
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_elapsed| ClientError::Timeout)?
+        tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_elapsed| ClientError::Timeout(TIMEOUT))?
     }
 
     /// Asks for a stream: `Follow` or `Record`.
@@ -111,7 +111,7 @@ impl Client {
     /// As [`ClientError`].
     pub async fn stream(&self, request: &Request) -> Result<LineReader, ClientError> {
         let head = tokio::time::timeout(TIMEOUT, self.send(request));
-        let response = head.await.map_err(|_elapsed| ClientError::Timeout)??;
+        let response = head.await.map_err(|_elapsed| ClientError::Timeout(TIMEOUT))??;
         if !response.status().is_success() {
             let reply = read_reply(response).await?;
             return Err(ClientError::Malformed(format!("{reply:?} in place of a stream")));
@@ -230,6 +230,7 @@ impl Wire {
             }
             Request::Activate(body) => Self::post::<Activate>("/v1/activate", body)?,
             Request::Deactivate(body) => Self::post::<DryRun>("/v1/deactivate", body)?,
+            Request::Emergency(body) => Self::post::<Emergency>("/v1/emergency", body)?,
             Request::Reload(body) => Self::post::<DryRun>("/v1/reload", body)?,
         };
         Ok(wire)

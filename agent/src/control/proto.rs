@@ -10,9 +10,9 @@ use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 
 pub use reply::{
-    Activated, ActiveProfile, DaemonState, DaemonStatus, EventRecord, Explanation, Feature, FeatureState,
-    GroupStatus, Member, Plan, PlannedCritical, PlannedRule, Refused, Released, Reloaded, RuleVerdict,
-    SourceStatus, StreamEnd, Throttled,
+    Activated, ActiveProfile, DaemonState, DaemonStatus, EmergencyStatus, EventRecord, Explanation, Feature,
+    FeatureState, GroupStatus, Member, Plan, PlannedCritical, PlannedRule, Refused, Released, Reloaded,
+    RuleVerdict, SourceStatus, StreamEnd, Throttled,
 };
 
 /// Version of the JSON, in every reply.
@@ -60,6 +60,8 @@ pub enum Request {
     Follow(FollowQuery),
     /// `GET /v1/record`: answered by a stream: the lines of a recording (`source::record`).
     Record,
+    /// `POST /v1/emergency`: answered by [`Reply::Emergency`].
+    Emergency(Emergency),
     /// `POST /v1/reload`: answered by [`Reply::Reloaded`].
     Reload(DryRun),
 }
@@ -70,6 +72,32 @@ pub enum Request {
 pub struct DryRun {
     /// Only tell what would be done.
     pub dry_run: bool,
+}
+
+/// Begin or end an emergency stop, or tell of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Emergency {
+    /// What to do.
+    pub order: EmergencyOrder,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// See [`Emergency`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmergencyOrder {
+    /// Lift everything, and limit nothing until resumed.
+    Stop {
+        /// Why; at most 1024 bytes.
+        reason: String,
+    },
+    /// Limit again.
+    Resume,
+    /// Tell whether one is in force.
+    Tell,
 }
 
 /// A process named by whoever asks.
@@ -235,6 +263,8 @@ pub enum Reply {
     Profile(ActiveProfile),
     /// Past events, oldest first.
     Events(Vec<EventRecord>),
+    /// Whether an emergency stop is in force.
+    Emergency(EmergencyStatus),
     /// The configuration was read again.
     Reloaded(Reloaded),
     /// It did not work.
@@ -263,5 +293,6 @@ replies! {
     Activated is Activated,
     Profile is ActiveProfile,
     Events is Vec<EventRecord>,
+    Emergency is EmergencyStatus,
     Reloaded is Reloaded,
 }

@@ -31,6 +31,7 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/events", get(async |desk: Desk, Selection(q)| desk.ask(Request::Events(q)).await))
         .route("/v1/follow", get(async |desk: Desk, Selection(q)| desk.ask(Request::Follow(q)).await))
         .route("/v1/record", get(async |desk: Desk| desk.ask(Request::Record).await))
+        .route("/v1/emergency", post(async |desk: Desk, Json(b)| desk.ask(Request::Emergency(b)).await))
         .route("/v1/reload", post(async |desk: Desk, Json(b)| desk.ask(Request::Reload(b)).await))
         .fallback(async |uri: Uri| {
             Failure::new(FailureKind::NotFound, format!("no such path: {:?}", uri.path()))

@@ -61,6 +61,17 @@ pub enum Command {
         /// The answer.
         answer: Answer<Option<Name>>,
     },
+    /// Lift everything and limit nothing, or limit again.
+    Emergency {
+        /// Why, to begin; none to end.
+        stop: Option<String>,
+        /// Whether it has been told: it was in force before the daemon was started.
+        told: bool,
+        /// Who asks.
+        uid: u32,
+        /// How many groups were limited, and what could not be lifted.
+        answer: Answer<(usize, Vec<String>)>,
+    },
     /// Rebuild the process table and re-evaluate; used when a recording begins, so that it starts complete.
     Resync(Answer<()>),
     /// End the thread: release or keep, then answer with what could not be released.

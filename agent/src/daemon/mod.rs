@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod deliveries;
+pub mod emergency;
 pub mod journal;
 pub mod lock;
 pub mod logging;

@@ -48,6 +48,7 @@ impl Turn {
                 self.release(target, reason, dry_run, answer)
             }
             Command::Activate { profile, answer } => self.activate(profile, answer),
+            Command::Emergency { stop, told, uid, answer } => self.emergency(stop, told, uid, answer),
             Command::Resync(answer) => {
                 let now = clock::now();
                 self.feed(Input::Profile { profile: self.active.clone() }, now);
@@ -315,6 +316,26 @@ impl Turn {
             send(answer, Err(Failure::new(FailureKind::Failed, message)));
         });
         self.renew_hints();
+    }
+
+    fn emergency(
+        &mut self,
+        stop: Option<String>,
+        told: bool,
+        uid: u32,
+        answer: Answer<(usize, Vec<String>)>,
+    ) {
+        let groups = self.parts.throttle.groups().len();
+        let input = match stop {
+            Some(reason) => Input::EmergencyStop { reason, uid, told },
+            None => Input::EmergencyResume { uid },
+        };
+        self.feed_and_wait(input, move |_turn, settled| {
+            // What resuming limits again is told by its own events.
+            let lifted: Vec<Settled> =
+                settled.into_iter().filter(|(what, _)| matches!(what, What::Lift)).collect();
+            send(answer, Ok((groups, failures(&lifted))));
+        });
     }
 
     fn stop(&mut self, release: bool, answer: Answer<Vec<String>>) {

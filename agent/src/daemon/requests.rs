@@ -13,8 +13,8 @@ use crate::config::settings::OnStop;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::peer::Peer;
 use crate::control::proto::{
-    Activated, ActiveProfile, EVENTS_MAX, EventQuery, EventRecord, Explanation, ProcRef, Release, ReleaseOf,
-    Reloaded, Reply, Request, Throttle,
+    Activated, ActiveProfile, EVENTS_MAX, Emergency, EventQuery, EventRecord, Explanation, ProcRef, Release,
+    ReleaseOf, Reloaded, Reply, Request, Throttle,
 };
 use crate::control::server::{Answer, Call};
 use crate::control::stream::Publisher;
@@ -98,6 +98,9 @@ impl Office {
                 return Ok(Answer::Stream(self.followers.subscribe(Vec::new(), query.kind)));
             }
             Request::Record => return self.record().await,
+            Request::Emergency(Emergency { order, dry_run }) => {
+                Reply::Emergency(self.emergency(order, dry_run, peer.uid).await?)
+            }
             Request::Reload(dry) => Reply::Reloaded(self.reload(dry.dry_run).await?),
         };
         Ok(Answer::Reply(reply))
@@ -121,6 +124,11 @@ impl Office {
 
     fn loaded(&self) -> std::sync::MutexGuard<'_, reload::Loaded> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where an emergency stop is on record.
+    pub fn emergency_file(&self) -> std::path::PathBuf {
+        self.loaded().dirs.emergency_file()
     }
 
     /// What becomes of the limits at a stop.

@@ -201,7 +201,15 @@ fn endpoint(webhook: &Webhook) -> Result<Endpoint> {
 
 /// Everything worse than information goes out.
 fn routing() -> Routing {
-    let kinds = ["critical_process_down", "events_lost", "throttle_conflict", "throttle_failed", "test"];
+    let kinds = [
+        "critical_process_down",
+        "emergency_stop",
+        "emergency_resumed",
+        "events_lost",
+        "throttle_conflict",
+        "throttle_failed",
+        "test",
+    ];
     Routing { endpoint: ENDPOINT.to_owned(), kinds: kinds.map(str::to_owned).to_vec() }
 }
 

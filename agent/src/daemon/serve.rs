@@ -11,14 +11,17 @@ use tokio::task::JoinSet;
 
 use crate::config::settings::OnStop;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::EmergencyOrder;
 use crate::control::server::{Call, Server};
 use crate::daemon::command::Command;
 use crate::daemon::deliveries;
 use crate::daemon::requests::Office;
 use crate::daemon::turn::TurnError;
 use crate::effect::webhook::deliver::Endpoint;
+use crate::model::chain::chain;
 use crate::model::rule::Profile;
 use crate::store::Store;
+use crate::store::block::Block;
 
 /// Calls on their way from the control socket.
 const CALLS: usize = 64;
@@ -79,6 +82,7 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
             order = signals.next() => match order {
                 Order::Stop => break,
                 Order::Reload => reload(office).await,
+                Order::Emergency(order) => emergency(office, order).await,
             },
         }
     }
@@ -100,6 +104,7 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
 /// Brings the first profile into force and reports readiness. A profile that cannot be brought into force
 /// does not keep the agent from watching; it is reported.
 async fn begin(office: &Office, profile: Option<Profile>) {
+    hold(office).await;
     if let Some(profile) = profile {
         let name = profile.name.clone();
         if let Err(failure) = office.put_in_force(Some(profile)).await {
@@ -109,6 +114,21 @@ async fn begin(office: &Office, profile: Option<Profile>) {
     crate::sys::trim_heap();
     notify(&[NotifyState::Ready]);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), source = office.source, "ready");
+}
+
+/// An emergency stop holds across restarts. One that cannot be read holds, too.
+async fn hold(office: &Office) {
+    let block = match Block::read(&office.emergency_file()) {
+        Ok(None) => return,
+        Ok(Some(block)) => block,
+        Err(error) => Block { reason: chain(&error), uid: 0, user: None, at: 0, released: None },
+    };
+    tracing::warn!(reason = block.reason, "an emergency stop is in force: nothing is limited");
+    let (stop, uid) = (Some(block.reason), block.uid);
+    match office.ask(|answer| Command::Emergency { stop, told: true, uid, answer }).await {
+        Ok((_, errors)) => errors.iter().for_each(|error| tracing::error!("not lifted: {error}")),
+        Err(failure) => tracing::error!("emergency: {failure}"),
+    }
 }
 
 async fn reload(office: &Office) {
@@ -121,6 +141,13 @@ async fn reload(office: &Office) {
         tracing::error!("reload refused, the last good configuration is kept: {failure}");
     }
     notify(&[NotifyState::Ready]);
+}
+
+/// Carries out what a signal asks for. Who sent it is not known: only root and the daemon's own user can.
+async fn emergency(office: &Office, order: EmergencyOrder) {
+    if let Err(failure) = office.emergency(order, false, 0).await {
+        tracing::error!("emergency: {failure}");
+    }
 }
 
 /// Lets the engine thread release or keep, and end.
@@ -155,12 +182,15 @@ fn ended_early(ended: Result<Result<(), TurnError>, oneshot::error::RecvError>) 
 enum Order {
     Stop,
     Reload,
+    Emergency(EmergencyOrder),
 }
 
 struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
 }
 
 impl Signals {
@@ -169,6 +199,8 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -177,6 +209,10 @@ impl Signals {
             _ = self.term.recv() => Order::Stop,
             _ = self.int.recv() => Order::Stop,
             _ = self.hup.recv() => Order::Reload,
+            _ = self.usr1.recv() => {
+                Order::Emergency(EmergencyOrder::Stop { reason: "signal SIGUSR1".to_owned() })
+            }
+            _ = self.usr2.recv() => Order::Emergency(EmergencyOrder::Resume),
         }
     }
 }

@@ -41,6 +41,7 @@ impl Turn {
             throttled,
             rss,
             cpu_ms: millis(cpu),
+            emergency: self.parts.engine.emergency(),
             config_error: None,
         }
     }

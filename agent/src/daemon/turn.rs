@@ -245,6 +245,14 @@ impl Turn {
                     }
                 }
                 What::Notify { notice } => self.parts.journal.tell(action.at, notice),
+                What::Resume => self.parts.throttle.block(false),
+                What::Lift => {
+                    self.pending.issued(action.id, &action.what);
+                    let batch = self.parts.throttle.lift();
+                    if let Some(finished) = self.parts.worker.submit(action.id, batch) {
+                        self.finish(finished);
+                    }
+                }
                 What::Apply(_) | What::Release { .. } | What::Detach { .. } | What::Reap { .. } => {
                     self.pending.issued(action.id, &action.what);
                     self.carry_out(&action);
@@ -256,7 +264,7 @@ impl Turn {
     fn carry_out(&mut self, action: &Action) {
         let finished = match self.parts.throttle.execute(action, &self.critical) {
             Some(Step::Done(outcome)) => {
-                action.what.group().map(|group| Finished { id: action.id, group: group.clone(), outcome })
+                Some(Finished { id: action.id, group: action.what.group().cloned(), outcome })
             }
             Some(Step::Moves(batch)) => self.parts.worker.submit(action.id, batch),
             None => None,
@@ -279,6 +287,7 @@ impl Turn {
         self.pending.settle(id, &outcome);
         self.feed(Input::Outcome { id, outcome }, clock::now());
         let Parts { throttle, drift, .. } = &mut self.parts;
+        let Some(group) = group else { return drift.follow_none() };
         if let Err(error) = drift.follow(throttle.kernel(), &group, throttle.group(&group).as_ref()) {
             tracing::warn!("changes by others to group {group} will go unnoticed: {}", chain(&error));
         }

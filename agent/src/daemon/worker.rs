@@ -17,8 +17,8 @@ const QUEUE: usize = 256;
 pub struct Finished {
     /// The action that it carried out.
     pub id: ActionId,
-    /// The group that the action was about.
-    pub group: Name,
+    /// The group that the action was about; none when it was about all.
+    pub group: Option<Name>,
     /// Its result.
     pub outcome: Outcome,
 }
@@ -54,7 +54,7 @@ impl Worker {
                         continue;
                     }
                 };
-                let group = batch.group().clone();
+                let group = batch.group().cloned();
                 let outcome = batch.run();
                 if outbox.send(Finished { id, group, outcome }).is_err() {
                     return;
@@ -67,7 +67,7 @@ impl Worker {
 
     /// Hands over a batch. With the queue full it is refused at once: the engine tries again later.
     pub fn submit(&self, id: ActionId, batch: MoveBatch) -> Option<Finished> {
-        let group = batch.group().clone();
+        let group = batch.group().cloned();
         let refused =
             |why: &str| Some(Finished { id, group, outcome: Outcome::Failed { error: why.to_owned() } });
         match self.jobs.try_send(Job::Batch(id, batch)) {

@@ -123,6 +123,13 @@ impl Drift {
         Ok(())
     }
 
+    /// Watches nothing any more.
+    pub fn follow_none(&mut self) {
+        for (_, watched) in std::mem::take(&mut self.groups) {
+            self.unwatch(&watched.watches);
+        }
+    }
+
     fn forget(&mut self, name: &Name) {
         if let Some(watched) = self.groups.remove(name) {
             self.unwatch(&watched.watches);

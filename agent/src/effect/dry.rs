@@ -28,6 +28,8 @@ pub fn describe(
             Ok(vec![format!("would take process {} out of group {group}: {reason}", key.pid)])
         }
         What::Reap { group } => Ok(vec![format!("would remove group {group} if it is empty")]),
+        What::Lift => Ok(vec!["would lift everything".to_owned()]),
+        What::Resume => Ok(vec!["would limit again".to_owned()]),
         What::Notify { notice } => Ok(vec![format!("would tell: {notice}")]),
         What::Inspect { .. } | What::Watch { .. } | What::Resync => Ok(Vec::new()),
     }

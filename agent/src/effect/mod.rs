@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod drift;
+mod emergency;
 pub mod dry;
 pub mod fail_point;
 pub mod group;

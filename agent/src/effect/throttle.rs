@@ -5,6 +5,7 @@
 //! action on a group that has a batch outstanding: run the batches in the order in which they were given.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock;
@@ -23,7 +24,7 @@ use crate::store::{Intent, IntentState, Store, StoreError};
 /// The executor.
 #[derive(Clone, Debug)]
 pub struct Throttle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What became of an action.
@@ -60,14 +61,21 @@ impl Throttle {
                 store.write(|tables| tables.delete_group(&row.name))?;
             }
         }
-        Ok(Self { shared: Arc::new(Shared { kernel, store: Mutex::new(store), groups: Mutex::new(groups) }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                kernel,
+                store: Mutex::new(store),
+                groups: Mutex::new(groups),
+                blocked: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// Carries out an action on a group; `None` for actions of other kinds. `critical` are the processes
     /// that are never touched besides those that never are.
     pub fn execute(&self, action: &Action, critical: &BTreeSet<ProcKey>) -> Option<Step> {
         let task = Task::of(&action.what)?;
-        let group = task.group().clone();
+        let group = task.group()?;
         if !self.shared.is_queued(&group) {
             match self.shared.at_once(&task, critical) {
                 Ok(Some(outcome)) => return Some(Step::Done(outcome)),
@@ -76,7 +84,12 @@ impl Throttle {
             }
         }
         let ticket = Ticket::new(Arc::clone(&self.shared), group);
-        Some(Step::Moves(MoveBatch { task: Box::new(task), critical: critical.clone(), ticket }))
+        Some(Step::Moves(MoveBatch {
+            shared: Arc::clone(&self.shared),
+            task: Box::new(task),
+            critical: critical.clone(),
+            ticket: Some(ticket),
+        }))
     }
 
     /// What applying would do, without doing any of it. Where systemd runs the host it is asked, which takes
@@ -117,23 +130,30 @@ impl Throttle {
 /// An action for a worker thread.
 #[derive(Debug)]
 pub struct MoveBatch {
+    shared: Arc<Shared>,
     task: Box<Task>,
     critical: BTreeSet<ProcKey>,
-    ticket: Ticket,
+    /// None when it is about all groups.
+    ticket: Option<Ticket>,
 }
 
 impl MoveBatch {
-    /// The group that it is about.
+    /// Lifts everything.
+    pub(super) fn of_all(throttle: &Throttle) -> Self {
+        let shared = Arc::clone(&throttle.shared);
+        Self { shared, task: Box::new(Task::Lift), critical: BTreeSet::new(), ticket: None }
+    }
+
+    /// The group that it is about; none when it is about all.
     #[must_use]
-    pub const fn group(&self) -> &Name {
-        &self.ticket.group
+    pub fn group(&self) -> Option<&Name> {
+        self.ticket.as_ref().map(|ticket| &ticket.group)
     }
 
     /// Does it: takes milliseconds. Everything is checked anew first.
     #[must_use]
     pub fn run(self) -> Outcome {
-        let shared = &self.ticket.shared;
-        shared.whatever_it_takes(&self.task, &self.critical).unwrap_or_else(|error| failed(&error))
+        self.shared.whatever_it_takes(&self.task, &self.critical).unwrap_or_else(|error| failed(&error))
     }
 }
 
@@ -168,11 +188,12 @@ impl Drop for Ticket {
 }
 
 #[derive(Clone, Debug)]
-enum Task {
+pub(super) enum Task {
     Apply(Apply),
     Release(Name),
     Detach(Name, ProcKey),
     Reap(Name),
+    Lift,
 }
 
 impl Task {
@@ -182,14 +203,20 @@ impl Task {
             What::Release { group, .. } => Some(Self::Release(group.clone())),
             What::Detach { group, key, .. } => Some(Self::Detach(group.clone(), *key)),
             What::Reap { group } => Some(Self::Reap(group.clone())),
-            What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Notify { .. } => None,
+            What::Lift
+            | What::Resume
+            | What::Inspect { .. }
+            | What::Watch { .. }
+            | What::Resync
+            | What::Notify { .. } => None,
         }
     }
 
-    const fn group(&self) -> &Name {
+    fn group(&self) -> Option<Name> {
         match self {
-            Self::Apply(apply) => &apply.group,
-            Self::Release(group) | Self::Detach(group, _) | Self::Reap(group) => group,
+            Self::Apply(apply) => Some(apply.group.clone()),
+            Self::Release(group) | Self::Detach(group, _) | Self::Reap(group) => Some(group.clone()),
+            Self::Lift => None,
         }
     }
 }
@@ -208,6 +235,8 @@ pub(crate) struct Shared {
     pub(crate) kernel: Kernel,
     store: Mutex<Store>,
     groups: Mutex<BTreeMap<Name, Seat>>,
+    /// Whether nothing may be limited.
+    pub(super) blocked: AtomicBool,
 }
 
 impl Shared {
@@ -232,6 +261,16 @@ impl Shared {
         self.seats().get(name).and_then(|seat| seat.group.clone())
     }
 
+    /// Forgets all groups but those that `kept` names.
+    pub(super) fn forget_groups(&self, kept: impl Fn(&Name) -> bool) {
+        self.seats().retain(|name, seat| {
+            if !kept(name) {
+                seat.group = None;
+            }
+            seat.group.is_some() || seat.queued > 0
+        });
+    }
+
     pub(crate) fn set_group(&self, name: &Name, group: Option<Group>) {
         let mut seats = self.seats();
         match group {
@@ -250,12 +289,14 @@ impl Shared {
 
     /// Does what is quick; `None` when it is not.
     fn at_once(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<Option<Outcome>, EffectError> {
+        self.expect_unblocked(task)?;
         match task {
             Task::Apply(apply) => {
                 let before = self.group(&apply.group);
                 let plan = plan(&self.kernel, before.as_ref(), apply, critical, Reach::Files)?;
                 if plan.is_slow() { Ok(None) } else { self.apply(apply, plan, before, critical).map(Some) }
             }
+            Task::Lift => Ok(None),
             Task::Release(group) | Task::Detach(group, _) | Task::Reap(group) => {
                 // Of a group that is not known, the records may name units.
                 let slow = self.group(group).map_or(self.kernel.systemd, |group| {
@@ -267,12 +308,14 @@ impl Shared {
     }
 
     fn whatever_it_takes(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<Outcome, EffectError> {
+        self.expect_unblocked(task)?;
         match task {
             Task::Apply(apply) => {
                 let before = self.group(&apply.group);
                 let plan = plan(&self.kernel, before.as_ref(), apply, critical, Reach::Systemd)?;
                 self.apply(apply, plan, before, critical)
             }
+            Task::Lift => self.lift(),
             Task::Release(group) => self.release(group),
             Task::Detach(group, key) => self.detach(group, *key),
             Task::Reap(group) => {

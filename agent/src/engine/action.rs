@@ -60,6 +60,10 @@ pub enum What {
         /// The group.
         group: Name,
     },
+    /// Restore everything at once, and limit nothing until `Resume`. Answered by an outcome.
+    Lift,
+    /// Limit again.
+    Resume,
     /// Report this process's events on the priority ring from now on, or no longer.
     Watch {
         /// The process.
@@ -86,7 +90,12 @@ impl What {
         match self {
             Self::Apply(apply) => Some(&apply.group),
             Self::Release { group, .. } | Self::Detach { group, .. } | Self::Reap { group } => Some(group),
-            Self::Inspect { .. } | Self::Watch { .. } | Self::Resync | Self::Notify { .. } => None,
+            Self::Lift
+            | Self::Resume
+            | Self::Inspect { .. }
+            | Self::Watch { .. }
+            | Self::Resync
+            | Self::Notify { .. } => None,
         }
     }
 }

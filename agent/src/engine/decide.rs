@@ -68,7 +68,11 @@ impl Engine {
             return self.spare(key, protected.to_string());
         }
         let refused = entry.bars.as_ref().is_some_and(|bars| bars.refused.is_some());
-        if self.stopping || refused || self.membership(key) == Some(Membership::Manual) {
+        if self.stopping
+            || self.emergency.is_on()
+            || refused
+            || self.membership(key) == Some(Membership::Manual)
+        {
             return;
         }
         let mut needs = Needs::default();

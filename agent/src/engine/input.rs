@@ -54,6 +54,21 @@ pub enum Input {
         /// Why.
         reason: Reason,
     },
+    /// Lift everything, and limit nothing until the stop is over.
+    EmergencyStop {
+        /// Why, in the words of whoever asked.
+        reason: String,
+        /// Who asked.
+        uid: u32,
+        /// Whether it was in force before the agent was started, and has been told.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        told: bool,
+    },
+    /// The emergency is over.
+    EmergencyResume {
+        /// Who says so.
+        uid: u32,
+    },
     /// The values of a group that somebody else changed: all that differ now, none when they are ours again.
     Clashes {
         /// The group.

@@ -14,6 +14,7 @@ pub mod policy;
 pub mod view;
 pub mod replay;
 mod process;
+mod emergency;
 mod outbox;
 mod observe;
 mod decide;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::action::{Action, What};
+use crate::engine::emergency::Emergency;
 use crate::engine::input::Input;
 use crate::engine::outbox::Outbox;
 use crate::engine::policy::critical::Criticals;
@@ -95,6 +97,7 @@ pub struct Engine {
     resync: Resync,
     /// After a release for a stop: nothing is limited any more.
     stopping: bool,
+    emergency: Emergency,
     counts: Counts,
     out: Outbox,
 }
@@ -127,6 +130,7 @@ impl Engine {
             waiting: BTreeSet::new(),
             resync: Resync::default(),
             stopping: false,
+            emergency: Emergency::default(),
             counts: Counts::default(),
             out: Outbox::default(),
         }
@@ -151,7 +155,10 @@ impl Engine {
             Input::Profile { profile } => self.activate(profile),
             Input::Throttle(request) => self.throttle_by_hand(request),
             Input::Release { target, reason } => self.release(target, &reason),
+            Input::EmergencyStop { reason, uid, told } => self.emergency_stop(reason, uid, told),
+            Input::EmergencyResume { uid } => self.emergency_resume(uid),
             Input::Clashes { group, clashes } => self.throttle.clash(&group, clashes, &mut self.out),
+            Input::Outcome { id, outcome } if self.lifted(id, &outcome) => {}
             Input::Outcome { id, outcome } => {
                 let refused = self.throttle.outcome(id, outcome, &mut self.counts, &mut self.out);
                 for (key, why) in refused {
@@ -167,6 +174,7 @@ impl Engine {
         for group in self.throttle.expire(now) {
             self.release_group(&group, &Reason::Expired);
         }
+        self.lift_again(now);
         while let Some(&(until, key)) = self.missing.first()
             && until <= now
         {
@@ -185,7 +193,10 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let missing = self.missing.first().map(|(until, _)| *until);
-        [self.resync.due, self.throttle.next_timeout(), missing].into_iter().flatten().min()
+        [self.resync.due, self.throttle.next_timeout(), self.emergency.next_timeout(), missing]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing to do; `None` when all is done.

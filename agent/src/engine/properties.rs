@@ -13,6 +13,7 @@ use crate::engine::{Engine, Own};
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
+use crate::model::notice::Clash;
 use crate::model::process::{Comm, Process};
 use crate::model::reason::Reason;
 use crate::model::rule::{Critical, Match, Pattern, Profile};
@@ -77,6 +78,13 @@ enum Op {
     },
     Lost,
     Snapshot,
+    Emergency {
+        stop: bool,
+    },
+    Clash {
+        group: usize,
+        found: u8,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -102,6 +110,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..4u8, pid()).prop_map(|(which, pid)| Op::Release { which, pid }),
         1 => Just(Op::Lost),
         1 => Just(Op::Snapshot),
+        1 => any::<bool>().prop_map(|stop| Op::Emergency { stop }),
+        1 => (0..3usize, 0..3u8).prop_map(|(group, found)| Op::Clash { group, found }),
     ]
 }
 
@@ -173,6 +183,8 @@ struct World {
     watched: BTreeMap<ProcKey, bool>,
     which: u8,
     ancestor: bool,
+    /// Whether the executor refuses to limit anybody.
+    blocked: bool,
     log: String,
     last: ActionId,
 }
@@ -191,6 +203,7 @@ impl World {
             watched: BTreeMap::new(),
             which: 3,
             ancestor: false,
+            blocked: false,
             log: String::new(),
             last: ActionId(0),
         };
@@ -223,9 +236,15 @@ impl World {
                     assert!(!protected, "protected and not watched");
                     assert!(self.watched.remove(key).is_some(), "was not watched");
                 }
-                What::Apply(_) | What::Release { .. } | What::Detach { .. } | What::Reap { .. } => {
+                What::Apply(_)
+                | What::Release { .. }
+                | What::Detach { .. }
+                | What::Reap { .. }
+                | What::Lift => {
+                    self.blocked |= action.what == What::Lift;
                     self.open.push_back(action);
                 }
+                What::Resume => self.blocked = false,
                 What::Resync | What::Notify { .. } => {}
             }
         }
@@ -233,6 +252,7 @@ impl World {
 
     fn check(&self, action: &Action) {
         let What::Apply(apply) = &action.what else { return };
+        assert!(!self.blocked, "limited during an emergency stop: {apply:?}");
         let own =
             Own { key: ProcKey { pid: 900, start: 100 }, ancestors: vec![ProcKey { pid: 800, start: 100 }] };
         for key in &apply.members {
@@ -357,6 +377,16 @@ impl World {
                 let reason = Reason::Operator { uid: 0, request: "test".to_owned() };
                 self.input(Input::Release { target, reason });
             }
+            Op::Emergency { stop: true } => {
+                self.input(Input::EmergencyStop { reason: "test".to_owned(), uid: 0, told: false });
+            }
+            Op::Emergency { stop: false } => self.input(Input::EmergencyResume { uid: 0 }),
+            Op::Clash { group, found } => {
+                let clash = |found| Clash { at: "file".into(), ours: "0".into(), found: format!("{found}") };
+                let group = name(["hand", "copies", "children"][group]);
+                let clashes = (found > 0).then(|| clash(found)).into_iter().collect();
+                self.input(Input::Clashes { group, clashes });
+            }
             Op::Lost => self.input(Input::Lost { dropped: 3 }),
             Op::Snapshot => self.snapshot(),
         }
@@ -419,7 +449,13 @@ impl World {
             }
             What::Reap { .. } if how < 3 => Outcome::Busy,
             What::Reap { .. } => Outcome::Released,
-            What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Notify { .. } => failed,
+            What::Lift => {
+                self.held.clear();
+                Outcome::Released
+            }
+            What::Resume | What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Notify { .. } => {
+                failed
+            }
         };
         self.input(Input::Outcome { id: action.id, outcome });
     }
@@ -469,7 +505,7 @@ impl World {
     fn wind_down(&mut self) {
         self.input(Input::Release { target: ReleaseTarget::All, reason: Reason::Stopping });
         for _ in 0..10_000 {
-            if self.open.is_empty() && self.engine.snapshot().groups.is_empty() {
+            if self.open.is_empty() && self.held.is_empty() && self.engine.snapshot().groups.is_empty() {
                 break;
             }
             while !self.open.is_empty() {

@@ -32,6 +32,12 @@ impl Engine {
         }
     }
 
+    /// Why nothing is limited, when an emergency stop is in force.
+    #[must_use]
+    pub fn emergency(&self) -> Option<String> {
+        self.emergency.words()
+    }
+
     /// The totals alone: cheap.
     #[must_use]
     pub fn counts(&self) -> Counts {

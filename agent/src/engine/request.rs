@@ -139,6 +139,9 @@ impl Engine {
         if self.stopping {
             return Some("the agent is stopping".to_owned());
         }
+        if let Some(words) = self.emergency.words() {
+            return Some(words);
+        }
         if terms.limits.is_empty() {
             return Some("no limit is given".to_owned());
         }

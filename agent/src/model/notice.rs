@@ -115,6 +115,20 @@ pub enum Notice {
         /// What was done about it.
         response: Response,
     },
+    /// Everything was lifted, and nothing is limited until somebody resumes.
+    EmergencyStop {
+        /// Why, in the words of whoever asked.
+        reason: String,
+        /// Uid of whoever asked.
+        uid: u32,
+        /// Groups that were limited.
+        groups: usize,
+    },
+    /// The emergency is over: rules limit again.
+    EmergencyResumed {
+        /// Uid of whoever said so.
+        uid: u32,
+    },
     /// The kernel dropped records; the process table was rebuilt from the task iterator.
     EventsLost {
         /// Dropped records since the last such notice.
@@ -151,6 +165,8 @@ impl Notice {
             Self::ThrottleFailed { .. } => "throttle_failed",
             Self::ThrottleRemoved { .. } => "throttle_removed",
             Self::ThrottleConflict { .. } => "throttle_conflict",
+            Self::EmergencyStop { .. } => "emergency_stop",
+            Self::EmergencyResumed { .. } => "emergency_resumed",
             Self::EventsLost { .. } => "events_lost",
             Self::ProfileActivated { .. } => "profile_activated",
             Self::ConfigurationChanged { .. } => "configuration_changed",
@@ -167,6 +183,8 @@ impl Notice {
             Self::ThrottleFailed { .. }
             | Self::ThrottleRemoved { .. }
             | Self::ThrottleConflict { .. }
+            | Self::EmergencyStop { .. }
+            | Self::EmergencyResumed { .. }
             | Self::EventsLost { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
@@ -178,7 +196,7 @@ impl Notice {
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {
-            Self::CriticalProcessDown { .. } => Severity::Critical,
+            Self::CriticalProcessDown { .. } | Self::EmergencyStop { .. } => Severity::Critical,
             Self::ThrottleFailed { .. } | Self::ThrottleConflict { .. } | Self::EventsLost { .. } => {
                 Severity::Warning
             }
@@ -191,6 +209,7 @@ impl Notice {
             }
             Self::ThrottleApplied { .. }
             | Self::ThrottleRemoved { .. }
+            | Self::EmergencyResumed { .. }
             | Self::ProfileActivated { .. }
             | Self::Test { .. } => Severity::Info,
         }
@@ -223,6 +242,10 @@ impl fmt::Display for Notice {
             Self::ThrottleConflict { group, clash, response } => {
                 write!(f, "group {group}: {clash}; {response}")
             }
+            Self::EmergencyStop { reason, uid, groups } => {
+                write!(f, "emergency stop by uid {uid}, {groups} groups lifted: {reason}")
+            }
+            Self::EmergencyResumed { uid } => write!(f, "emergency over, says uid {uid}: rules limit again"),
             Self::EventsLost { dropped, missed_exits } => {
                 write!(f, "{dropped} kernel records lost, {missed_exits} exits unseen; process table rebuilt")
             }

@@ -3,6 +3,7 @@
 //! Holds what the agent did to the kernel and has to undo, what it told, and what it still has to tell.
 //! Never acts on any of it.
 
+pub mod block;
 pub mod error;
 pub mod events;
 pub mod groups;

@@ -71,6 +71,9 @@ impl View for DaemonStatus {
         page.field("Uptime", duration(self.uptime_ms));
         page.field("Version", &self.version);
         page.field("Profile", or_dash(self.profile.as_ref()));
+        if let Some(words) = &self.emergency {
+            page.field("Emergency", words);
+        }
         if let Some(error) = &self.config_error {
             page.field("Configuration", format!("last good one kept: {error}"));
         }

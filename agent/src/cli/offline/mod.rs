@@ -1,6 +1,7 @@
 //! What commands do when no daemon runs: with the store and the kernel directly, under the lock that a daemon
 //! would hold.
 
+mod emergency;
 mod groups;
 mod release;
 mod throttle;
@@ -21,6 +22,7 @@ use crate::engine::input::Outcome;
 use crate::model::reason::Reason;
 use crate::store::{Durability, Store, StoreError};
 
+pub(super) use emergency::emergency;
 pub(super) use groups::groups;
 pub(super) use release::release;
 pub(super) use throttle::throttle;

@@ -22,6 +22,7 @@ use crate::store::{GroupRow, Store};
 
 /// Brings limits into force.
 pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Throttled> {
+    super::emergency::expect_none(context)?;
     let proc = processes::host()?;
     let kernel = kernel(context)?;
     let apply = apply(spec, kernel.systemd)?;

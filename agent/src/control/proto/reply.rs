@@ -8,6 +8,7 @@ use crate::model::limits::{Limits, Scope};
 use crate::model::notice::{Clash, Notice, Severity};
 use crate::model::process::{Comm, Facts};
 use crate::model::reason::Reason;
+use crate::store::block::Block;
 
 /// Where the daemon is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +51,56 @@ pub struct DaemonStatus {
     pub rss: u64,
     /// CPU time of the daemon since its start, in ms.
     pub cpu_ms: u64,
+    /// Why nothing is limited, when an emergency stop is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emergency: Option<String>,
     /// The error of the last reload, when the last good configuration is kept because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
+}
+
+/// Whether an emergency stop is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmergencyStatus {
+    /// Whether nothing may be limited.
+    pub active: bool,
+    /// Why, in the words of whoever asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Uid of whoever asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Their name, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<jiff::Timestamp>,
+    /// How many groups were released by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<usize>,
+    /// How long releasing took, in ms; only in the answer to a stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
+    /// Whether nothing was changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+impl From<Block> for EmergencyStatus {
+    fn from(block: Block) -> Self {
+        let Block { reason, uid, user, at, released } = block;
+        Self {
+            active: true,
+            reason: Some(reason),
+            uid: Some(uid),
+            user,
+            since: jiff::Timestamp::from_millisecond(at).ok(),
+            released,
+            took_ms: None,
+            dry_run: false,
+        }
+    }
 }
 
 /// Where events come from.

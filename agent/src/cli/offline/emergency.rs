@@ -1,0 +1,75 @@
+//! `emergency stop` and `resume` without a daemon.
+
+use super::{effect_failure, kernel, lock, make_dir, store, store_failure};
+use crate::cli::error::CliResult;
+use crate::cli::globals::Context;
+use crate::clock;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::{Emergency, EmergencyOrder, EmergencyStatus};
+use crate::daemon::emergency::record;
+use crate::effect::restore;
+use crate::store::block::Block;
+
+/// Lifts everything and keeps it so, or ends that.
+pub(in crate::cli) fn emergency(context: &Context, spec: Emergency) -> CliResult<EmergencyStatus> {
+    let path = context.dirs.emergency_file();
+    let uid = nix::unistd::getuid().as_raw();
+    match spec.order {
+        EmergencyOrder::Tell => {
+            let block = Block::read(&path).map_err(|error| store_failure(&error))?;
+            Ok(block.map(EmergencyStatus::from).unwrap_or_default())
+        }
+        EmergencyOrder::Stop { reason } => {
+            let block = record(reason, uid);
+            if spec.dry_run {
+                return Ok(EmergencyStatus { dry_run: true, ..block.into() });
+            }
+            stop(context, block)
+        }
+        EmergencyOrder::Resume => {
+            if spec.dry_run {
+                return Ok(EmergencyStatus { dry_run: true, ..EmergencyStatus::default() });
+            }
+            Block::clear(&path).map_err(|error| store_failure(&error))?;
+            Ok(EmergencyStatus::default())
+        }
+    }
+}
+
+fn stop(context: &Context, mut block: Block) -> CliResult<EmergencyStatus> {
+    let began = clock::now();
+    let path = context.dirs.emergency_file();
+    make_dir(&context.dirs.state, 0o700)?;
+    // First of all: a daemon that starts meanwhile limits nothing.
+    block.write(&path).map_err(|error| store_failure(&error))?;
+    let _lock = lock(context)?;
+    let kernel = kernel(context)?;
+    let report =
+        restore::release_all(&kernel, &mut store(context)?).map_err(|error| effect_failure(&error))?;
+    for note in &report.notes {
+        context.output.message(&format!("note: {note}"));
+    }
+    if !report.failures.is_empty() {
+        let kind = if report.restored > 0 { FailureKind::Partial } else { FailureKind::Failed };
+        let message = format!("these could not be lifted:\n  {}", report.failures.join("\n  "));
+        return Err(Failure::new(kind, message)
+            .with_hint("what is left is kept on record: try again")
+            .into());
+    }
+    block.released = Some(report.groups.len());
+    block.write(&path).map_err(|error| store_failure(&error))?;
+    let took = clock::now().since(began).as_millis();
+    Ok(EmergencyStatus { took_ms: u64::try_from(took).ok(), ..block.into() })
+}
+
+/// Refuses to limit while an emergency stop is in force.
+pub(super) fn expect_none(context: &Context) -> CliResult {
+    match Block::read(&context.dirs.emergency_file()).map_err(|error| store_failure(&error))? {
+        None => Ok(()),
+        Some(block) => {
+            let message = format!("an emergency stop is in force: {}", block.reason);
+            let failure = Failure::new(FailureKind::Conflict, message);
+            Err(failure.with_hint("process-throttler emergency resume").into())
+        }
+    }
+}

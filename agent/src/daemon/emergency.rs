@@ -1,0 +1,106 @@
+//! The emergency stop, as the daemon carries it out: on record first, then in the kernel.
+
+use std::path::PathBuf;
+
+use nix::unistd::{Uid, User};
+
+use crate::clock;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::proto::{EmergencyOrder, EmergencyStatus};
+use crate::daemon::command::Command;
+use crate::daemon::requests::Office;
+use crate::store::StoreError;
+use crate::store::block::{Block, REASON_MAX};
+
+/// What stands in the record when nobody gave a reason.
+pub const NO_REASON: &str = "no reason was given";
+
+/// A record of a stop that begins now.
+#[must_use]
+pub fn record(reason: String, uid: u32) -> Block {
+    // An account that is not known has no name.
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+    let reason = if reason.trim().is_empty() { NO_REASON.to_owned() } else { reason };
+    Block { reason, uid, user, at: clock::unix_millis(clock::wall()), released: None }
+}
+
+/// Refuses a reason that nobody could read.
+///
+/// # Errors
+/// When it is too long or holds control characters.
+pub fn check(reason: &str) -> Result<(), Failure> {
+    if reason.len() > REASON_MAX {
+        return Err(Failure::new(
+            FailureKind::Usage,
+            format!("the reason is longer than {REASON_MAX} bytes"),
+        ));
+    }
+    // They would reach the terminal of whoever asks for the status.
+    if reason.chars().any(char::is_control) {
+        return Err(Failure::new(FailureKind::Usage, "the reason holds control characters"));
+    }
+    Ok(())
+}
+
+fn unrecorded(error: &StoreError) -> Failure {
+    Failure::from_error(FailureKind::Failed, error)
+}
+
+impl Office {
+    /// Begins, ends or tells of an emergency stop.
+    ///
+    /// # Errors
+    /// When it cannot be recorded, or not everything could be lifted.
+    pub async fn emergency(
+        &self,
+        order: EmergencyOrder,
+        dry_run: bool,
+        uid: u32,
+    ) -> Result<EmergencyStatus, Failure> {
+        let path = self.emergency_file();
+        let tell = || -> Result<Option<EmergencyStatus>, Failure> {
+            let block = Block::read(&path).map_err(|error| unrecorded(&error))?;
+            Ok(block.map(EmergencyStatus::from))
+        };
+        match order {
+            EmergencyOrder::Tell => Ok(tell()?.unwrap_or_default()),
+            EmergencyOrder::Stop { reason } => {
+                check(&reason)?;
+                let block = record(reason, uid);
+                if dry_run {
+                    return Ok(EmergencyStatus { dry_run, ..block.into() });
+                }
+                self.stop_all(path, block, uid).await
+            }
+            EmergencyOrder::Resume if dry_run => {
+                Ok(EmergencyStatus { dry_run, ..tell()?.unwrap_or_default() })
+            }
+            EmergencyOrder::Resume => {
+                Block::clear(&path).map_err(|error| unrecorded(&error))?;
+                self.ask(|answer| Command::Emergency { stop: None, told: false, uid, answer }).await?;
+                Ok(EmergencyStatus::default())
+            }
+        }
+    }
+
+    async fn stop_all(&self, path: PathBuf, mut block: Block, uid: u32) -> Result<EmergencyStatus, Failure> {
+        let began = clock::now();
+        // A disk that cannot be written must not keep anything limited.
+        let recorded = block.write(&path);
+        let stop = Some(block.reason.clone());
+        let (groups, errors) =
+            self.ask(|answer| Command::Emergency { stop, told: false, uid, answer }).await?;
+        block.released = Some(groups);
+        let recorded = recorded.and_then(|()| block.write(&path));
+        if !errors.is_empty() {
+            let message = format!("not everything could be lifted, it is tried again: {}", errors.join("; "));
+            return Err(Failure::new(FailureKind::Partial, message));
+        }
+        recorded.map_err(|error| {
+            let failure = Failure::from_error(FailureKind::Partial, &error);
+            failure.with_hint("everything is lifted, but a restart of the daemon would limit again")
+        })?;
+        let took = clock::now().since(began).as_millis();
+        Ok(EmergencyStatus { took_ms: u64::try_from(took).ok(), ..block.into() })
+    }
+}

@@ -1,0 +1,66 @@
+//! Lifting everything at once: limits first, so that all are free within microseconds each, then memberships,
+//! in one batch, because moves that follow each other at once are cheap and lone ones are not.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use crate::effect::kernel::EffectError;
+use crate::effect::restore::{self, Report};
+use crate::effect::throttle::{MoveBatch, Shared, Task, Throttle};
+use crate::engine::input::Outcome;
+use crate::model::chain::chain;
+use crate::store::{Kind, StoreError};
+
+impl Throttle {
+    /// Refuses to limit anything from now on, or no longer: what is on its way to the kernel is refused, too.
+    pub fn block(&self, on: bool) {
+        self.shared.blocked.store(on, Ordering::SeqCst);
+    }
+
+    /// Puts back the values of all cgroup files and the nice values, on this thread. The batch that is returned
+    /// does the rest: systemd's units, moves, removals, records.
+    pub fn lift(&self) -> MoveBatch {
+        self.block(true);
+        if let Err(error) = self.shared.free() {
+            tracing::error!("lift limits at once: {}", chain(&error));
+        }
+        MoveBatch::of_all(self)
+    }
+}
+
+impl Shared {
+    /// Records stay: that they are undone is found out again by [`Self::lift`], which is when they are deleted.
+    fn free(&self) -> Result<(), StoreError> {
+        let mut rows = self.store().read(|tables| tables.intents())?;
+        rows.retain(|row| row.boot == self.kernel.boot && matches!(row.change.kind, Kind::File | Kind::Nice));
+        let mut report = Report::default();
+        restore::undo(&self.kernel, rows, &mut report);
+        restore::log_notes(&report);
+        report.failures.iter().for_each(|failure| tracing::warn!("not lifted at once: {failure}"));
+        Ok(())
+    }
+
+    pub(super) fn lift(&self) -> Result<Outcome, EffectError> {
+        let report = restore::recover(&self.kernel, &mut self.store())?;
+        restore::log_notes(&report);
+        let kept: BTreeMap<_, _> = self
+            .store()
+            .read(|tables| tables.groups())?
+            .into_iter()
+            .map(|row| (row.name.clone(), row))
+            .collect();
+        self.forget_groups(|name| kept.contains_key(name));
+        if report.failures.is_empty() {
+            Ok(Outcome::Released)
+        } else {
+            Err(EffectError::Refused(report.failures.join("; ")))
+        }
+    }
+
+    pub(super) fn expect_unblocked(&self, task: &Task) -> Result<(), EffectError> {
+        if self.blocked.load(Ordering::SeqCst) && matches!(task, Task::Apply(_)) {
+            return Err(EffectError::Refused("an emergency stop is in force".to_owned()));
+        }
+        Ok(())
+    }
+}
