@@ -1,10 +1,12 @@
 //! Which cgroups this host has, told from the file systems' magic numbers as systemd does it.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::error::{CgroupError, shown};
 use crate::cgroup::{Controller, Driver, V1, V2};
+use crate::model::process::printable;
 
 /// Where the kernel's interfaces are; other paths are for tests and for agents in containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Roots {
     pub run: PathBuf,
     /// Name of our own subtree in each hierarchy.
     pub subtree: String,
+    /// Which agent's the cgroups below it are: its state directory (see [`crate::cgroup::mark`]).
+    pub owner: String,
 }
 
 impl Default for Roots {
@@ -29,7 +33,19 @@ impl Default for Roots {
             block: PathBuf::from("/sys/block"),
             run: PathBuf::from("/run"),
             subtree: "process-throttler".to_owned(),
+            owner: String::new(),
         }
+    }
+}
+
+impl Roots {
+    /// The roots of the agent that keeps its state in this directory.
+    #[must_use]
+    pub fn of_agent(cgroup: PathBuf, state: &Path) -> Self {
+        // By whichever way it is named, it is the same agent.
+        let state = state.canonicalize().unwrap_or_else(|_absent| state.to_owned());
+        let owner = printable(state.as_os_str().as_bytes()).to_string();
+        Self { cgroup, owner, ..Self::default() }
     }
 }
 

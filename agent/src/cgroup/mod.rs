@@ -8,6 +8,7 @@ pub mod convert;
 pub mod detect;
 pub mod error;
 pub mod knob;
+pub mod mark;
 pub mod membership;
 pub mod owner;
 pub mod stat;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cgroup::error::CgroupError;
+use crate::cgroup::mark::Mark;
 use crate::cgroup::membership::{descendants, procs};
 use crate::cgroup::{Cgroup, Controller, Driver};
 use crate::model::id::{Name, ProcKey};
@@ -75,12 +76,12 @@ pub fn remove(dir: &Path) -> Result<(), CgroupError> {
     }
 }
 
-/// All cgroups in our own subtrees, children before parents, the subtrees' roots last: what is left to
-/// clean when the records are lost.
+/// The cgroups in our own subtrees that bear this owner's mark, children before parents, the subtrees' roots
+/// last: what is left to clean when the records are lost. A name alone makes no cgroup ours.
 ///
 /// # Errors
 /// When a directory cannot be listed.
-pub fn ours(driver: &Driver, subtree: &str) -> Result<Vec<PathBuf>, CgroupError> {
+pub fn ours(driver: &Driver, subtree: &str, owner: &str) -> Result<Vec<PathBuf>, CgroupError> {
     let mut roots: Vec<PathBuf> = Controller::ALL
         .iter()
         .filter_map(|one| driver.mount(*one))
@@ -95,6 +96,7 @@ pub fn ours(driver: &Driver, subtree: &str) -> Result<Vec<PathBuf>, CgroupError>
         found.append(&mut below);
         found.push(root);
     }
+    found.retain(|dir| Mark::read(dir).is_some_and(|mark| mark.owner == owner));
     Ok(found)
 }
 

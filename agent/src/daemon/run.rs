@@ -81,7 +81,7 @@ pub fn run(dirs: &Dirs, socket: &Path) -> Result<()> {
 async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp) -> Result<()> {
     let profiles = ProfileStore::new(dirs);
     let endpoint = settings.webhook.as_ref().map(endpoint).transpose()?;
-    let kernel = Kernel::open(roots(&settings)).map_err(failed)?;
+    let kernel = Kernel::open(Roots::of_agent(settings.cgroup_root.clone(), &dirs.state)).map_err(failed)?;
     let kernel = Kernel { allow_containers: settings.allow_containers, ..kernel };
     let store = open_store(dirs, &kernel)?;
     store.keep_locks().map_err(failed)?;
@@ -140,10 +140,6 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         drop(open_store(dirs, &host)?);
     }
     result
-}
-
-fn roots(settings: &Settings) -> Roots {
-    Roots { cgroup: settings.cgroup_root.clone(), ..Roots::default() }
 }
 
 /// Opens the store and puts back what an agent left that did not stop in order.

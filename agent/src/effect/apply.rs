@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::{Cgroup as _, Controller, Knob, Memberships, subtree, v1, v2};
+use crate::cgroup::{Cgroup as _, Controller, Knob, Memberships, mark, subtree, v1, v2};
 use crate::clock;
 use crate::effect::fail_point::Point;
 use crate::effect::group::{Group, Place, Rung};
@@ -195,7 +195,10 @@ impl Run<'_> {
         for step in &steps {
             match Controller::ALL.into_iter().find(|one| one.v2_name() == step.item) {
                 Some(controller) => v2::set_controller(&step.path, controller, true)?,
-                None => subtree::create(&step.path)?,
+                None => {
+                    subtree::create(&step.path)?;
+                    mark::claim(&step.path, &self.kernel().roots.owner);
+                }
             }
             self.shared.point(Point::DirMade);
         }
@@ -264,6 +267,7 @@ impl Run<'_> {
             }
             let own = plan.place.paths().into_iter().filter(|_| plan.place.rung == Rung::Own);
             for path in own {
+                mark::add_origins(path, batch.iter().filter_map(|mover| mover.origin(&plan.place, path)));
                 let mut door = Door::open(path)?;
                 for mover in &batch {
                     let there = |(controller, origin): &(Controller, PathBuf)| {

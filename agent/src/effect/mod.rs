@@ -23,6 +23,8 @@ pub use crate::effect::throttle::{MoveBatch, Step, Throttle};
 #[cfg(test)]
 mod bed;
 #[cfg(test)]
+mod ownership;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod sequences;

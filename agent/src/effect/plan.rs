@@ -91,6 +91,16 @@ pub enum Reach {
     Systemd,
 }
 
+impl Mover {
+    /// Where it comes from, if it is to be moved into this cgroup of a place.
+    pub(crate) fn origin(&self, place: &Place, dir: &Path) -> Option<(ProcKey, &Path)> {
+        let comes = |(controller, origin): &&(Controller, PathBuf)| {
+            place.dir(*controller) == Some(dir) && !origin.starts_with(dir)
+        };
+        self.origins.iter().find(comes).map(|(_, origin)| (self.key, origin.as_path()))
+    }
+}
+
 impl Plan {
     /// Whether it changes memberships, makes cgroups or needs systemd, which takes milliseconds.
     #[must_use]

@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::cgroup::mark::Mark;
 use crate::cgroup::{
     Cgroup as _, CgroupError, Controller, Knob, Memberships, Part, membership, shown, subtree, v1, v2,
 };
@@ -71,23 +72,32 @@ pub fn recover(kernel: &Kernel, store: &mut Store) -> Result<Report, StoreError>
     Ok(report)
 }
 
-/// Releases everything: what the rows tell of and, where rows were lost, what our own cgroups' names tell.
-/// Only for a caller that has made sure that no agent is running.
+/// Releases everything: what the rows tell of and, where rows were lost, what the marks of our own cgroups
+/// tell. Only for a caller that has made sure that this agent is not running.
 ///
 /// # Errors
 /// When the store cannot be read, or our cgroups cannot be listed.
 pub fn release_all(kernel: &Kernel, store: &mut Store) -> Result<Report, EffectError> {
     let mut report = recover(kernel, store)?;
     systemd::release_unrecorded(kernel, &mut report);
-    for dir in subtree::ours(&kernel.driver, &kernel.roots.subtree)? {
-        let mut restorer = Restorer { kernel, report: &mut report, origins: BTreeMap::new() };
-        let result = restorer.empty(&dir).and_then(|()| subtree::remove(&dir));
-        match result {
-            Ok(()) => report.notes.push(format!("{} had no record and was removed", shown(&dir))),
-            Err(error) => report.failures.push(chain(&error)),
+    sweep(kernel, &mut report)?;
+    Ok(report)
+}
+
+/// Empties and removes the cgroups that bear our mark and have no record.
+pub(crate) fn sweep(kernel: &Kernel, report: &mut Report) -> Result<(), CgroupError> {
+    let ours = subtree::ours(&kernel.driver, &kernel.roots.subtree, &kernel.roots.owner)?;
+    let mut restorer = Restorer { kernel, report, origins: BTreeMap::new() };
+    // Processes first, in one batch, as in `undo`.
+    let emptied: Vec<_> = ours.iter().map(|dir| restorer.empty(dir)).collect();
+    for (dir, emptied) in ours.iter().zip(emptied) {
+        match emptied.and_then(|()| restorer.remove(dir)) {
+            Ok(true) => restorer.report.notes.push(format!("{} had no record and was removed", shown(dir))),
+            Ok(false) => {}
+            Err(error) => restorer.report.failures.push(chain(&error)),
         }
     }
-    Ok(report)
+    Ok(())
 }
 
 /// What [`undo`] did.
@@ -251,14 +261,33 @@ impl Restorer<'_> {
             Kind::File => self.file(row).map_err(EffectError::from),
             Kind::Membership => self.membership(row).map_err(EffectError::from),
             Kind::Nice => self.nice(row, rows),
-            Kind::CreatedDir => {
-                self.empty(&row.change.path)?;
-                subtree::remove(&row.change.path).map_err(EffectError::from)
-            }
+            Kind::CreatedDir => self.created_dir(&row.change.path).map_err(EffectError::from),
             Kind::EnabledController => disable(row).map_err(EffectError::from),
             Kind::UnitProperty => self.unit_property(row),
             Kind::TransientUnit => self.transient_unit(row),
         }
+    }
+
+    fn created_dir(&mut self, dir: &Path) -> Result<(), CgroupError> {
+        if let Some(mark) = Mark::read(dir)
+            && mark.owner != self.kernel.roots.owner
+        {
+            let (dir, owner) = (shown(dir), mark.owner);
+            self.report.notes.push(format!("{dir} is the agent's of {owner} by now and was left alone"));
+            return Ok(());
+        }
+        self.empty(dir)?;
+        self.remove(dir).map(drop)
+    }
+
+    /// Removes an empty cgroup of ours; false when others have made cgroups in it, because of which it stays.
+    fn remove(&mut self, dir: &Path) -> Result<bool, CgroupError> {
+        let foreign = membership::descendants(dir).is_ok_and(|below| !below.is_empty());
+        if foreign {
+            self.report.notes.push(format!("{} stays: cgroups of others are in it", shown(dir)));
+            return Ok(false);
+        }
+        subtree::remove(dir).map(|()| true)
     }
 
     fn file(&mut self, row: &Intent) -> Result<(), CgroupError> {
@@ -324,12 +353,22 @@ impl Restorer<'_> {
         mounts.into_iter().find(|mount| dir.starts_with(mount)).unwrap_or_else(|| Path::new("/"))
     }
 
-    /// Moves whatever is left in a cgroup of ours out of it: processes forked by those that we moved.
+    /// Moves whatever is left in a cgroup of ours out of it: processes forked by those that we moved. What others
+    /// have made in it is theirs.
     fn empty(&mut self, dir: &Path) -> Result<(), CgroupError> {
+        self.empty_of(dir, membership::procs)
+    }
+
+    /// The same for what `listed` finds.
+    fn empty_of(
+        &mut self,
+        dir: &Path,
+        listed: fn(&Path) -> Result<Vec<u32>, CgroupError>,
+    ) -> Result<(), CgroupError> {
         /// Rounds until it must be empty: a fork bomb may outrun us, and is then left limited.
         const ROUNDS: u32 = 64;
-        for _ in 0..ROUNDS {
-            let pids = match membership::members(dir) {
+        for round in 0..ROUNDS {
+            let pids = match listed(dir) {
                 Ok(pids) => pids,
                 Err(error) if error.is_gone() => return Ok(()),
                 Err(error) => return Err(error),
@@ -337,12 +376,24 @@ impl Restorer<'_> {
             if pids.is_empty() {
                 return Ok(());
             }
+            if round == 0 {
+                self.learn_mark(dir);
+            }
             for pid in pids {
                 let origin = self.origin_of_stray(pid, dir);
                 self.send(pid, dir, &origin)?;
             }
         }
         Ok(())
+    }
+
+    /// Takes from a cgroup's mark what no record tells.
+    fn learn_mark(&mut self, dir: &Path) {
+        let Some(mark) = Mark::read(dir) else { return };
+        let known = self.origins.entry(dir.to_owned()).or_default();
+        for (key, origin) in mark.origins() {
+            known.entry(key.pid).or_insert(origin);
+        }
     }
 
     /// Where an ancestor came from, else where all in this cgroup came from, else the hierarchy's root.

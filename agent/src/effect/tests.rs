@@ -419,7 +419,7 @@ fn what_somebody_else_changed_since_is_left() {
 }
 
 #[test]
-fn cgroups_without_records_are_released_by_their_names() {
+fn cgroups_without_records_are_released_by_their_marks() {
     let mut bed = Bed::new();
     let process = bed.sleeper();
     let before = bed.capture();

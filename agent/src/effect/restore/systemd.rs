@@ -67,7 +67,7 @@ impl Restorer<'_> {
 
     /// Empties a unit of ours and stops it.
     pub(super) fn transient_unit(&mut self, row: &Intent) -> Result<(), EffectError> {
-        self.empty(&row.change.path)?;
+        self.empty_of(&row.change.path, membership::members)?;
         if stop_if_empty(self.kernel, row)? {
             return Ok(());
         }

@@ -1,0 +1,106 @@
+//! Only ours, on the real kernel: a cgroup is released because it is recorded or marked, never for its name.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::cgroup::Controller::{Cpu, Pids};
+use crate::cgroup::mark::{self, Mark};
+use crate::effect::bed::{Bed, applied, apply, limits, run};
+use crate::effect::restore::{Report, release_all};
+use crate::engine::action::What;
+use crate::model::id::ProcKey;
+
+/// A group of these processes, by moving; then all records of it are lost.
+fn group_without_records(bed: &Bed, processes: &[ProcKey]) {
+    let throttle = bed.throttle();
+    let what = What::Apply(apply("g", limits(&[("cpu", "20%"), ("pids", "9")]), processes));
+    assert_eq!(applied(run(&throttle, what)).1.len(), processes.len());
+    let rows = bed.store().read(|tables| tables.intents()).unwrap();
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    assert!(!ids.is_empty());
+    bed.store().write(|tables| tables.delete_intents(&ids)).unwrap();
+}
+
+/// Somebody else's cgroup inside of our subtree, with a limit and a process.
+fn intruder(bed: &mut Bed, name: &str) -> (PathBuf, ProcKey) {
+    let process = bed.sleeper();
+    let dir = bed.own(Cpu, name);
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("cpu.cfs_quota_us"), "70000").unwrap();
+    fs::write(dir.join("cgroup.procs"), process.pid.to_string()).unwrap();
+    (dir, process)
+}
+
+fn stands(bed: &Bed, dir: &PathBuf, process: ProcKey) -> bool {
+    let quota = fs::read_to_string(dir.join("cpu.cfs_quota_us")).unwrap();
+    quota.trim() == "70000" && bed.cgroup(process, Cpu) == *dir
+}
+
+#[test]
+fn without_records_each_process_goes_back_to_where_it_came_from() {
+    let mut bed = Bed::new();
+    let (a, b, c) = (bed.sleeper(), bed.sleeper(), bed.sleeper());
+    bed.foreign(Cpu, "one", &[a]);
+    bed.foreign(Cpu, "two", &[b]);
+    bed.foreign(Pids, "two", &[b]);
+    let before = bed.capture();
+    group_without_records(&bed, &[a, b, c]);
+    assert_ne!(bed.capture(), before);
+
+    let report = release_all(&bed.kernel, &mut bed.store()).unwrap();
+
+    assert_eq!(report.failures, Vec::<String>::new());
+    assert_eq!(bed.capture(), before);
+}
+
+#[test]
+fn a_cgroup_in_our_subtree_that_nobody_marked_is_left_alone() {
+    let mut bed = Bed::new();
+    let process = bed.sleeper();
+    group_without_records(&bed, &[process]);
+    let (dir, other) = intruder(&mut bed, "foreign");
+
+    let Report { failures, notes, .. } = release_all(&bed.kernel, &mut bed.store()).unwrap();
+
+    assert_eq!(failures, Vec::<String>::new());
+    assert!(stands(&bed, &dir, other), "somebody else's cgroup was touched");
+    assert_eq!(bed.cgroup(process, Cpu), bed.mount(Cpu));
+    assert!(!bed.own(Cpu, "g").exists() && !bed.mount(Pids).join(&bed.kernel.roots.subtree).exists());
+    assert!(notes.iter().any(|note| note.contains("cgroups of others are in it")), "{notes:?}");
+}
+
+#[test]
+fn a_cgroup_of_another_agent_is_left_alone() {
+    let mut bed = Bed::new();
+    let process = bed.sleeper();
+    let (dir, other) = intruder(&mut bed, "g-of-another");
+    mark::claim(&dir, "/var/lib/another");
+    group_without_records(&bed, &[process]);
+    if Mark::read(&dir).is_none() {
+        return;
+    }
+
+    let report = release_all(&bed.kernel, &mut bed.store()).unwrap();
+
+    assert_eq!(report.failures, Vec::<String>::new());
+    assert!(stands(&bed, &dir, other), "another agent's cgroup was touched");
+    assert!(!bed.own(Cpu, "g").exists());
+}
+
+#[test]
+fn a_cgroup_that_others_made_in_a_group_of_ours_stays_with_it() {
+    let mut bed = Bed::new();
+    let process = bed.sleeper();
+    let throttle = bed.throttle();
+    applied(run(&throttle, What::Apply(apply("g", limits(&[("cpu", "90%")]), &[process]))));
+    let (dir, other) = intruder(&mut bed, "g/below");
+    drop(throttle);
+
+    let report = release_all(&bed.kernel, &mut bed.store()).unwrap();
+
+    assert_eq!(report.failures, Vec::<String>::new());
+    assert!(stands(&bed, &dir, other), "somebody else's cgroup was touched");
+    let quota = fs::read_to_string(bed.own(Cpu, "g").join("cpu.cfs_quota_us")).unwrap();
+    assert_eq!(quota.trim(), "-1", "our limit is lifted all the same");
+    assert_eq!(bed.cgroup(process, Cpu), bed.mount(Cpu));
+}
