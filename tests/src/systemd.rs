@@ -223,7 +223,7 @@ pub fn agent_units() -> Result<Vec<String>> {
         "--plain",
         "--no-legend",
         "process*.slice",
-        "process-throttler-*.scope",
+        "process-throttler-*",
     ])?;
     Ok(list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }

@@ -25,6 +25,8 @@ mod bed;
 #[cfg(test)]
 mod ownership;
 #[cfg(test)]
+mod systemd_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod sequences;

@@ -144,8 +144,8 @@ impl Shared {
                     }
                 }
                 (Kind::Nice, Some(key)) if gone(key) => idle.push(row.id),
-                // A scope ends by itself with its last process.
-                (Kind::TransientUnit, _) if is_scope(&row.change.item) && !row.change.path.exists() => {
+                // A scope ends by itself with its last process, and so does what follows it.
+                (Kind::TransientUnit, _) if !is_slice(&row.change.item) && !row.change.path.exists() => {
                     idle.push(row.id);
                 }
                 (
@@ -170,8 +170,8 @@ impl Shared {
     }
 }
 
-fn is_scope(unit: &str) -> bool {
-    unit.ends_with(".scope")
+fn is_slice(unit: &str) -> bool {
+    unit.ends_with(".slice")
 }
 
 fn log_error(when: &str, result: Result<(), StoreError>) {

@@ -13,6 +13,9 @@ pub mod property;
 pub mod transient;
 pub mod unit;
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 pub use crate::systemd::bus::{Bus, Sockets};
 pub use crate::systemd::error::SystemdError;
 pub use crate::systemd::property::{Property, Value};

@@ -24,6 +24,12 @@ pub fn scope(group: &Name, each: Option<ProcKey>, stamp: u64) -> String {
     format!("{}-{stamp:x}.scope", slice.strip_suffix(".slice").unwrap_or(&slice))
 }
 
+/// The service that stops a scope when the one it is bound to is restarted.
+#[must_use]
+pub fn follower(scope: &str) -> String {
+    format!("{}.service", scope.strip_suffix(".scope").unwrap_or(scope))
+}
+
 /// A scope for a process whose old cgroup is gone when it is released.
 #[must_use]
 pub fn returned(key: ProcKey, stamp: u64) -> String {

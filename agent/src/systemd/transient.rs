@@ -7,7 +7,7 @@ use zbus::{OwnedObjectPath, Variant};
 use crate::clock;
 use crate::systemd::bus::{Bus, MANAGER, MANAGER_PATH};
 use crate::systemd::error::SystemdError;
-use crate::systemd::name::DESCRIPTION;
+use crate::systemd::name::{self, DESCRIPTION};
 use crate::systemd::unit::{Ending, Unit};
 
 /// A scope to make.
@@ -39,11 +39,38 @@ pub fn make_slice(bus: &Bus, name: &str, description: &str) -> Result<Unit, Syst
     start(bus, name, "fail", properties)
 }
 
-/// Makes a scope and waits until its processes are in it.
+/// Makes a scope and waits until its processes are in it. One that is bound to a service gets a follower.
 ///
 /// # Errors
 /// When systemd refuses, such as when none of the processes is left.
 pub fn make_scope(bus: &Bus, scope: &Scope) -> Result<Unit, SystemdError> {
+    let unit = make_scope_alone(bus, scope)?;
+    let Some((service, _)) = &scope.bound_to else { return Ok(unit) };
+    match make_follower(bus, &scope.name, service) {
+        // Whoever was in the scope may have ended meanwhile, and the scope with them.
+        Err(error) if Unit::loaded(bus, &scope.name)?.is_some_and(|scope| scope.is_active()) => Err(error),
+        Ok(_) | Err(_) => Ok(unit),
+    }
+}
+
+/// Makes a service without a process that stops a scope when another service is restarted. systemd passes a
+/// stop on to what is bound to a unit, but a restart only to what can be started again, and a scope cannot.
+fn make_follower(bus: &Bus, scope: &str, service: &str) -> Result<Unit, SystemdError> {
+    const SYSTEMCTL: &str = "/usr/bin/systemctl";
+    let arguments = ["systemctl", "--no-block", "stop", scope].map(str::to_owned).to_vec();
+    let properties = vec![
+        ("Description", Variant::from(format!("{DESCRIPTION}ends {scope} with {service}"))),
+        ("Type", Variant::from("oneshot")),
+        ("RemainAfterExit", Variant::from(true)),
+        ("ExecStop", Variant::from(vec![(SYSTEMCTL.to_owned(), arguments, true)])),
+        ("PartOf", Variant::from(vec![service.to_owned()])),
+        ("BindsTo", Variant::from(vec![scope.to_owned()])),
+        ("CollectMode", Variant::from("inactive-or-failed")),
+    ];
+    start(bus, &name::follower(scope), "ignore-requirements", properties)
+}
+
+fn make_scope_alone(bus: &Bus, scope: &Scope) -> Result<Unit, SystemdError> {
     let mut properties = vec![
         ("Description", Variant::from(format!("{DESCRIPTION}{}", scope.description))),
         ("Slice", Variant::from(scope.slice.clone())),

@@ -15,7 +15,8 @@ const SLICE: &str = "/sys/fs/cgroup/process.slice/process-throttler.slice/proces
 
 /// Moves the child that sleeps for 1001 s into a scope; returns its pid.
 fn moved(places: &Places, unit: &TestUnit) -> Result<u32> {
-    unit.pids("sleep 1002", 1 + usize::from(unit.id().ends_with(".service")))?;
+    // The shell, whose command line has it too, and its child.
+    unit.pids("sleep 1002", 2)?;
     let pid = child(unit)?;
     let text = pid.to_string();
     let arguments = ["throttle", "--pid", &text, "--group", "g", "--cpu", "20%", "--allow-move"];

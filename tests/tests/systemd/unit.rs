@@ -164,7 +164,7 @@ fn processes_below_a_delegated_unit_are_limited_in_place() -> Result<()> {
     let unit = TestUnit::service("delegated", &script.replace('$', "$$"), &["Delegate=yes"])?;
     let job = unit.cgroup()?.join("job");
     integration_tests::clock::wait_until("the job has a quota file", integration_tests::clock::SOON, || {
-        Ok(job.join("cpu.max").exists() && unit.pids("sleep 1002", 1).is_ok())
+        Ok(job.join("cpu.max").exists() && unit.pids("sleep 1002", 2).is_ok())
     })?;
     let pid = fs::read_to_string(job.join("cgroup.procs"))?.trim().to_owned();
     let told = run(&places, &["throttle", "--pid", &pid, "--group", "g", "--cpu", "20%"])?.expect(0)?.stdout;

@@ -106,9 +106,7 @@ impl Run<'_> {
             for (property, wanted) in property::wanted(&self.apply.limits, &plan.settings) {
                 let present = property.read(bus, &found.unit)?;
                 let value = wanted.over(&present);
-                if value == present {
-                    continue;
-                }
+                // Recorded even where it is so already: no other group may change it then.
                 let path = dropin::path(&self.kernel().roots.run, &found.unit, property);
                 let mut prior = present.to_text().into_bytes();
                 if let Some(contents) = dropin::read(&path)? {
@@ -121,7 +119,9 @@ impl Run<'_> {
                     new: value.to_text().into_bytes(),
                     ..self.change(place, Kind::UnitProperty, path)
                 });
-                found.values.push((property, value));
+                if value != present {
+                    found.values.push((property, value));
+                }
             }
             all.push(found);
         }
@@ -172,8 +172,13 @@ impl Run<'_> {
             let (batch, rest): (Vec<&Mover>, Vec<&Mover>) = outside.into_iter().partition(same);
             outside = rest;
             let name = name::scope(&self.apply.group, place.each, clock::now().as_nanos());
-            let change = self.unit_change(place, name.clone(), &dir.join(&name));
-            self.record(&[change])?;
+            // The follower stops the scope: it has to be undone after it, when nothing is in it any more.
+            let follower = bound_to.as_ref().map(|_| name::follower(&name));
+            let changes: Vec<NewIntent> = std::iter::once(name.clone())
+                .chain(follower)
+                .map(|unit| self.unit_change(place, unit, &dir.join(&name)))
+                .collect();
+            self.record(&changes)?;
             self.shared.point(Point::ScopesPlanned);
             let scope = Scope {
                 name,

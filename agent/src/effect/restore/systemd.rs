@@ -14,6 +14,9 @@ use crate::systemd::property::{self, Property, Value};
 use crate::systemd::transient::{self, Scope};
 use crate::systemd::{SystemdError, Unit, dropin, name};
 
+/// The slice for processes of which it is not known where they belong.
+const HOME: &str = "system.slice";
+
 /// A recorded property: its unit's name, itself, the value before, and what was in its drop-in if there was one.
 struct Recorded<'a> {
     unit: &'a str,
@@ -78,34 +81,31 @@ impl Restorer<'_> {
     /// Gives a process whose old cgroup is gone a scope without limits beside where it was: on a host that
     /// systemd runs, a process belongs to a unit. False when that is impossible.
     pub(super) fn adopt(&mut self, pid: u32, origin: &Path) -> bool {
+        let is_slice = |path: &&Path| path.extension().is_some_and(|extension| extension == "slice");
+        let above = origin.ancestors().skip(1).filter(is_slice).find(|path| path.is_dir());
+        let slice = above.and_then(|path| path.file_name()?.to_str()).unwrap_or(HOME);
+        let gone = format!("{} is gone", shown(origin));
+        self.adopt_into(pid, slice, &gone)
+    }
+
+    fn adopt_into(&mut self, pid: u32, slice: &str, why: &str) -> bool {
         if !self.kernel.systemd || self.kernel.driver.version() != "v2" {
             return false;
         }
         let Ok(stat) = Stat::read(&self.kernel.roots.proc, pid) else { return false };
-        let is_slice = |path: &&Path| path.extension().is_some_and(|extension| extension == "slice");
-        let above = origin.ancestors().skip(1).filter(is_slice).find(|path| path.is_dir());
-        let slice = above.and_then(|path| path.file_name()?.to_str()).unwrap_or("system.slice").to_owned();
-        let stamp = clock::now().as_nanos();
         let scope = Scope {
-            name: name::returned(ProcKey { pid, start: stat.start }, stamp),
-            slice,
-            description: format!("process {pid}, released after its unit was gone"),
+            name: name::returned(ProcKey { pid, start: stat.start }, clock::now().as_nanos()),
+            slice: slice.to_owned(),
+            description: format!("process {pid}, released when {why}"),
             pids: vec![pid],
             bound_to: None,
         };
-        match transient::make_scope(&self.kernel.bus, &scope) {
-            Ok(unit) => {
-                let origin = shown(origin);
-                let note =
-                    format!("process {pid} went to {} in {}, because {origin} is gone", unit.id, scope.slice);
-                self.report.notes.push(note);
-                true
-            }
-            Err(error) => {
-                self.report.notes.push(format!("process {pid} cannot go to a scope: {}", chain(&error)));
-                false
-            }
-        }
+        let (done, note) = match transient::make_scope(&self.kernel.bus, &scope) {
+            Ok(unit) => (true, format!("process {pid} went to {} in {slice}, because {why}", unit.id)),
+            Err(error) => (false, format!("process {pid} cannot go to a scope: {}", chain(&error))),
+        };
+        self.report.notes.push(note);
+        done
     }
 }
 
@@ -197,7 +197,7 @@ fn try_release_unrecorded(kernel: &Kernel, report: &mut Report) -> Result<(), Ef
         let mut restorer =
             Restorer { kernel, report: &mut *report, origins: std::collections::BTreeMap::new() };
         for pid in membership::procs(&path).unwrap_or_default() {
-            if !restorer.adopt(pid, &root.join(id)) {
+            if !restorer.adopt_into(pid, HOME, "its record was lost") {
                 restorer.report.failures.push(format!("process {pid} is left in {}", shown(&path)));
             }
         }

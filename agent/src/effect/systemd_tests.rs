@@ -1,0 +1,249 @@
+//! On a host that systemd runs, with a systemd of the test's own: what is applied is in force, what is released is
+//! exactly as before, whenever it ends.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::cgroup::Controller::Cpu;
+use crate::effect::bed::{Bed, action, applied, apply, error, limits, release, run};
+use crate::effect::fail_point::Point;
+use crate::effect::restore::{recover, release_all};
+use crate::effect::throttle::Step;
+use crate::engine::action::{Apply, What};
+use crate::engine::input::Outcome;
+use crate::model::id::ProcKey;
+use crate::model::limits::Limits;
+use crate::store::Tables;
+use crate::systemd::fake::FakeSystemd;
+use crate::systemd::{Bus, Sockets};
+
+struct Host {
+    bed: Bed,
+    systemd: FakeSystemd,
+}
+
+impl Host {
+    fn new() -> Self {
+        let mut bed = Bed::new();
+        let systemd = FakeSystemd::start(&format!("{}-systemd", bed.kernel.roots.subtree));
+        bed.kernel = systemd.kernel();
+        assert!(bed.kernel.systemd);
+        Self { bed, systemd }
+    }
+
+    /// A service with so many processes.
+    fn service(&mut self, name: &str, count: usize) -> Vec<ProcKey> {
+        let keys: Vec<ProcKey> = (0..count).map(|_| self.bed.sleeper()).collect();
+        self.systemd.service(name, &keys.iter().map(|key| key.pid).collect::<Vec<_>>());
+        keys
+    }
+
+    fn is_clean(&self, before: &str) {
+        assert_eq!(self.systemd.capture(), before);
+        assert_eq!(self.systemd.state().killed, Vec::<String>::new());
+        assert_eq!(self.bed.store().read(Tables::intents).unwrap(), []);
+        assert_eq!(self.bed.store().read(Tables::groups).unwrap(), []);
+    }
+
+    fn property(&self, unit: &str, name: &str) -> Option<u64> {
+        self.systemd.state().units[unit].properties.get(name).copied()
+    }
+}
+
+fn everything() -> Limits {
+    limits(&[("cpu", "30%"), ("cpu_weight", "50"), ("memory_max", "64M"), ("pids", "50"), ("nice", "7")])
+}
+
+fn staying(apply: Apply) -> What {
+    What::Apply(Apply { in_place: true, allow_move: false, ..apply })
+}
+
+fn moving(apply: Apply) -> What {
+    What::Apply(Apply { in_place: true, allow_move: true, ..apply })
+}
+
+#[test]
+fn a_unit_that_is_all_of_the_group_is_limited_off_the_engine_thread() {
+    let mut host = Host::new();
+    let members = host.service("a.service", 2);
+    let before = host.systemd.capture();
+    let throttle = host.bed.throttle();
+    let what = action(staying(apply("g", everything(), &members)));
+    let Some(Step::Moves(batch)) = throttle.execute(&what, &BTreeSet::new()) else { panic!() };
+    let (how, limited, _) = applied(batch.run());
+    assert_eq!((how.as_str(), limited), ("on unit a.service", members.clone()));
+    assert_eq!(host.property("a.service", "CPUQuotaPerSecUSec"), Some(300_000));
+    assert_eq!(host.property("a.service", "MemoryMax"), Some(64 << 20));
+    // A child that was born there is limited already: nothing to ask systemd.
+    let known = throttle.execute(&what, &BTreeSet::new());
+    assert!(matches!(known, Some(Step::Done(Outcome::Applied { .. }))), "{known:?}");
+    let Some(Step::Moves(batch)) = throttle.execute(&action(release("g")), &BTreeSet::new()) else {
+        panic!()
+    };
+    assert_eq!(batch.run(), Outcome::Released);
+    host.is_clean(&before);
+}
+
+#[test]
+fn wherever_the_agent_dies_recovery_restores() {
+    let points = [
+        (Point::DirsPlanned, 0),
+        (Point::DirMade, 0),
+        (Point::DirMade, 2),
+        (Point::Planned, 0),
+        (Point::UnitSet, 0),
+        (Point::ScopesPlanned, 0),
+        (Point::ScopesMade, 0),
+        (Point::Moved, 0),
+        (Point::Niced, 0),
+        (Point::Applied, 0),
+        (Point::Undone, 0),
+    ];
+    for (point, after) in points {
+        for moved in [false, true] {
+            for ending in ["recover", "release all", "again"] {
+                let mut host = Host::new();
+                let members = host.service("a.service", 2);
+                let before = host.systemd.capture();
+                let what = || {
+                    if moved {
+                        moving(apply("g", everything(), &members[1..]))
+                    } else {
+                        staying(apply("g", everything(), &members))
+                    }
+                };
+                let throttle = host.bed.throttle();
+                host.bed.kernel.fail.die_at(point, after);
+                let died = catch_unwind(AssertUnwindSafe(|| {
+                    run(&throttle, what());
+                    run(&throttle, release("g"));
+                }));
+                drop(throttle);
+                let only_when_moving = matches!(
+                    point,
+                    Point::DirsPlanned | Point::DirMade | Point::ScopesPlanned | Point::ScopesMade
+                );
+                assert_eq!(died.is_err(), moved || !only_when_moving, "{point:?}");
+                let report = match ending {
+                    "again" => {
+                        let throttle = host.bed.throttle();
+                        applied(run(&throttle, what()));
+                        assert_eq!(run(&throttle, release("g")), Outcome::Released, "{point:?} {moved}");
+                        recover(&host.bed.kernel, &mut host.bed.store()).unwrap()
+                    }
+                    "recover" => recover(&host.bed.kernel, &mut host.bed.store()).unwrap(),
+                    _ => release_all(&host.bed.kernel, &mut host.bed.store()).unwrap(),
+                };
+                assert_eq!(report.failures, Vec::<String>::new(), "{point:?} {moved} {ending}");
+                assert_eq!(report.notes, Vec::<String>::new(), "{point:?} {moved} {ending}");
+                host.is_clean(&before);
+                for member in &members {
+                    let nice = crate::effect::nice::threads(&host.bed.kernel.roots.proc, member.pid).unwrap();
+                    assert_eq!(nice[0].nice, 0, "{point:?} {moved} {ending}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refusal_undoes_all_of_it_and_names_property_and_value() {
+    let mut host = Host::new();
+    let members = host.service("a.service", 2);
+    host.systemd.state().refuse = Some("TasksMax");
+    let before = host.systemd.capture();
+    let throttle = host.bed.throttle();
+    for what in [staying(apply("g", everything(), &members)), moving(apply("g", everything(), &members[1..]))]
+    {
+        let failed = error(run(&throttle, what));
+        assert!(failed.contains("TasksMax=50") && failed.contains("out of range"), "{failed}");
+        host.is_clean(&before);
+    }
+    // A change that is refused leaves the limits that were there.
+    host.systemd.state().refuse = None;
+    applied(run(&throttle, staying(apply("g", limits(&[("cpu", "20%")]), &members))));
+    host.systemd.state().refuse = Some("TasksMax");
+    error(run(&throttle, staying(apply("g", everything(), &[]))));
+    assert_eq!(host.property("a.service", "CPUQuotaPerSecUSec"), Some(200_000));
+    assert_eq!(host.property("a.service", "MemoryMax"), None);
+    assert_eq!(run(&throttle, release("g")), Outcome::Released);
+    host.is_clean(&before);
+}
+
+#[test]
+fn a_systemd_that_is_stuck_holds_nobody_up() {
+    let mut host = Host::new();
+    let members = host.service("a.service", 1);
+    let before = host.systemd.capture();
+    host.systemd.state().silent = Some("SetUnitProperties");
+    let patience = Duration::from_secs(1);
+    host.bed.kernel.bus = Bus::with_patience(Sockets::below(&host.bed.kernel.roots.run), patience);
+    let throttle = host.bed.throttle();
+    let failed = error(run(&throttle, staying(apply("g", limits(&[("cpu", "20%")]), &members))));
+    assert!(failed.contains("set CPUQuotaPerSecUSec=200000 of unit a.service"), "{failed}");
+    assert!(failed.contains("did not answer within 1s"), "{failed}");
+    host.systemd.state().silent = None;
+    host.is_clean(&before);
+}
+
+#[test]
+fn without_systemd_the_error_names_its_sockets() {
+    let mut host = Host::new();
+    let members = host.service("a.service", 1);
+    let run_dir = host.bed.kernel.roots.run.join("nowhere");
+    host.bed.kernel.bus = Bus::new(Sockets::below(&run_dir));
+    let throttle = host.bed.throttle();
+    let failed = error(run(&throttle, staying(apply("g", limits(&[("cpu", "20%")]), &members))));
+    assert!(failed.starts_with("systemd cannot be reached over D-Bus: "), "{failed}");
+    assert!(failed.contains("nowhere/systemd/private") && failed.contains("system_bus_socket"), "{failed}");
+    assert_eq!(host.bed.store().read(Tables::intents).unwrap(), []);
+}
+
+#[test]
+fn others_in_the_unit_and_other_groups_are_respected() {
+    let mut host = Host::new();
+    let members = host.service("a.service", 3);
+    let before = host.systemd.capture();
+    let throttle = host.bed.throttle();
+    let wanted = limits(&[("cpu", "20%")]);
+    let refused = applied(run(&throttle, staying(apply("g", wanted.clone(), &members[..1])))).2;
+    assert!(refused[0].1.contains("shares a.service with 2 others ("), "{refused:?}");
+    assert!(refused[0].1.ends_with("use --whole-unit or --allow-move"), "{refused:?}");
+    let whole =
+        |group: &str, of: &[ProcKey]| staying(Apply { whole_unit: true, ..apply(group, wanted.clone(), of) });
+    let critical = BTreeSet::from([members[2]]);
+    let Some(Step::Moves(batch)) = throttle.execute(&action(whole("g", &members[..1])), &critical) else {
+        panic!()
+    };
+    let refused = applied(batch.run()).2;
+    assert!(refused[0].1.contains("never touched: a critical process"), "{refused:?}");
+    host.is_clean(&before);
+    assert_eq!(applied(run(&throttle, whole("g", &members[..1]))).0, "on unit a.service");
+    let taken = error(run(&throttle, whole("h", &members[1..2])));
+    let other = Limits { cpu: "40%".parse().ok(), ..Limits::default() };
+    assert!(taken.contains("unit") || taken.contains("already"), "{taken}");
+    let taken =
+        error(run(&throttle, staying(Apply { whole_unit: true, ..apply("h", other, &members[1..2]) })));
+    assert!(taken.ends_with("a.service CPUQuotaPerSecUSec is limited by group g already"), "{taken}");
+    assert_eq!(run(&throttle, release("g")), Outcome::Released);
+    host.is_clean(&before);
+}
+
+#[test]
+fn slices_of_which_no_record_is_left_are_found_by_name_and_description() {
+    let mut host = Host::new();
+    let members = host.service("a.service", 2);
+    let throttle = host.bed.throttle();
+    applied(run(&throttle, moving(apply("g", limits(&[("cpu", "20%")]), &members[1..]))));
+    drop(throttle);
+    let rows: Vec<i64> =
+        host.bed.store().read(Tables::intents).unwrap().into_iter().map(|row| row.id).collect();
+    host.bed.store().write(|tables| tables.delete_intents(&rows)).unwrap();
+    let report = release_all(&host.bed.kernel, &mut host.bed.store()).unwrap();
+    assert_eq!(report.failures, Vec::<String>::new());
+    let cgroup = host.bed.cgroup(members[1], Cpu);
+    assert!(cgroup.to_string_lossy().contains("/system.slice/process-throttler-returned-"), "{cgroup:?}");
+    assert!(!host.systemd.state().units.keys().any(|id| id.starts_with("process-throttler-g")));
+    assert_eq!(host.systemd.state().killed, Vec::<String>::new());
+}
