@@ -1,5 +1,6 @@
 //! What an application of limits would do: reads the kernel, changes nothing.
 
+mod in_place;
 mod own;
 mod scope;
 mod unit;
@@ -20,7 +21,6 @@ use crate::model::id::ProcKey;
 use crate::model::limits::Scope;
 use crate::model::time::Timestamp;
 use crate::procfs::stat::Stat;
-use crate::systemd::Unit;
 use crate::systemd::unit::Ending;
 
 /// What is to be done.
@@ -356,67 +356,6 @@ impl Planner<'_> {
             }
         }
         Ok(present)
-    }
-
-    /// Whether the limits can be written where the processes are; else the reason.
-    fn in_place(
-        &self,
-        each: Option<ProcKey>,
-        candidates: &[Candidate],
-        present: &[Candidate],
-        home: Option<&Unit>,
-    ) -> Result<Result<Place, String>, EffectError> {
-        if !self.apply.in_place {
-            return Ok(Err("other processes share their cgroup".to_owned()));
-        }
-        let everyone = || candidates.iter().chain(present);
-        let pids: BTreeSet<u32> = everyone().map(|one| one.process.key.pid).collect();
-        let mut dirs: Vec<PlaceDir> = Vec::with_capacity(self.controllers.len());
-        for (index, controller) in self.controllers.iter().enumerate() {
-            let paths = || everyone().filter_map(|one| one.origins.get(index).map(|(_, path)| path));
-            let Some(dir) = paths().min_by_key(|path| path.as_os_str().len()) else {
-                return Ok(Err("there is no process".to_owned()));
-            };
-            if let Some(outside) = paths().find(|path| !path.starts_with(dir)) {
-                return Ok(Err(format!("they are both in {} and in {}", shown(dir), shown(outside))));
-            }
-            if dirs.last().is_none_or(|last| last.path != *dir) {
-                if let Err(why) = self.may_write(*controller, dir, home) {
-                    return Ok(Err(why));
-                }
-                let members = match membership::members(dir) {
-                    Ok(members) => members,
-                    Err(error) if error.is_gone() => return Ok(Err(format!("{} is gone", shown(dir)))),
-                    Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
-                        return Ok(Err(format!(
-                            "{} is threaded: it does not tell its processes",
-                            shown(dir)
-                        )));
-                    }
-                    Err(error) => return Err(error.into()),
-                };
-                if let Some(other) = members.iter().find(|pid| !pids.contains(pid)) {
-                    return Ok(Err(format!("process {other} in {} is not of the group", shown(dir))));
-                }
-            }
-            dirs.push(PlaceDir { controller: *controller, path: dir.clone() });
-        }
-        Ok(Ok(Place::new(each, Rung::InPlace, dirs)))
-    }
-
-    fn may_write(&self, controller: Controller, dir: &Path, home: Option<&Unit>) -> Result<(), String> {
-        if self.mount(controller) == Some(dir) {
-            return Err(format!("{} is the hierarchy's root", shown(dir)));
-        }
-        match self.owner(controller, dir) {
-            Owner::Nobody if self.own_subtree(controller).is_some_and(|own| dir.starts_with(own)) => {
-                Err(format!("{} is a cgroup of this program", shown(dir)))
-            }
-            Owner::Nobody => Ok(()),
-            // What is below a unit that manages its own cgroups is not systemd's.
-            Owner::Systemd if home.is_some_and(|home| self.is_delegated(controller, dir, home)) => Ok(()),
-            owner @ (Owner::Systemd | Owner::Container) => Err(format!("{} belongs to {owner}", shown(dir))),
-        }
     }
 
     fn mount(&self, controller: Controller) -> Option<&Path> {

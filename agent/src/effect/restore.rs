@@ -3,6 +3,7 @@
 //! Every step is idempotent and a row is deleted only after its step, so that a death at any point leaves
 //! rows from which the next run converges.
 
+mod nice;
 mod systemd;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,6 @@ use crate::cgroup::{
 use crate::effect::fail_point::Point;
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::moves::{Door, is_same, nearest};
-use crate::effect::nice;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
 use crate::procfs::stat::Stat;
@@ -422,47 +422,5 @@ impl Restorer<'_> {
         let note = format!("process {pid} went to {}: it is not known where it came from", shown(&root));
         self.report.notes.push(note);
         root
-    }
-
-    fn nice(&mut self, row: &Intent, rows: &[Intent]) -> Result<(), EffectError> {
-        let (Some(process), Some(_)) = (row.change.process, row.change.thread) else { return Ok(()) };
-        let proc = &self.kernel.roots.proc;
-        let same = is_same(proc, process);
-        if !same.map_err(|source| CgroupError::io("read stat of a process in", proc, source))? {
-            return Ok(());
-        }
-        let recorded = |key: ProcKey| {
-            rows.iter()
-                .find(|other| other.change.process == Some(process) && other.change.thread == Some(key))
-        };
-        let first = rows
-            .iter()
-            .find(|other| other.change.kind == Kind::Nice && other.change.process == Some(process));
-        let is_first = first.is_some_and(|first| first.id == row.id);
-        for thread in nice::threads(proc, process.pid)? {
-            // A thread without a row was born after the others were set: it inherited our value, and gets
-            // back what its process had. That is done once, with the first row.
-            let source = match recorded(thread.key) {
-                Some(own) if own.id == row.id => own,
-                None if is_first => row,
-                Some(_) | None => continue,
-            };
-            let number = |bytes: &[u8]| text(bytes).parse::<i64>().ok();
-            let (prior, new) = (number(&source.change.prior), number(&source.change.new));
-            let superseded = source.superseded.as_deref().and_then(number);
-            let Some(prior) = prior else { continue };
-            if thread.nice == prior {
-                continue;
-            }
-            if Some(thread.nice) == new || Some(thread.nice) == superseded {
-                nice::set(process.pid, thread.key.pid, prior)?;
-            } else {
-                self.report.notes.push(format!(
-                    "nice of thread {} of process {} was set to {} by somebody else since; left so instead of {prior}",
-                    thread.key.pid, process.pid, thread.nice
-                ));
-            }
-        }
-        Ok(())
     }
 }

@@ -6,8 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::cgroup::Controller::Cpu;
+use crate::cgroup::{Driver, Roots, V2};
 use crate::effect::bed::{Bed, action, applied, apply, error, limits, release, run};
 use crate::effect::fail_point::Point;
+use crate::effect::kernel::Kernel;
 use crate::effect::restore::{recover, release_all};
 use crate::effect::throttle::Step;
 use crate::engine::action::{Apply, What};
@@ -27,7 +29,7 @@ impl Host {
     fn new() -> Self {
         let mut bed = Bed::new();
         let systemd = FakeSystemd::start(&format!("{}-systemd", bed.kernel.roots.subtree));
-        bed.kernel = systemd.kernel();
+        bed.kernel = kernel(&systemd);
         assert!(bed.kernel.systemd);
         Self { bed, systemd }
     }
@@ -49,6 +51,13 @@ impl Host {
     fn property(&self, unit: &str, name: &str) -> Option<u64> {
         self.systemd.state().units[unit].properties.get(name).copied()
     }
+}
+
+fn kernel(systemd: &FakeSystemd) -> Kernel {
+    let (mirror, run) = (systemd.path().join("cgroup"), systemd.path().join("run"));
+    let real = Kernel::open(Roots { run: run.clone(), ..Roots::default() }).unwrap();
+    let roots = Roots { run, cgroup: mirror.clone(), ..Roots::default() };
+    Kernel { driver: Driver::V2(V2::new(mirror, systemd.path().join("block"))), roots, ..real }
 }
 
 fn everything() -> Limits {

@@ -8,6 +8,7 @@ pub mod error;
 pub mod events;
 pub mod groups;
 pub mod intents;
+mod kind;
 pub mod meta;
 mod nice;
 pub mod outbox;

@@ -1,6 +1,7 @@
 //! A systemd for tests: answers the calls that the agent makes, over a real socket, and does to real cgroups what
 //! systemd does. Processes are in cgroups of the host's v2 hierarchy; the files with values are ordinary ones in a
 //! mirror of it, so that no controller is needed.
+#![expect(clippy::unwrap_in_result, reason = "a test's own systemd fails the test where it fails")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::StreamExt as _;
 use zbus::connection::Builder;
 use zbus::{Connection, Guid, Message, MessageStream, OwnedObjectPath, OwnedVariant, Variant};
-
-use crate::cgroup::{Driver, Roots, V2};
-use crate::effect::kernel::Kernel;
 
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
 const UNITS: &str = "/org/freedesktop/systemd1/unit/";
@@ -83,11 +81,9 @@ impl FakeSystemd {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn kernel(&self) -> Kernel {
-        let mirror = self.dir.path().join("cgroup");
-        let roots = Roots { run: self.dir.path().join("run"), cgroup: mirror.clone(), ..Roots::default() };
-        let real = Kernel::open(Roots { run: roots.run.clone(), ..Roots::default() }).unwrap();
-        Kernel { driver: Driver::V2(V2::new(mirror, self.dir.path().join("block"))), roots, ..real }
+    /// Its directory: with `cgroup`, `run` and `block` in the places of the host's.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     /// A service in `system.slice` with these processes, the first of which is the main one.
