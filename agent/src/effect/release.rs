@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cgroup::membership;
 use crate::effect::fail_point::Point;
-use crate::effect::group::{Group, Place};
+use crate::effect::group::{Group, Place, Rung};
 use crate::effect::kernel::EffectError;
 use crate::effect::moves::is_same;
 use crate::effect::restore::{self, Report};
@@ -106,7 +106,8 @@ impl Shared {
 
     pub(super) fn is_busy(&self, name: &Name) -> Result<bool, EffectError> {
         let Some(group) = self.group(name) else { return Ok(false) };
-        for place in &group.places {
+        // In a unit that is limited as a whole, others live on when the group's processes have ended.
+        for place in group.places.iter().filter(|place| place.rung != Rung::Unit) {
             if !self.members(place)?.is_empty() {
                 return Ok(true);
             }

@@ -87,7 +87,7 @@ pub fn release_all(kernel: &Kernel, store: &mut Store) -> Result<Report, EffectE
 /// Empties and removes the cgroups that bear our mark and have no record.
 pub(crate) fn sweep(kernel: &Kernel, report: &mut Report) -> Result<(), CgroupError> {
     let ours = subtree::ours(&kernel.driver, &kernel.roots.subtree, &kernel.roots.owner)?;
-    let mut restorer = Restorer { kernel, report, origins: BTreeMap::new() };
+    let mut restorer = Restorer { kernel, report, origins: BTreeMap::new(), silent: None };
     // Processes first, in one batch, as in `undo`.
     let emptied: Vec<_> = ours.iter().map(|dir| restorer.empty(dir)).collect();
     for (dir, emptied) in ours.iter().zip(emptied) {
@@ -120,7 +120,7 @@ pub(crate) fn undo(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut Report) 
         let depth = row.change.path.components().count();
         (kind_order(row.change.kind), last(row), std::cmp::Reverse(depth))
     });
-    let mut restorer = Restorer { kernel, report, origins: BTreeMap::new() };
+    let mut restorer = Restorer { kernel, report, origins: BTreeMap::new(), silent: None };
     restorer.learn_origins(&rows);
     let mut undone = Undone::default();
     for row in &rows {
@@ -130,6 +130,11 @@ pub(crate) fn undo(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut Report) 
                 undone.ids.push(row.id);
             }
             Err(error) => {
+                if let EffectError::Systemd(error) = &error
+                    && error.is_silence()
+                {
+                    restorer.silent = Some(chain(error));
+                }
                 restorer.report.failures.push(chain(&error));
                 undone.left.extend(row.change.group.clone());
             }
@@ -221,7 +226,7 @@ fn disable(row: &Intent) -> Result<(), CgroupError> {
 /// Moves a process that has no row of its own, because it was forked inside, out of a group's cgroups.
 pub(crate) fn send_stray(kernel: &Kernel, rows: &[Intent], key: ProcKey) -> Result<(), EffectError> {
     let mut report = Report::default();
-    let mut restorer = Restorer { kernel, report: &mut report, origins: BTreeMap::new() };
+    let mut restorer = Restorer { kernel, report: &mut report, origins: BTreeMap::new(), silent: None };
     restorer.learn_origins(rows);
     let dirs: BTreeSet<&PathBuf> = rows
         .iter()
@@ -244,6 +249,8 @@ struct Restorer<'a> {
     report: &'a mut Report,
     /// Where the processes of a cgroup of ours came from, by that cgroup and process.
     origins: BTreeMap<PathBuf, BTreeMap<u32, PathBuf>>,
+    /// Why systemd is not asked any more, once it did not answer: a thousand waits are not two seconds.
+    silent: Option<String>,
 }
 
 impl Restorer<'_> {
@@ -257,6 +264,10 @@ impl Restorer<'_> {
     }
 
     fn row(&mut self, row: &Intent, rows: &[Intent]) -> Result<(), EffectError> {
+        let systemds = matches!(row.change.kind, Kind::UnitProperty | Kind::TransientUnit);
+        if let Some(why) = self.silent.as_ref().filter(|_| systemds) {
+            return Err(EffectError::Refused(format!("{} is left as it is: {why}", row.change.item)));
+        }
         match row.change.kind {
             Kind::File => self.file(row).map_err(EffectError::from),
             Kind::Membership => self.membership(row).map_err(EffectError::from),

@@ -240,6 +240,60 @@ fn others_in_the_unit_and_other_groups_are_respected() {
 }
 
 #[test]
+fn a_container_is_limited_as_a_unit_and_only_where_that_is_allowed() {
+    let mut host = Host::new();
+    let members = host.service("docker-0123.scope", 2);
+    let before = host.systemd.capture();
+    let wanted = || apply("g", limits(&[("cpu", "20%")]), &members[..1]);
+    let refused = applied(run(&host.bed.throttle(), moving(wanted()))).2;
+    assert!(refused[0].1.contains("observed only, unless allow_containers is set"), "{refused:?}");
+    host.bed.kernel.allow_containers = true;
+    let throttle = host.bed.throttle();
+    let refused = applied(run(&throttle, moving(wanted()))).2;
+    assert!(refused[0].1.ends_with("is a container's: nothing is moved out of it"), "{refused:?}");
+    host.is_clean(&before);
+    let all = apply("g", limits(&[("cpu", "20%")]), &members);
+    assert_eq!(applied(run(&throttle, staying(all))).0, "on unit docker-0123.scope");
+    assert_eq!(run(&throttle, release("g")), Outcome::Released);
+    host.is_clean(&before);
+}
+
+#[test]
+fn a_unit_is_released_when_only_others_are_left_in_it() {
+    let mut host = Host::new();
+    let members = host.service("a.service", 2);
+    let throttle = host.bed.throttle();
+    let whole = Apply { whole_unit: true, ..apply("g", limits(&[("cpu", "20%")]), &members[1..]) };
+    applied(run(&throttle, staying(whole)));
+    host.bed.end(members[1]);
+    let before = host.systemd.capture();
+    assert!(before.contains("CPUQuotaPerSecUSec"), "{before}");
+    assert_eq!(run(&throttle, What::Reap { group: "g".parse().unwrap() }), Outcome::Released);
+    assert_eq!(host.property("a.service", "CPUQuotaPerSecUSec"), None);
+    assert_eq!(host.systemd.state().killed, Vec::<String>::new());
+}
+
+#[test]
+fn a_silent_systemd_is_waited_for_once_per_release() {
+    let mut host = Host::new();
+    let members = host.service("a.service", 1);
+    let before = host.systemd.capture();
+    applied(run(&host.bed.throttle(), staying(apply("g", everything(), &members))));
+    host.systemd.state().silent = Some("LoadUnit");
+    let patience = Duration::from_secs(1);
+    host.bed.kernel.bus = Bus::with_patience(Sockets::below(&host.bed.kernel.roots.run), patience);
+    let began = crate::clock::now();
+    let report = recover(&host.bed.kernel, &mut host.bed.store()).unwrap();
+    let took = crate::clock::now().since(began);
+    assert!(took < patience * 4, "{took:?} for {} failures", report.failures.len());
+    assert_eq!(report.failures.len(), 4, "{report:?}");
+    host.systemd.state().silent = None;
+    let report = recover(&host.bed.kernel, &mut host.bed.store()).unwrap();
+    assert_eq!(report.failures, Vec::<String>::new());
+    host.is_clean(&before);
+}
+
+#[test]
 fn slices_of_which_no_record_is_left_are_found_by_name_and_description() {
     let mut host = Host::new();
     let members = host.service("a.service", 2);

@@ -91,6 +91,12 @@ impl SystemdError {
         matches!(self, Self::Call { source, .. } if NAMES.contains(&source.name.as_str()))
     }
 
+    /// Whether systemd does not answer at all: the next call would wait in vain, too.
+    #[must_use]
+    pub const fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Silent { .. })
+    }
+
     pub(crate) fn other(operation: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Other { operation: operation.into(), why: why.into() }
     }

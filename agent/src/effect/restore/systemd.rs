@@ -1,5 +1,6 @@
 //! The part of restoring that systemd carries out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Report, Restorer, text};
@@ -89,7 +90,7 @@ impl Restorer<'_> {
     }
 
     fn adopt_into(&mut self, pid: u32, slice: &str, why: &str) -> bool {
-        if !self.kernel.systemd || self.kernel.driver.version() != "v2" {
+        if !self.kernel.systemd || self.kernel.driver.version() != "v2" || self.silent.is_some() {
             return false;
         }
         let Ok(stat) = Stat::read(&self.kernel.roots.proc, pid) else { return false };
@@ -168,8 +169,13 @@ pub(super) fn release_unrecorded(kernel: &Kernel, report: &mut Report) {
     if !kernel.systemd || kernel.driver.version() != "v2" {
         return;
     }
-    if let Err(error) = try_release_unrecorded(kernel, report) {
-        report.failures.push(chain(&error));
+    match try_release_unrecorded(kernel, report) {
+        Ok(()) => {}
+        // What is on record fails by itself; that there is more is not known.
+        Err(EffectError::Systemd(error)) if error.is_silence() => {
+            report.notes.push(format!("units without a record were not looked for: {}", chain(&error)));
+        }
+        Err(error) => report.failures.push(chain(&error)),
     }
 }
 
@@ -194,8 +200,7 @@ fn try_release_unrecorded(kernel: &Kernel, report: &mut Report) -> Result<(), Ef
         if !is_ours(kernel, &unit)? {
             continue;
         }
-        let mut restorer =
-            Restorer { kernel, report: &mut *report, origins: std::collections::BTreeMap::new() };
+        let mut restorer = Restorer { kernel, report: &mut *report, origins: BTreeMap::new(), silent: None };
         for pid in membership::procs(&path).unwrap_or_default() {
             if !restorer.adopt_into(pid, HOME, "its record was lost") {
                 restorer.report.failures.push(format!("process {pid} is left in {}", shown(&path)));
