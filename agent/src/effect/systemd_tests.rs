@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cgroup::Controller::Cpu;
 use crate::cgroup::{Driver, Roots, V2};
-use crate::effect::bed::{Bed, action, applied, apply, error, limits, release, run};
+use crate::effect::bed::{Bed, action, applied, apply, detach, error, limits, release, run};
 use crate::effect::fail_point::Point;
 use crate::effect::kernel::Kernel;
 use crate::effect::restore::{recover, release_all};
@@ -309,4 +309,66 @@ fn slices_of_which_no_record_is_left_are_found_by_name_and_description() {
     assert!(cgroup.to_string_lossy().contains("/system.slice/process-throttler-returned-"), "{cgroup:?}");
     assert!(!host.systemd.state().units.keys().any(|id| id.starts_with("process-throttler-g")));
     assert_eq!(host.systemd.state().killed, Vec::<String>::new());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 24, failure_persistence: None, ..Default::default()
+    })]
+
+    /// Whatever the order of actions, refusals, deaths and restarts: after the last release all is as before.
+    #[test]
+    fn any_sequence_ends_where_it_began(
+        steps in proptest::collection::vec((0u8..9, 0usize..3, 0usize..4, 0u8..3), 1..14),
+    ) {
+        let mut host = Host::new();
+        let mut processes = host.service("a.service", 2);
+        processes.extend(host.service("b.service", 2));
+        let before = host.systemd.capture();
+        let mut throttle = host.bed.throttle();
+        let groups = ["one", "two", "three"];
+        let choices = [
+            limits(&[("cpu", "20%")]),
+            limits(&[("cpu", "40%"), ("pids", "20"), ("nice", "3")]),
+            everything(),
+        ];
+        for (step, group, process, choice) in steps {
+            let (name, key) = (groups[group], processes[process]);
+            let limits = choices[usize::from(choice)].clone();
+            let unit = &processes[process / 2 * 2..process / 2 * 2 + 2];
+            // Any outcome will do: a refusal or a failure must leave nothing behind, too.
+            let what = match step {
+                0 => staying(apply(name, limits, unit)),
+                1 => staying(Apply { whole_unit: true, ..apply(name, limits, &[key]) }),
+                2 | 3 => moving(apply(name, limits, &[key])),
+                4 => release(name),
+                5 => detach(name, key),
+                6 => What::Reap { group: name.parse().unwrap() },
+                7 => {
+                    let refused = host.systemd.state().refuse.take();
+                    host.systemd.state().refuse = if refused.is_none() { Some("TasksMax") } else { None };
+                    continue;
+                }
+                _ => {
+                    let points = [Point::UnitSet, Point::ScopesMade, Point::Moved];
+                    host.bed.kernel.fail.die_at(points[usize::from(choice)], 0);
+                    // It dies, or it never comes to that point: either way the next one takes over.
+                    let died = catch_unwind(AssertUnwindSafe(|| {
+                        run(&throttle, moving(apply(name, limits, &[key])))
+                    }));
+                    drop(died);
+                    host.bed.kernel.fail.disarm();
+                    throttle = host.bed.throttle();
+                    continue;
+                }
+            };
+            run(&throttle, what);
+        }
+        drop(throttle);
+        host.systemd.state().refuse = None;
+        let report = recover(&host.bed.kernel, &mut host.bed.store()).unwrap();
+        proptest::prop_assert_eq!(report.failures, Vec::<String>::new());
+        proptest::prop_assert_eq!(host.systemd.capture(), before);
+        proptest::prop_assert_eq!(&host.systemd.state().killed, &Vec::<String>::new());
+    }
 }

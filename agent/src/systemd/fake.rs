@@ -107,7 +107,9 @@ impl FakeSystemd {
             .filter(|(_, unit)| unit.active)
             .map(|(id, unit)| {
                 let files = FILES.map(|(_, file, _)| fs::read_to_string(state.dir(unit).join(file)).ok());
-                let pids = fs::read_to_string(format!("{UNIFIED}{}/cgroup.procs", unit.control_group));
+                let real = PathBuf::from(format!("{UNIFIED}{}", unit.control_group));
+                let mut pids = crate::cgroup::membership::procs(&real).unwrap_or_default();
+                pids.sort_unstable();
                 format!("{id} {:?} {files:?} {pids:?}\n", unit.properties)
             })
             .collect();
