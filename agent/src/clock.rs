@@ -51,3 +51,10 @@ pub fn unix_millis(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+/// What a test may wait on this machine for what takes `time` on a common one. The variable says how many times
+/// slower this one is; the kernel tests read the same.
+#[cfg(test)]
+pub(crate) fn patience(time: Duration) -> Duration {
+    let slowness = std::env::var("PROCESS_THROTTLER_TEST_SLOWNESS");
+    time * slowness.map_or(1, |text| text.parse().expect("a number"))
+}

@@ -1,8 +1,9 @@
 //! Cgroups for the tests' own processes, and what the agent wrote into them.
 //!
-//! Names begin with `pt-test-`; no other cgroup is written to or removed.
+//! Names begin with `pt-test-`; no other cgroup is written to or removed, but for the root of a v2 hierarchy,
+//! which has to hand its controllers down while there is a test cgroup.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,8 +13,13 @@ use anyhow::{Context as _, Result, bail};
 use crate::clock::{SOON, wait_until};
 
 const MOUNT: &str = "/sys/fs/cgroup";
+const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
 /// v1 hierarchies in which a test cgroup is created, where they exist.
 const HIERARCHIES: [&str; 4] = ["cpu", "memory", "pids", "blkio"];
+/// The controllers of v2 that limits need.
+const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
+/// What sd_booted(3) looks for.
+const SYSTEMD: &str = "/run/systemd/system";
 /// Files whose values are limits, in v1 and v2.
 const LIMIT_FILES: [&str; 14] = [
     "cpu.cfs_quota_us",
@@ -37,6 +43,8 @@ const LIMIT_FILES: [&str; 14] = [
 pub struct TestCgroup {
     name: String,
     dirs: Vec<PathBuf>,
+    /// On v2, what the root did not hand down before.
+    enabled: Vec<&'static str>,
 }
 
 impl TestCgroup {
@@ -46,13 +54,28 @@ impl TestCgroup {
     /// When the host has no cgroup hierarchy to create it in, or not the permission.
     pub fn new(name: &str) -> Result<Self> {
         let name = format!("pt-test-{name}-{}", std::process::id());
-        let mut cgroup = Self { name, dirs: Vec::new() };
+        let mut cgroup = Self { name, dirs: Vec::new(), enabled: Vec::new() };
+        if is_v2() {
+            cgroup.enable()?;
+        }
         for root in hierarchies()? {
             let dir = root.join(&cgroup.name);
             fs::create_dir(&dir).with_context(|| format!("create cgroup {}", dir.display()))?;
             cgroup.dirs.push(dir);
         }
         Ok(cgroup)
+    }
+
+    fn enable(&mut self) -> Result<()> {
+        if Path::new(SYSTEMD).is_dir() {
+            bail!("systemd takes controllers back that it does not use: run these tests by `cargo xtask vm`");
+        }
+        let handed_down = handed_down()?;
+        for controller in CONTROLLERS.into_iter().filter(|one| !handed_down.contains(*one)) {
+            hand_down('+', controller)?;
+            self.enabled.push(controller);
+        }
+        Ok(())
     }
 
     /// Its name, which is also its path below each hierarchy's root.
@@ -121,6 +144,11 @@ impl Drop for TestCgroup {
             });
             if let Err(error) = removed {
                 complain(&format!("cgroup {} is left behind: {error:#}", dir.display()));
+            }
+        }
+        for controller in self.enabled.drain(..) {
+            if let Err(error) = hand_down('-', controller) {
+                complain(&format!("{error:#}"));
             }
         }
     }
@@ -198,9 +226,31 @@ fn cpu_quota(dir: &Path) -> Result<Option<f64>> {
     Ok(Some(quota / period * 100.0))
 }
 
+/// Whether the host has cgroup v2 with its controllers.
+#[must_use]
+pub fn is_v2() -> bool {
+    Path::new(MOUNT).join("cgroup.controllers").exists()
+}
+
+/// The controllers that the root of the v2 hierarchy hands down to its children.
+///
+/// # Errors
+/// When there is no v2 hierarchy.
+pub fn handed_down() -> Result<BTreeSet<String>> {
+    let path = Path::new(MOUNT).join(SUBTREE_CONTROL);
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(text.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+fn hand_down(sign: char, controller: &str) -> Result<()> {
+    let path = Path::new(MOUNT).join(SUBTREE_CONTROL);
+    let word = format!("{sign}{controller}");
+    fs::write(&path, &word).with_context(|| format!("write {word} to {}", path.display()))
+}
+
 fn hierarchies() -> Result<Vec<PathBuf>> {
     let mount = Path::new(MOUNT);
-    if mount.join("cgroup.controllers").exists() {
+    if is_v2() {
         return Ok(vec![mount.to_owned()]);
     }
     let v1 = HIERARCHIES.iter().map(|controller| mount.join(controller));

@@ -1,11 +1,36 @@
 //! Time and waiting. Nothing else in the harness or the tests sleeps: everything waits for a condition.
+//!
+//! How long a thing may take is written for a common machine. On one that is slower by nature, such as an
+//! emulated one, [`SLOWNESS_VARIABLE`] says by how much, and every such time goes through [`patience`].
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 /// How long a condition may take that should hold at once; generous, because the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(10);
+
+/// Environment variable: how many times slower than a common machine this one is, from 1 to 100.
+pub const SLOWNESS_VARIABLE: &str = "PROCESS_THROTTLER_TEST_SLOWNESS";
+
+/// What something may take on this machine that may take `time` on a common one.
+///
+/// # Panics
+/// When [`SLOWNESS_VARIABLE`] is set to what is no number from 1 to 100.
+#[must_use]
+pub fn patience(time: Duration) -> Duration {
+    static SLOWNESS: OnceLock<u32> = OnceLock::new();
+    time * *SLOWNESS.get_or_init(|| std::env::var(SLOWNESS_VARIABLE).map_or(1, |text| slowness(&text)))
+}
+
+#[expect(clippy::panic, reason = "a test run that was set up wrongly must not go on")]
+fn slowness(text: &str) -> u32 {
+    match text.parse() {
+        Ok(number @ 1..=100) => number,
+        Ok(_) | Err(_) => panic!("{SLOWNESS_VARIABLE} is {text:?}, not a number from 1 to 100"),
+    }
+}
 
 /// Between two looks at a condition.
 const POLL: Duration = Duration::from_millis(5);
@@ -39,10 +64,10 @@ pub fn unix_seconds() -> u64 {
 /// Polls `look` until it has a value.
 ///
 /// # Errors
-/// When it has none after `timeout` (the text names `what` and the last error), never earlier: an error of
+/// When it has none after the [`patience`] for `timeout` (the text names `what` and the last error), never earlier: an error of
 /// `look` counts as "not yet".
 pub fn wait_for<T>(what: &str, timeout: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let watch = Stopwatch::start();
+    let (watch, timeout) = (Stopwatch::start(), patience(timeout));
     loop {
         let last = look();
         if let Ok(Some(value)) = last {
@@ -74,9 +99,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn slowness_is_a_number_in_range() {
+        assert_eq!((slowness("1"), slowness("100")), (1, 100));
+        for bad in ["", "0", "101", "2.5", "fast"] {
+            assert!(std::panic::catch_unwind(|| slowness(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_condition_that_never_holds_times_out_with_its_name_and_error() {
         let error = wait_until("the moon", Duration::from_millis(20), || bail!("still far")).unwrap_err();
-        assert_eq!(format!("{error:#}"), "the moon: not within 20ms: still far");
+        let expected = format!("the moon: not within {:?}: still far", patience(Duration::from_millis(20)));
+        assert_eq!(format!("{error:#}"), expected);
     }
 
     #[test]

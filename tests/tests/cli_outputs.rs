@@ -68,6 +68,7 @@ fn discover_finds_by_every_field_but_never_itself() -> Result<()> {
         let found = reply["data"].as_array().context("a list")?;
         ensure!(found.len() == 1 && found[0]["pid"] == process.pid(), "{field}: {reply}");
     }
+    let other = Workload::spawn(&Program::Wait.write(&places.bin(), "pt-process-throttler")?)?;
     let own = run(&places, &["discover", "process-throttler", "--match", "cmdline", "-o", "json"])?
         .expect(0)?
         .json()?;
@@ -75,6 +76,7 @@ fn discover_finds_by_every_field_but_never_itself() -> Result<()> {
     let is_discover = |process: &&serde_json::Value| {
         process["cmdline"].as_str().is_some_and(|line| line.contains("discover"))
     };
+    ensure!(found.iter().any(|process| process["pid"] == other.pid()), "{own}");
     ensure!(!found.iter().any(|process| is_discover(&process)), "it found itself: {own}");
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use integration_tests::clock::{SOON, Stopwatch, pause, wait_until};
+use integration_tests::clock::{SOON, Stopwatch, patience, pause, wait_until};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::kernel;
 use integration_tests::places::Places;
@@ -37,7 +37,7 @@ fn an_agent_stopped_in_a_storm_loses_no_count_and_recovers() -> Result<()> {
     daemon.activate(&ProfileText::new("storm").rule("lives", "pt-life", &json!({ "nice": 1 })))?;
 
     daemon.signal(Signal::SIGSTOP)?;
-    let storm = Storm::for_time(&life, STOPPED)?;
+    let storm = Storm::for_time(&life, patience(STOPPED))?;
     let born = Workload::spawn(&wait)?;
     doomed.kill()?;
     let account = storm.finish()?;
@@ -52,7 +52,7 @@ fn an_agent_stopped_in_a_storm_loses_no_count_and_recovers() -> Result<()> {
     let alive = |pid: &str| -> Result<bool> { Ok(known(pid)?.is_some_and(|found| found["ended"].is_null())) };
     wait_until("the table is right", SOON, || Ok(alive(&born.pid_text())? && !alive(&doomed.pid_text())?))?;
     let took = watch.elapsed();
-    ensure!(took < CONVERGES + ASKING, "the table was wrong for {took:?}");
+    ensure!(took < patience(CONVERGES + ASKING), "the table was wrong for {took:?}");
 
     let source = daemon.data(&["daemon", "status"])?["source"].clone();
     ensure!(source["exact"] == true, "{source}");
@@ -74,7 +74,7 @@ fn the_table_has_as_many_processes_as_the_kernel() -> Result<()> {
     let life = Program::Exit(0).write(&places.bin(), "pt-life")?;
     let daemon = Daemon::start(&places)?;
 
-    let account = Storm::for_time(&life, STOPPED)?.finish()?;
+    let account = Storm::for_time(&life, patience(STOPPED))?.finish()?;
 
     ensure!(account.lives > 100, "that was no storm: {account:?}");
     // Other processes of the host come and go, so the two counts are compared until they meet.

@@ -8,14 +8,14 @@ use integration_tests::binary;
 use integration_tests::clock::Stopwatch;
 
 use crate::cargo::{cargo, workspace_root};
-use crate::{docs, ebpf, setup, test, tidy};
+use crate::{docs, ebpf, setup, test, tidy, vm};
 
 /// Where the step before has put the eBPF object that it built.
 const FRESH_OBJECT: &str = "agent-ebpf/target/process-throttler.bpf.o";
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("set-up", setup::run),
     ("format", format),
     ("tidy", tidy::run),
@@ -24,6 +24,7 @@ const STEPS: [Step; 8] = [
     ("clippy, kernel side", ebpf::clippy),
     ("generated references", || docs::run(true)),
     ("tests, as root on this kernel", || test::run(&[], Some(&workspace_root()?.join(FRESH_OBJECT)))),
+    ("tests on other kernels, on cgroup v2 and under systemd", || vm::run(&vm::Options::default())),
 ];
 
 /// Runs every step; stops at the first that fails.
@@ -57,5 +58,17 @@ fn format() -> Result<()> {
 }
 
 fn clippy_host() -> Result<()> {
-    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    // Not among all targets, because no `cargo test` may run it.
+    cargo(&[
+        "clippy",
+        "--package",
+        "integration-tests",
+        "--test",
+        "systemd",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ])
 }

@@ -14,6 +14,7 @@ mod ebpf;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run the tests on other kernels, on cgroup v2 and under systemd, in an emulated machine. Needs root.
+    Vm(vm::Options),
     /// Everything that CI checks, in CI's order. Needs root.
     Ci,
     /// Check the rules of the code base that compilers do not.
@@ -74,6 +77,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Setup => setup::run(),
         Task::Ebpf { check } => ebpf::run(check),
         Task::Test { arguments } => test::run(&arguments, None),
+        Task::Vm(options) => vm::run(&options),
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
         Task::Docs { check } => docs::run(check),

@@ -30,12 +30,7 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 /// # Errors
 /// When a package cannot be installed; apt needs root.
 pub(crate) fn run() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES.into_iter().filter(|package| !is_installed(package)).collect();
-    if !missing.is_empty() {
-        execute(apt().arg("update"))?;
-        execute(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing))
-            .with_context(|| format!("install {} (apt-get needs root)", missing.join(" ")))?;
-    }
+    install(&PACKAGES)?;
     if !has_linker() {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["install", LINKER, "--version", LINKER_VERSION, "--force", "--locked"]);
@@ -43,6 +38,20 @@ pub(crate) fn run() -> Result<()> {
         execute(&mut cargo)?;
     }
     Ok(())
+}
+
+/// Installs the packages of these that are missing.
+///
+/// # Errors
+/// When one cannot be installed; apt needs root.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    execute(apt().arg("update"))?;
+    execute(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing))
+        .with_context(|| format!("install {} (apt-get needs root)", missing.join(" ")))
 }
 
 fn apt() -> Command {

@@ -212,7 +212,7 @@ impl Watch<'_> {
     /// Drives the source as the daemon does, until an event of those seen so far satisfies `wanted`.
     #[track_caller]
     fn until(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
-        let end = clock::now().after(PATIENCE);
+        let end = clock::now().after(clock::patience(PATIENCE));
         loop {
             if let Some(event) = self.seen.iter().find(|event| wanted(event)) {
                 return *event;

@@ -23,7 +23,7 @@ fn open(options: &Options) -> EbpfSource {
 
 /// Drives the source as the agent does, until `done` says so. Panics after [`PATIENCE`].
 fn drive(source: &mut EbpfSource, what: &str, mut done: impl FnMut(Event) -> bool) {
-    let end = clock::now().after(PATIENCE);
+    let end = clock::now().after(clock::patience(PATIENCE));
     let mut finished = false;
     while !finished {
         let now = clock::now();
@@ -43,7 +43,7 @@ fn wait_readable(source: &EbpfSource, limit: Duration) -> bool {
 
 /// Drives the source until it sleeps.
 fn settle(source: &mut EbpfSource) {
-    let end = clock::now().after(PATIENCE);
+    let end = clock::now().after(clock::patience(PATIENCE));
     while source.deadline().is_some() {
         assert!(clock::now() < end, "the source never sleeps");
         source.pace.again(Timestamp::ZERO);
@@ -98,7 +98,7 @@ fn hinted_exec(hints: &Hints, name: &str) {
     let pid = child.0.id();
     let mut found = None;
     // Not driven by deadlines: only the priority ring may bring it.
-    let end = clock::now().after(PATIENCE);
+    let end = clock::now().after(clock::patience(PATIENCE));
     while found.is_none() {
         assert!(clock::now() < end, "no exec record");
         wait_readable(&source, Duration::from_millis(100));
@@ -198,33 +198,18 @@ fn an_exit_tells_the_life() {
     assert_eq!(exit_of(&mut source, pid).status, Some(Status::Signal { number: 9, core: false }));
 }
 
-const THREADS: &str = r#"
-use std::sync::{Arc, Barrier};
-unsafe extern "C" { fn syscall(number: i64, ...) -> i64; }
-const EXIT: i64 = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
-fn end(code: i32) { unsafe { syscall(EXIT, code); } }
-fn main() {
-    let together = std::env::args().nth(1).is_some();
-    let barrier = Arc::new(Barrier::new(9));
-    for _ in 0..8 {
-        let barrier = barrier.clone();
-        std::thread::spawn(move || {
-            barrier.wait();
-            if !together { std::thread::sleep(std::time::Duration::from_millis(150)); }
-            end(9);
-        });
-    }
-    barrier.wait();
-    end(4);
-}
-"#;
+/// Environment variable: the fixture of threads, compiled already, on a machine that has no compiler.
+const THREADS_VARIABLE: &str = "PROCESS_THROTTLER_TEST_THREADS";
+const THREADS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/threads.rs");
 
 /// A process of nine threads, each of which ends alone: the leader at once, the others with it or later.
 fn threads(directory: &Path) -> PathBuf {
-    let (source, program) = (directory.join("threads.rs"), directory.join("pt-test-threads"));
-    std::fs::write(&source, THREADS).unwrap();
+    if let Some(program) = std::env::var_os(THREADS_VARIABLE) {
+        return PathBuf::from(program);
+    }
+    let program = directory.join("pt-test-threads");
     let mut rustc = Command::new("rustc");
-    rustc.args(["-Copt-level=1", "--edition=2024", "-o"]).arg(&program).arg(&source);
+    rustc.args(["-Copt-level=1", "--edition=2024", "-o"]).arg(&program).arg(THREADS);
     assert!(rustc.status().unwrap().success(), "the fixture does not compile");
     program
 }
@@ -315,9 +300,9 @@ fn the_exit_of_a_watched_process_comes_at_once() {
     source.watch(ProcKey { pid, start }, true).unwrap();
     drop(child);
     let mut found = false;
-    wait_readable(&source, PATIENCE);
+    wait_readable(&source, clock::patience(PATIENCE));
     while !found {
-        assert!(wait_readable(&source, PATIENCE), "no exit record");
+        assert!(wait_readable(&source, clock::patience(PATIENCE)), "no exit record");
         source.priority.drain(DRAIN_LIMIT, &mut |event| {
             found |= matches!(event, Event::Exit(exit) if exit.process.key.pid == pid);
         });
@@ -386,7 +371,7 @@ fn what_a_full_ring_drops_is_counted() {
         hook.unload().unwrap();
     }
     let mut counts = source.counts();
-    let end = clock::now().after(PATIENCE);
+    let end = clock::now().after(clock::patience(PATIENCE));
     // A program that was running when its hook was detached ends within microseconds.
     while counts.produced != counts.sent + counts.dropped && clock::now() < end {
         counts = source.counts();
@@ -409,7 +394,7 @@ fn sleeps_when_idle_and_wakes_for_an_unmatched_event() {
     let wakeups = source.counts().wakeups;
     let child = Reaped(quiet("/bin/true").spawn().unwrap());
     let pid = child.0.id();
-    assert!(wait_readable(&source, PATIENCE), "a deferred fork must wake the agent");
+    assert!(wait_readable(&source, clock::patience(PATIENCE)), "a deferred fork must wake the agent");
     assert!(source.counts().wakeups > wakeups);
     drive(&mut source, "exit", |event| matches!(event, Event::Exit(exit) if exit.process.key.pid == pid));
 }
@@ -422,7 +407,7 @@ fn a_slot_taken_over_brings_a_full_snapshot() {
     // Both have exec'd since the last sweep and live, and there is one slot.
     let children = [(); 2].map(|()| Reaped(quiet("/bin/sleep").arg("60").spawn().unwrap()));
     // A spawn returns before its exec has come to the hook.
-    let end = clock::now().after(PATIENCE);
+    let end = clock::now().after(clock::patience(PATIENCE));
     while source.totals().unwrap()[loss::SLOT_TAKEOVERS as usize] == 0 {
         assert!(clock::now() < end, "no takeover");
     }

@@ -1,0 +1,87 @@
+//! `cargo xtask vm`: the tests on other kernels, on cgroup v2 and under systemd, in an emulated machine.
+//!
+//! One boot per kernel, in two halves: first the machine is a host without a service manager, then systemd
+//! takes over.
+
+mod archive;
+mod image;
+mod machine;
+mod payload;
+mod recipe;
+mod suites;
+mod verdict;
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use integration_tests::binary;
+use integration_tests::clock::Stopwatch;
+
+use self::image::Image;
+use self::machine::Machine;
+use self::payload::Programs;
+use self::recipe::Kernel;
+use crate::cargo::target_dir;
+use crate::setup;
+
+/// What making and running the machine needs.
+const TOOLS: [&str; 6] = ["qemu-system-x86", "mmdebstrap", "cpio", "kmod", "binutils", "findutils"];
+
+/// Which kernels, and what is kept.
+#[derive(clap::Args, Default)]
+pub(crate) struct Options {
+    /// This kernel only; else all of them, at once.
+    #[arg(long, value_enum)]
+    kernel: Option<Kernel>,
+    /// Keep the logs also when all passed.
+    #[arg(long)]
+    keep_console: bool,
+}
+
+/// Runs the suites on every kernel.
+///
+/// # Errors
+/// When a tool or a package cannot be had, or on some kernel not every test passed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    binary::require_root()?;
+    setup::install(&TOOLS)?;
+    let vm = target_dir()?.join("vm");
+    fs::create_dir_all(&vm).with_context(|| format!("create {}", vm.display()))?;
+    let programs = Programs::build()?;
+    let expected = suites::expected(&programs)?;
+    let image = Image::ensure(&vm)?;
+    let payload = vm.join("payload.cpio");
+    let mut targets: Vec<&str> = suites::SUITES.iter().map(|suite| suite.target).collect();
+    targets.dedup();
+    payload::pack(&programs, &targets, &payload)?;
+    let kernels = options.kernel.map_or_else(|| Kernel::ALL.to_vec(), |one| vec![one]);
+    let watch = Stopwatch::start();
+    let mut machines = Vec::new();
+    for kernel in kernels {
+        machines.push((kernel, Machine::start(&vm, &image, kernel, &payload)?));
+    }
+    let mut failed = false;
+    for (kernel, machine) in machines {
+        let dir = machine.dir().to_owned();
+        let version = kernel.version();
+        match machine.wait().and_then(|told| verdict::judge(&told, &expected)) {
+            Ok(passed) => {
+                let seconds = watch.elapsed().as_secs();
+                println!("kernel {version}: passed after {seconds} s: {}", counted(&passed));
+                if !options.keep_console {
+                    fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+                }
+            }
+            Err(error) => {
+                failed = true;
+                eprintln!("kernel {version}: {error:#}");
+                eprintln!("kernel {version}: see suites.log and console.log in {}", dir.display());
+            }
+        }
+    }
+    if failed { bail!("not every test passed in the virtual machine") } else { Ok(()) }
+}
+
+fn counted(passed: &std::collections::BTreeMap<String, usize>) -> String {
+    passed.iter().map(|(suite, count)| format!("{count} of {suite}")).collect::<Vec<_>>().join(", ")
+}
