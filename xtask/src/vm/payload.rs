@@ -30,10 +30,10 @@ impl Programs {
     /// # Errors
     /// When something does not compile.
     pub(super) fn build() -> Result<Self> {
-        let packages = ["--package", "process-throttler", "--package", "integration-tests"];
-        cargo(&[&["build", "--bins"], &packages[..]].concat())?;
+        // As `cargo xtask test` does, so that nothing is built twice.
+        cargo(&["build", "--package", "process-throttler", "--package", "integration-tests", "--bins"])?;
         let mut command = cargo_command(&["test", "--no-run", "--message-format=json-render-diagnostics"])?;
-        command.args(packages).args(["--lib", "--test", "kernel", "--test", "systemd"]);
+        command.args(["--workspace", "--lib", "--test", "kernel", "--test", "systemd"]);
         let output = command.stderr(std::process::Stdio::inherit()).output().context("start cargo")?;
         ensure!(output.status.success(), "{command:?} ended with {}", output.status);
         let mut programs = BTreeMap::new();
