@@ -11,7 +11,7 @@ use super::page::{Page, moment};
 use crate::control::client::ClientError;
 use crate::control::failure::Failure;
 use crate::control::proto::{Emergency as Spec, EmergencyOrder, EmergencyStatus, Request};
-use crate::daemon::emergency::{check, record};
+use crate::daemon::emergency::{check, record, told};
 use crate::model::chain::chain;
 use crate::store::block::Block;
 
@@ -47,15 +47,16 @@ impl Emergency {
             Order::Status => return status(context),
         };
         let spec = Spec { order, dry_run: context.dry_run };
-        let told: EmergencyStatus = match context.ask_quickly(&Request::Emergency(spec.clone()), PATIENCE)? {
-            Ok(Some(told)) => told,
-            Ok(None) => super::offline::emergency(context, spec)?,
-            Err(error @ (ClientError::Timeout(_) | ClientError::Http(_))) => {
-                return Err(stuck(context, spec, error.into()).into());
-            }
-            Err(error) => return Err(Failure::from(error).into()),
-        };
-        context.output.show(&told)
+        let status: EmergencyStatus =
+            match context.ask_quickly(&Request::Emergency(spec.clone()), PATIENCE)? {
+                Ok(Some(status)) => status,
+                Ok(None) => super::offline::emergency(context, spec)?,
+                Err(error @ (ClientError::Timeout(_) | ClientError::Http(_))) => {
+                    return Err(stuck(context, spec, error.into()).into());
+                }
+                Err(error) => return Err(Failure::from(error).into()),
+            };
+        context.output.show(&status)
     }
 }
 
@@ -87,17 +88,17 @@ fn stuck(context: &Context, spec: Spec, failure: Failure) -> Failure {
 /// The record tells all there is to know; whoever may not read it asks the daemon, who may.
 fn status(context: &Context) -> CliResult {
     let path = context.dirs.emergency_file();
-    let told = match Block::read(&path) {
-        Ok(block) => block.map(EmergencyStatus::from).unwrap_or_default(),
+    let status = match Block::read(&path) {
+        Ok(block) => block.map(told).unwrap_or_default(),
         Err(error) => {
             let spec = Spec { order: EmergencyOrder::Tell, dry_run: false };
             match context.ask_if_running(&Request::Emergency(spec))? {
-                Some(told) => told,
+                Some(status) => status,
                 None => return Err(failed(&error)),
             }
         }
     };
-    context.output.show(&told)
+    context.output.show(&status)
 }
 
 impl View for EmergencyStatus {

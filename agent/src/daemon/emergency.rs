@@ -7,8 +7,13 @@ use nix::unistd::{Uid, User};
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{EmergencyOrder, EmergencyStatus};
-use crate::daemon::command::Command;
+use crate::daemon::command::{Answer, Command};
+use crate::daemon::obey::{failures, send};
+use crate::daemon::pending::Settled;
 use crate::daemon::requests::Office;
+use crate::daemon::turn::Turn;
+use crate::engine::action::What;
+use crate::engine::input::Input;
 use crate::store::StoreError;
 use crate::store::block::{Block, REASON_MAX};
 
@@ -22,6 +27,21 @@ pub fn record(reason: String, uid: u32) -> Block {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
     let reason = if reason.trim().is_empty() { NO_REASON.to_owned() } else { reason };
     Block { reason, uid, user, at: clock::unix_millis(clock::wall()), released: None }
+}
+
+/// What a record tells.
+#[must_use]
+pub fn told(block: Block) -> EmergencyStatus {
+    let Block { reason, uid, user, at, released } = block;
+    EmergencyStatus {
+        active: true,
+        reason: Some(reason),
+        uid: Some(uid),
+        user,
+        since: jiff::Timestamp::from_millisecond(at).ok(),
+        released,
+        ..EmergencyStatus::default()
+    }
 }
 
 /// Refuses a reason that nobody could read.
@@ -60,7 +80,7 @@ impl Office {
         let path = self.emergency_file();
         let tell = || -> Result<Option<EmergencyStatus>, Failure> {
             let block = Block::read(&path).map_err(|error| unrecorded(&error))?;
-            Ok(block.map(EmergencyStatus::from))
+            Ok(block.map(told))
         };
         match order {
             EmergencyOrder::Tell => Ok(tell()?.unwrap_or_default()),
@@ -68,7 +88,7 @@ impl Office {
                 check(&reason)?;
                 let block = record(reason, uid);
                 if dry_run {
-                    return Ok(EmergencyStatus { dry_run, ..block.into() });
+                    return Ok(EmergencyStatus { dry_run, ..told(block) });
                 }
                 self.stop_all(path, block, uid).await
             }
@@ -101,6 +121,29 @@ impl Office {
             failure.with_hint("everything is lifted, but a restart of the daemon would limit again")
         })?;
         let took = clock::now().since(began).as_millis();
-        Ok(EmergencyStatus { took_ms: u64::try_from(took).ok(), ..block.into() })
+        Ok(EmergencyStatus { took_ms: u64::try_from(took).ok(), ..told(block) })
+    }
+}
+
+impl Turn {
+    /// Lifts everything and blocks, or ends that; answers when all that comes of it is done.
+    pub(super) fn emergency(
+        &mut self,
+        stop: Option<String>,
+        told: bool,
+        uid: u32,
+        answer: Answer<(usize, Vec<String>)>,
+    ) {
+        let groups = self.parts.throttle.groups().len();
+        let input = match stop {
+            Some(reason) => Input::EmergencyStop { reason, uid, told },
+            None => Input::EmergencyResume { uid },
+        };
+        self.feed_and_wait(input, move |_turn, settled| {
+            // What resuming limits again is told by its own events.
+            let lifted: Vec<Settled> =
+                settled.into_iter().filter(|(what, _)| matches!(what, What::Lift)).collect();
+            send(answer, Ok((groups, failures(&lifted))));
+        });
     }
 }

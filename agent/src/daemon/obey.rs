@@ -20,7 +20,7 @@ use crate::model::reason::Reason;
 use crate::model::rule::Profile;
 
 /// Sends an answer; whoever asked may have gone away.
-fn send<T>(answer: Answer<T>, result: Result<T, Failure>) {
+pub(super) fn send<T>(answer: Answer<T>, result: Result<T, Failure>) {
     drop(answer.send(result));
 }
 
@@ -318,26 +318,6 @@ impl Turn {
         self.renew_hints();
     }
 
-    fn emergency(
-        &mut self,
-        stop: Option<String>,
-        told: bool,
-        uid: u32,
-        answer: Answer<(usize, Vec<String>)>,
-    ) {
-        let groups = self.parts.throttle.groups().len();
-        let input = match stop {
-            Some(reason) => Input::EmergencyStop { reason, uid, told },
-            None => Input::EmergencyResume { uid },
-        };
-        self.feed_and_wait(input, move |_turn, settled| {
-            // What resuming limits again is told by its own events.
-            let lifted: Vec<Settled> =
-                settled.into_iter().filter(|(what, _)| matches!(what, What::Lift)).collect();
-            send(answer, Ok((groups, failures(&lifted))));
-        });
-    }
-
     fn stop(&mut self, release: bool, answer: Answer<Vec<String>>) {
         self.stopping = true;
         if !release {
@@ -390,7 +370,7 @@ fn applied(settled: &[Settled]) -> Result<Sum, String> {
     Ok((hows.into_iter().collect::<Vec<_>>().join(", "), members, refused))
 }
 
-fn failures(settled: &[Settled]) -> Vec<String> {
+pub(super) fn failures(settled: &[Settled]) -> Vec<String> {
     settled
         .iter()
         .filter_map(|(_, outcome)| match outcome {

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use crate::effect::kernel::EffectError;
 use crate::effect::restore::{self, Report};
-use crate::effect::throttle::{MoveBatch, Shared, Task, Throttle};
+use crate::effect::task::Task;
+use crate::effect::throttle::{MoveBatch, Shared, Throttle};
 use crate::engine::input::Outcome;
 use crate::model::chain::chain;
 use crate::store::{Kind, StoreError};

@@ -14,6 +14,7 @@ pub mod protect;
 mod release;
 pub mod restore;
 mod take_back;
+mod task;
 pub mod throttle;
 pub mod webhook;
 

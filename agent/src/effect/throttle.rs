@@ -15,7 +15,8 @@ use crate::effect::group::Group;
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::plan::{Plan, Reach, plan};
 use crate::effect::release::KEEP;
-use crate::engine::action::{Action, Apply, What};
+use crate::effect::task::Task;
+use crate::engine::action::{Action, Apply};
 use crate::engine::input::Outcome;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
@@ -183,40 +184,6 @@ impl Drop for Ticket {
             if seat.queued == 0 && seat.group.is_none() {
                 seats.remove(&self.group);
             }
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Task {
-    Apply(Apply),
-    Release(Name),
-    Detach(Name, ProcKey),
-    Reap(Name),
-    Lift,
-}
-
-impl Task {
-    fn of(what: &What) -> Option<Self> {
-        match what {
-            What::Apply(apply) => Some(Self::Apply(apply.clone())),
-            What::Release { group, .. } => Some(Self::Release(group.clone())),
-            What::Detach { group, key, .. } => Some(Self::Detach(group.clone(), *key)),
-            What::Reap { group } => Some(Self::Reap(group.clone())),
-            What::Lift
-            | What::Resume
-            | What::Inspect { .. }
-            | What::Watch { .. }
-            | What::Resync
-            | What::Notify { .. } => None,
-        }
-    }
-
-    fn group(&self) -> Option<Name> {
-        match self {
-            Self::Apply(apply) => Some(apply.group.clone()),
-            Self::Release(group) | Self::Detach(group, _) | Self::Reap(group) => Some(group.clone()),
-            Self::Lift => None,
         }
     }
 }

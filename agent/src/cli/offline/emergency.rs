@@ -6,7 +6,7 @@ use crate::cli::globals::Context;
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{Emergency, EmergencyOrder, EmergencyStatus};
-use crate::daemon::emergency::record;
+use crate::daemon::emergency::{record, told};
 use crate::effect::restore;
 use crate::store::block::Block;
 
@@ -17,12 +17,12 @@ pub(in crate::cli) fn emergency(context: &Context, spec: Emergency) -> CliResult
     match spec.order {
         EmergencyOrder::Tell => {
             let block = Block::read(&path).map_err(|error| store_failure(&error))?;
-            Ok(block.map(EmergencyStatus::from).unwrap_or_default())
+            Ok(block.map(told).unwrap_or_default())
         }
         EmergencyOrder::Stop { reason } => {
             let block = record(reason, uid);
             if spec.dry_run {
-                return Ok(EmergencyStatus { dry_run: true, ..block.into() });
+                return Ok(EmergencyStatus { dry_run: true, ..told(block) });
             }
             stop(context, block)
         }
@@ -59,7 +59,7 @@ fn stop(context: &Context, mut block: Block) -> CliResult<EmergencyStatus> {
     block.released = Some(report.groups.len());
     block.write(&path).map_err(|error| store_failure(&error))?;
     let took = clock::now().since(began).as_millis();
-    Ok(EmergencyStatus { took_ms: u64::try_from(took).ok(), ..block.into() })
+    Ok(EmergencyStatus { took_ms: u64::try_from(took).ok(), ..told(block) })
 }
 
 /// Refuses to limit while an emergency stop is in force.

@@ -8,7 +8,6 @@ use crate::model::limits::{Limits, Scope};
 use crate::model::notice::{Clash, Notice, Severity};
 use crate::model::process::{Comm, Facts};
 use crate::model::reason::Reason;
-use crate::store::block::Block;
 
 /// Where the daemon is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,22 +84,6 @@ pub struct EmergencyStatus {
     /// Whether nothing was changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
-}
-
-impl From<Block> for EmergencyStatus {
-    fn from(block: Block) -> Self {
-        let Block { reason, uid, user, at, released } = block;
-        Self {
-            active: true,
-            reason: Some(reason),
-            uid: Some(uid),
-            user,
-            since: jiff::Timestamp::from_millisecond(at).ok(),
-            released,
-            took_ms: None,
-            dry_run: false,
-        }
-    }
 }
 
 /// Where events come from.

@@ -1,5 +1,6 @@
 //! What follows from a match: limits, protection, alerts.
 
+mod bystander;
 pub(crate) mod conflict;
 pub(crate) mod critical;
 pub(crate) mod group;

@@ -93,16 +93,6 @@ impl Throttle {
         Vec::new()
     }
 
-    /// Lifts the limits of a group because they hold one who must not be held, and limits its members anew, in
-    /// a way that spares it, or not at all.
-    pub(super) fn untangle(&mut self, name: &Name, reason: Reason) {
-        if let Some(group) = self.groups.get_mut(name)
-            && group.in_force.is_some()
-        {
-            group.release.get_or_insert((reason, Vec::new()));
-        }
-    }
-
     fn applied(
         &mut self,
         name: &Name,

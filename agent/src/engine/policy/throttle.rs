@@ -68,27 +68,6 @@ impl Throttle {
         self.groups.iter()
     }
 
-    /// The group in force whose members make up this cgroup, as far as they are known.
-    pub(crate) fn in_cgroup(&self, id: u64) -> Option<Name> {
-        let holds = |group: &Group| {
-            group.in_force.is_some() && group.one_cgroup().is_some_and(|(cgroup, _)| cgroup == id)
-        };
-        self.groups.iter().find(|(_, group)| holds(group)).map(|(name, _)| name.clone())
-    }
-
-    /// Lifts the limits of a group because a process that is none of its members is in their cgroup, and limits
-    /// the members anew in a way that spares it, or not at all.
-    pub(crate) fn intruded(&mut self, id: u64, process: &Process) {
-        let Some(name) = self.in_cgroup(id) else { return };
-        let Some(group) = self.groups.get(&name) else { return };
-        if !group.borrowed || group.terms.whole_unit || group.release.is_some() {
-            return;
-        }
-        let who = format!("process {} ({})", process.key.pid, process.comm);
-        self.untangle(&name, Reason::Intruded { who });
-        self.dirty.insert(name);
-    }
-
     /// Whether nothing is held, awaited or planned.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
@@ -200,16 +179,6 @@ impl Throttle {
             self.departing.insert(key);
         }
         self.dirty.insert(name.clone());
-    }
-
-    /// Takes a live process out of a group's cgroups that was never a member: it was born there.
-    pub(crate) fn expel(&mut self, name: &Name, key: ProcKey, reason: Reason) {
-        if let Some(group) = self.groups.get_mut(name)
-            && self.departing.insert(key)
-        {
-            group.leaving.push((key, reason));
-            self.dirty.insert(name.clone());
-        }
     }
 
     /// Takes a live process that was only born in a group out of it, for another one to move it.

@@ -1,0 +1,39 @@
+//! What of the engine's actions is done to groups.
+
+use crate::engine::action::{Apply, What};
+use crate::model::id::{Name, ProcKey};
+
+/// An action on a group, or on all of them.
+#[derive(Clone, Debug)]
+pub(super) enum Task {
+    Apply(Apply),
+    Release(Name),
+    Detach(Name, ProcKey),
+    Reap(Name),
+    Lift,
+}
+
+impl Task {
+    pub(super) fn of(what: &What) -> Option<Self> {
+        match what {
+            What::Apply(apply) => Some(Self::Apply(apply.clone())),
+            What::Release { group, .. } => Some(Self::Release(group.clone())),
+            What::Detach { group, key, .. } => Some(Self::Detach(group.clone(), *key)),
+            What::Reap { group } => Some(Self::Reap(group.clone())),
+            What::Lift
+            | What::Resume
+            | What::Inspect { .. }
+            | What::Watch { .. }
+            | What::Resync
+            | What::Notify { .. } => None,
+        }
+    }
+
+    pub(super) fn group(&self) -> Option<Name> {
+        match self {
+            Self::Apply(apply) => Some(apply.group.clone()),
+            Self::Release(group) | Self::Detach(group, _) | Self::Reap(group) => Some(group.clone()),
+            Self::Lift => None,
+        }
+    }
+}
