@@ -13,4 +13,5 @@ mod exit_codes;
 mod fallback_sources;
 mod killed_at_points;
 mod loss_accounting;
+mod manual_limits_survive;
 mod release_on_sigkill;

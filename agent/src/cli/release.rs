@@ -11,9 +11,13 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{ProcRef, Release as Spec, ReleaseOf, Released, Request};
 use crate::model::id::Name;
 
+const AFTER_HELP: &str = "\
+What was limited by hand does not come back with the next start of the daemon either. A group that
+`daemon stop` has lifted, and that would come back, is released by its name.";
+
 /// Arguments of `release`.
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("what").required(true).args(["pid", "group", "rule", "all"]))]
+#[command(after_help = AFTER_HELP, group = ArgGroup::new("what").required(true).args(["pid", "group", "rule", "all"]))]
 pub(super) struct Release {
     /// Take this process out of its group
     #[arg(long, value_name = "PID")]

@@ -17,9 +17,14 @@ use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
 use crate::model::unit::{Bytes, CpuPercent, Nice, Weight};
 
+const AFTER_HELP: &str = "\
+The limits outlive the daemon: after a restart or a crash it sets them again, with --for for the time
+that is left, until they are released or the processes have ended. A reboot ends them.";
+
 /// Arguments of `throttle`.
 #[derive(Args, Debug)]
 #[command(
+    after_help = AFTER_HELP,
     group = ArgGroup::new("processes").required(true).args(["pid", "pattern"]),
     group = ArgGroup::new("some_limit").required(true).multiple(true).args([
         "cpu", "cpu_weight", "memory", "memory_high", "io_read", "io_write", "io_weight", "pids", "nice",
@@ -50,7 +55,7 @@ pub(super) struct Throttle {
     /// Move them out of a systemd unit that other processes share, into a scope of their own
     #[arg(long)]
     allow_move: bool,
-    /// Release them after this time, such as 10m
+    /// Release them after this time, such as 10m; needs the daemon
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     duration: Option<Duration>,
 }

@@ -42,6 +42,8 @@ pub enum Command {
         /// Answered when the limits are in force.
         answer: Answer<Throttled>,
     },
+    /// Limit again what operators asked for of an earlier agent. Answered when the limits are in force.
+    Recall(Answer<()>),
     /// Release groups or processes.
     Release {
         /// Which.

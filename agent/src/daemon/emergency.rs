@@ -13,7 +13,7 @@ use crate::daemon::pending::Settled;
 use crate::daemon::requests::Office;
 use crate::daemon::turn::Turn;
 use crate::engine::action::What;
-use crate::engine::input::Input;
+use crate::engine::input::{Input, ReleaseTarget};
 use crate::store::StoreError;
 use crate::store::block::{Block, REASON_MAX};
 
@@ -135,6 +135,11 @@ impl Turn {
         answer: Answer<(usize, Vec<String>)>,
     ) {
         let groups = self.parts.throttle.groups().len();
+        if stop.is_some()
+            && let Err(failure) = self.forget_wishes(&ReleaseTarget::All, &[])
+        {
+            tracing::error!("{failure}");
+        }
         let input = match stop {
             Some(reason) => Input::EmergencyStop { reason, uid, told },
             None => Input::EmergencyResume { uid },

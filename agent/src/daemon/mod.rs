@@ -12,6 +12,7 @@ pub mod logging;
 mod obey;
 pub mod pending;
 pub mod preflight;
+mod recall;
 pub mod recorder;
 pub mod reload;
 pub mod report;
@@ -21,6 +22,7 @@ pub mod serve;
 mod status;
 pub mod turn;
 pub mod waker;
+pub mod wishes;
 pub mod worker;
 
 pub use run::run;

@@ -13,6 +13,7 @@ use crate::effect::Throttle;
 use crate::effect::dry::plan_lines;
 use crate::engine::action::{Apply, Wants, What};
 use crate::engine::input::{Input, ManualThrottle, Outcome, ReleaseTarget};
+use crate::engine::view::GroupView;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
 use crate::model::process::Comm;
@@ -44,6 +45,7 @@ impl Turn {
                 self.tell_plan(&profile, answer);
             }
             Command::Throttle { throttle, dry_run, answer } => self.throttle(throttle, dry_run, answer),
+            Command::Recall(answer) => self.recall(answer),
             Command::Release { target, reason, dry_run, answer } => {
                 self.release(target, reason, dry_run, answer)
             }
@@ -131,22 +133,25 @@ impl Turn {
         if dry_run {
             return self.would_apply(&throttle, able, reply, answer);
         }
-        let (group, reason) = (throttle.group.clone(), throttle.reason.clone());
-        let input = Input::Throttle(ManualThrottle { processes: able, ..throttle });
-        self.feed_and_wait(input, move |turn, settled| {
+        let throttle = ManualThrottle { processes: able, ..throttle };
+        self.feed_and_wait(Input::Throttle(throttle.clone()), move |turn, settled| {
             // Nothing to do: all of them are in the group under these limits already.
             if settled.is_empty() {
-                return send(answer, Ok(reply));
+                let noted = turn.note_wish(throttle);
+                return send(answer, noted.map(|()| reply));
             }
             match applied(&settled) {
                 Ok((how, members, refused)) => {
                     reply.how = how;
                     reply.members = turn.members(&members);
                     reply.refused.extend(refused.into_iter().map(|(key, why)| Refused { pid: key.pid, why }));
-                    send(answer, Ok(reply));
+                    let noted = turn.note_wish(ManualThrottle { processes: members, ..throttle });
+                    send(answer, noted.map(|()| reply));
                 }
                 Err(error) => {
                     // All or nothing: what the engine would try again later was asked for now.
+                    let ManualThrottle { group, reason, .. } = throttle;
+                    turn.forget_wish(&group);
                     turn.feed(Input::Release { target: ReleaseTarget::Group(group), reason }, clock::now());
                     turn.act();
                     send(answer, Err(Failure::new(FailureKind::Failed, error)));
@@ -232,7 +237,7 @@ impl Turn {
     }
 
     /// Which of these processes may be limited, and why the others may not.
-    fn sort_out(&self, keys: &[ProcKey]) -> (Vec<ProcKey>, Vec<Refused>) {
+    pub(super) fn sort_out(&self, keys: &[ProcKey]) -> (Vec<ProcKey>, Vec<Refused>) {
         let mut able = Vec::new();
         let mut refused = Vec::new();
         for key in keys {
@@ -255,17 +260,22 @@ impl Turn {
 
     fn release(&mut self, target: ReleaseTarget, reason: Reason, dry_run: bool, answer: Answer<Released>) {
         let groups = self.parts.engine.snapshot().groups;
-        let chosen: BTreeSet<Name> = groups
-            .iter()
+        let chosen: Vec<GroupView> = groups
+            .into_iter()
             .filter(|group| match &target {
                 ReleaseTarget::All => true,
                 ReleaseTarget::Group(name) => group.name == *name,
                 ReleaseTarget::Rule(rule) => group.rule.as_ref() == Some(rule),
                 ReleaseTarget::Process(key) => group.members.iter().any(|member| member.key == *key),
             })
-            .map(|group| group.name.clone())
             .collect();
-        if chosen.is_empty() && target != ReleaseTarget::All {
+        // What is to come back after a restart can be taken back although nothing holds it now.
+        let known = match &target {
+            ReleaseTarget::All => true,
+            ReleaseTarget::Group(name) => !chosen.is_empty() || self.wishes.get(name).is_some(),
+            ReleaseTarget::Rule(_) | ReleaseTarget::Process(_) => !chosen.is_empty(),
+        };
+        if !known {
             let what = match &target {
                 ReleaseTarget::All => "anything".to_owned(),
                 ReleaseTarget::Group(name) => format!("group {name}"),
@@ -279,17 +289,19 @@ impl Turn {
         }
         let (groups, processes) = match &target {
             ReleaseTarget::Process(key) => (Vec::new(), vec![*key]),
+            ReleaseTarget::Group(name) if chosen.is_empty() => (vec![name.clone()], Vec::new()),
             ReleaseTarget::All | ReleaseTarget::Group(_) | ReleaseTarget::Rule(_) => {
-                (chosen.into_iter().collect(), Vec::new())
+                (chosen.iter().map(|group| group.name.clone()).collect(), Vec::new())
             }
         };
         let reply = Released { groups, processes, dry_run };
         if dry_run {
             return send(answer, Ok(reply));
         }
+        let noted = self.forget_wishes(&target, &chosen);
         self.feed_and_wait(Input::Release { target, reason }, move |_turn, settled| {
             let result = match failures(&settled) {
-                errors if errors.is_empty() => Ok(reply),
+                errors if errors.is_empty() => noted.map(|()| reply),
                 errors if errors.len() < settled.len() => {
                     Err(Failure::new(FailureKind::Partial, errors.join("; ")))
                 }
@@ -320,6 +332,7 @@ impl Turn {
 
     fn stop(&mut self, release: bool, answer: Answer<Vec<String>>) {
         self.stopping = true;
+        self.remember_members();
         if !release {
             return send(answer, Ok(Vec::new()));
         }

@@ -27,6 +27,7 @@ use crate::daemon::requests::Office;
 use crate::daemon::serve::{self, Duty};
 use crate::daemon::turn::{COMMANDS, Parts, Turn, TurnError};
 use crate::daemon::waker::Waker;
+use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::Worker;
 use crate::daemon::{logging, preflight};
 use crate::effect::drift::Drift;
@@ -34,6 +35,7 @@ use crate::effect::webhook::deliver::Endpoint;
 use crate::effect::webhook::secret::Secret;
 use crate::effect::{Kernel, Throttle, restore};
 use crate::engine::{Engine, EngineConfig};
+use crate::model::chain::chain;
 use crate::model::rule::Profile;
 use crate::model::time::Timestamp;
 use crate::procfs::Proc;
@@ -83,7 +85,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let endpoint = settings.webhook.as_ref().map(endpoint).transpose()?;
     let kernel = Kernel::open(Roots::of_agent(settings.cgroup_root.clone(), &dirs.state)).map_err(failed)?;
     let kernel = Kernel { allow_containers: settings.allow_containers, ..kernel };
-    let store = open_store(dirs, &kernel)?;
+    let (store, wishes) = open_store(dirs, &kernel)?;
     store.keep_locks().map_err(failed)?;
     let host = kernel.clone();
     let book = Store::open(&dirs.journal_db(), Durability::Power).map_err(failed)?;
@@ -110,7 +112,8 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
 
     let waker = Waker::new().map_err(failed)?;
     let recorder = Recorder::new(recordings.clone());
-    let parts = parts(&settings, kernel, store, &journal, recorder, &waker, started)?;
+    let mut parts = parts(&settings, kernel, store, &journal, recorder, &waker, started)?;
+    parts.wishes = wishes;
     let source = parts.source.source.name().to_owned();
     let (commands, inbox) = sync_channel(COMMANDS);
     let (ended, end) = oneshot::channel();
@@ -142,10 +145,15 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     result
 }
 
-/// Opens the store and puts back what an agent left that did not stop in order.
-fn open_store(dirs: &Dirs, kernel: &Kernel) -> Result<Store> {
+/// Opens the store and puts back what an agent left that did not stop in order. What operators asked of it is to
+/// be brought into force anew.
+fn open_store(dirs: &Dirs, kernel: &Kernel) -> Result<(Store, Wishes)> {
     let opened = Store::open(&dirs.state_db(), Durability::Process).map_err(failed)?;
     let mut store = opened.store;
+    let wishes = Wishes::recover(kernel, &mut store).unwrap_or_else(|error| {
+        tracing::error!("limits set by hand do not come back: {}", chain(&error));
+        Wishes::default()
+    });
     let report = if let Some((aside, carried)) = opened.set_aside {
         tracing::error!(kept = %aside.display(), changes = carried, "the database was damaged and has been set aside");
         restore::release_all(kernel, &mut store).map_err(failed)?
@@ -165,7 +173,7 @@ fn open_store(dirs: &Dirs, kernel: &Kernel) -> Result<Store> {
             "undone what an earlier agent left"
         );
     }
-    Ok(store)
+    Ok((store, wishes))
 }
 
 /// The profile to begin with: the configured one, else the one that was active last.
@@ -246,6 +254,7 @@ fn parts(
         worker: Worker::start(waker.clone()).map_err(failed)?,
         proc,
         journal: journal.clone(),
+        wishes: Wishes::default(),
         recorder,
         waker: waker.clone(),
         choice,

@@ -101,10 +101,14 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
     result
 }
 
-/// Brings the first profile into force and reports readiness. A profile that cannot be brought into force
+/// Brings limits set by hand and the first profile into force and reports readiness. A profile that cannot be brought into force
 /// does not keep the agent from watching; it is reported.
 async fn begin(office: &Office, profile: Option<Profile>) {
-    hold(office).await;
+    if hold(office).await {
+        tracing::info!("limits set by hand do not come back during an emergency stop");
+    } else if let Err(failure) = office.ask(Command::Recall).await {
+        tracing::error!("limits set by hand do not come back: {failure}");
+    }
     if let Some(profile) = profile {
         let name = profile.name.clone();
         if let Err(failure) = office.put_in_force(Some(profile)).await {
@@ -117,9 +121,9 @@ async fn begin(office: &Office, profile: Option<Profile>) {
 }
 
 /// An emergency stop holds across restarts. One that cannot be read holds, too.
-async fn hold(office: &Office) {
+async fn hold(office: &Office) -> bool {
     let block = match Block::read(&office.emergency_file()) {
-        Ok(None) => return,
+        Ok(None) => return false,
         Ok(Some(block)) => block,
         Err(error) => Block { reason: chain(&error), uid: 0, user: None, at: 0, released: None },
     };
@@ -129,6 +133,7 @@ async fn hold(office: &Office) {
         Ok((_, errors)) => errors.iter().for_each(|error| tracing::error!("not lifted: {error}")),
         Err(failure) => tracing::error!("emergency: {failure}"),
     }
+    true
 }
 
 async fn reload(office: &Office) {

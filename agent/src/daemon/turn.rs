@@ -16,11 +16,12 @@ use crate::daemon::journal::Journal;
 use crate::daemon::pending::{Pending, Settled};
 use crate::daemon::recorder::Recorder;
 use crate::daemon::waker::Waker;
+use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::{Finished, Worker};
 use crate::effect::drift::{Drift, Written};
 use crate::effect::{Step, Throttle};
 use crate::engine::action::{Action, What};
-use crate::engine::input::Input;
+use crate::engine::input::{Input, Outcome};
 use crate::engine::{Engine, Own};
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
@@ -46,6 +47,8 @@ pub struct Parts {
     pub proc: Proc,
     /// Makes notices durable.
     pub journal: Journal,
+    /// What operators asked for of an earlier agent.
+    pub wishes: Wishes,
     /// Hands inputs to recordings.
     pub recorder: Recorder,
     /// Wakes the thread for commands and outcomes.
@@ -88,6 +91,8 @@ pub struct Turn {
     /// Critical processes that are exempt from limits, for the executor to refuse.
     pub(super) critical: BTreeSet<ProcKey>,
     pub(super) stopping: bool,
+    /// What operators have asked for.
+    pub(super) wishes: Wishes,
     /// When to look who came into a limited cgroup.
     look: Option<Timestamp>,
     /// When that was done last.
@@ -97,8 +102,9 @@ pub struct Turn {
 impl Turn {
     /// A thread that has yet to run.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(mut parts: Parts) -> Self {
         Self {
+            wishes: std::mem::take(&mut parts.wishes),
             parts,
             pending: Pending::default(),
             active: None,
@@ -285,7 +291,11 @@ impl Turn {
 
     fn finish(&mut self, Finished { id, group, outcome }: Finished) {
         self.pending.settle(id, &outcome);
+        let released = outcome == Outcome::Released;
         self.feed(Input::Outcome { id, outcome }, clock::now());
+        if released {
+            self.bury_wishes();
+        }
         let Parts { throttle, drift, .. } = &mut self.parts;
         let Some(group) = group else { return drift.follow_none() };
         if let Err(error) = drift.follow(throttle.kernel(), &group, throttle.group(&group).as_ref()) {

@@ -20,7 +20,7 @@ use crate::engine::action::{Action, Apply};
 use crate::engine::input::Outcome;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
-use crate::store::{Intent, IntentState, Store, StoreError};
+use crate::store::{Intent, IntentState, Store, StoreError, Tables};
 
 /// The executor.
 #[derive(Clone, Debug)]
@@ -114,6 +114,14 @@ impl Throttle {
     pub fn groups(&self) -> Vec<(Name, Group)> {
         let groups = self.shared.seats();
         groups.iter().filter_map(|(name, seat)| Some((name.clone(), seat.group.clone()?))).collect()
+    }
+
+    /// Writes to the store that holds the records, in a transaction.
+    ///
+    /// # Errors
+    /// Those of `work`, and of the transaction.
+    pub fn record<T>(&self, work: impl FnOnce(&Tables) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.shared.store().write(work)
     }
 
     /// The host.

@@ -1,7 +1,9 @@
 //! What the engine tells of itself.
 
+use std::collections::BTreeMap;
+
 use crate::engine::Engine;
-use crate::engine::policy::group::Group;
+use crate::engine::policy::group::{Group, Origin};
 use crate::engine::policy::protect;
 use crate::engine::process::{Bars, Entry};
 use crate::engine::rule::matcher::{Subject, Tri};
@@ -52,6 +54,24 @@ impl Engine {
     #[must_use]
     pub fn processes(&self) -> Vec<ProcKey> {
         self.table.keys()
+    }
+
+    /// Whether this very process is known to live.
+    #[must_use]
+    pub fn knows(&self, key: ProcKey) -> bool {
+        self.table.get(key).is_some()
+    }
+
+    /// The groups made by hand, by the name that the operator gave, and who is in them.
+    #[must_use]
+    pub fn made_by_hand(&self) -> BTreeMap<Name, Vec<ProcKey>> {
+        let mut made: BTreeMap<Name, Vec<ProcKey>> = BTreeMap::new();
+        for (_, group) in self.throttle.iter() {
+            if let Origin::Operator(base) = &group.terms.origin {
+                made.entry(base.clone()).or_default().extend(group.members.keys());
+            }
+        }
+        made
     }
 
     /// Everything about one process: what each rule says of it and why, and what was done. `None` when no

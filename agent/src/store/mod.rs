@@ -14,6 +14,7 @@ mod nice;
 pub mod outbox;
 mod salvage;
 mod schema;
+pub mod wishes;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,6 +26,7 @@ use rusqlite::Connection;
 pub use crate::store::error::StoreError;
 pub use crate::store::groups::GroupRow;
 pub use crate::store::intents::{Intent, IntentState, Kind, NewIntent, Recorded};
+pub use crate::store::wishes::Wish;
 
 /// What a commit outlives, and with it which of the two databases it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,7 +289,7 @@ mod tests {
         let path = dir.path().join("state.db");
         open(&path).unwrap().store.tables.conn.pragma_update(None, "user_version", 99).unwrap();
         let error = open(&path).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 3, .. }), "{error}");
         let conn = Connection::open(&path).unwrap();
         assert_eq!(conn.query_row("PRAGMA user_version", (), |r| r.get::<_, i64>(0)).unwrap(), 99);
     }

@@ -74,6 +74,23 @@ DROP TABLE intents;
 ALTER TABLE intents_of_any_kind RENAME TO intents;
 ",
     ),
+    // Written by commands only, never between an exec and its limit.
+    M::up(
+        "
+CREATE TABLE wishes (
+    name       TEXT PRIMARY KEY,
+    boot       TEXT    NOT NULL,
+    limits     TEXT    NOT NULL,
+    scope      TEXT    NOT NULL,
+    allow_move INTEGER NOT NULL,
+    whole_unit INTEGER NOT NULL,
+    members    TEXT    NOT NULL,
+    until      INTEGER,
+    reason     TEXT    NOT NULL,
+    created    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+    ),
 ];
 
 /// What was told and is to be told.

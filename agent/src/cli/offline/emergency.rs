@@ -44,8 +44,9 @@ fn stop(context: &Context, mut block: Block) -> CliResult<EmergencyStatus> {
     block.write(&path).map_err(|error| store_failure(&error))?;
     let _lock = lock(context)?;
     let kernel = kernel(context)?;
-    let report =
-        restore::release_all(&kernel, &mut store(context)?).map_err(|error| effect_failure(&error))?;
+    let mut store = store(context)?;
+    let report = restore::release_all(&kernel, &mut store).map_err(|error| effect_failure(&error))?;
+    store.write(|tables| tables.delete_wishes()).map_err(|error| store_failure(&error))?;
     for note in &report.notes {
         context.output.message(&format!("note: {note}"));
     }

@@ -1,16 +1,19 @@
 //! `release` without a daemon.
 
 use super::groups::groups;
-use super::{carry_out, effect_failure, kernel, lock, operator, store, store_failure};
-use crate::cli::error::CliResult;
+use super::{carry_out, effect_failure, existing_store, kernel, lock, operator, store, store_failure};
+use crate::cli::error::{CliResult, failed};
 use crate::cli::globals::Context;
 use crate::cli::processes;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{GroupStatus, ProcRef, Release, ReleaseOf, Released};
+use crate::daemon::wishes::Wishes;
 use crate::effect::Throttle;
 use crate::effect::restore::{self, Report};
 use crate::engine::action::What;
+use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
+use crate::store::Wish;
 
 /// Restores prior values.
 pub(in crate::cli) fn release(context: &Context, spec: &Release) -> CliResult<Released> {
@@ -21,12 +24,22 @@ pub(in crate::cli) fn release(context: &Context, spec: &Release) -> CliResult<Re
     let _lock = lock(context)?;
     if spec.target == ReleaseOf::All {
         let kernel = kernel(context)?;
-        let report = restore::release_all(&kernel, &mut store(context)?);
-        return told(context, report.map_err(|error| effect_failure(&error))?);
+        let mut store = store(context)?;
+        // First, so that a start after a death in between brings nothing back.
+        let forgotten = store.write(|tables| tables.delete_wishes());
+        let report = restore::release_all(&kernel, &mut store);
+        let mut report = report.map_err(|error| effect_failure(&error))?;
+        report.failures.extend(forgotten.err().map(|error| chain(&error)));
+        return told(context, report);
     }
     let (groups, processes) = targets(context, &spec.target)?;
-    let executor =
-        Throttle::open(kernel(context)?, store(context)?).map_err(|error| store_failure(&error))?;
+    let (kernel, mut store) = (kernel(context)?, store(context)?);
+    let mut wishes = Wishes::recover(&kernel, &mut store).map_err(|error| store_failure(&error))?;
+    groups.iter().for_each(|group| wishes.forget(group));
+    wishes.forget_processes(&processes.iter().copied().collect());
+    let executor = Throttle::open(kernel, store).map_err(|error| store_failure(&error))?;
+    // A full disk must not keep limits in force.
+    let forgotten = wishes.save(&executor);
     let mut released = Released::default();
     for group in groups {
         let reason = operator(format!("release --group {group}"));
@@ -40,6 +53,10 @@ pub(in crate::cli) fn release(context: &Context, spec: &Release) -> CliResult<Re
         }
         released.processes.push(key);
     }
+    forgotten.map_err(|error| {
+        let message = format!("released, but a daemon will limit it again: {}", chain(&error));
+        Failure::new(FailureKind::Partial, message)
+    })?;
     Ok(released)
 }
 
@@ -49,8 +66,13 @@ fn targets(context: &Context, target: &ReleaseOf) -> CliResult<(Vec<Name>, Vec<P
     let names = |wanted: &dyn Fn(&GroupStatus) -> bool| -> Vec<Name> {
         present.iter().filter(|group| wanted(group)).map(|group| group.group.clone()).collect()
     };
+    let wishes = wishes(context)?;
     let (found, what) = match target {
         ReleaseOf::All => return Ok((names(&|_| true), Vec::new())),
+        // It may hold nothing now and be about to come back with the daemon.
+        ReleaseOf::Group(name) if wishes.iter().any(|wish| wish.name == *name) => {
+            return Ok((vec![name.clone()], Vec::new()));
+        }
         ReleaseOf::Group(name) => {
             (names(&|group| group.group == *name), format!("no group {name} is limited"))
         }
@@ -59,7 +81,8 @@ fn targets(context: &Context, target: &ReleaseOf) -> CliResult<(Vec<Name>, Vec<P
         }
         ReleaseOf::Process(process) => {
             let key = identify(*process)?;
-            if holders(&present, key).is_empty() {
+            let wished = wishes.iter().any(|wish| wish.members.contains(&key));
+            if !wished && holders(&present, key).is_empty() {
                 let message = format!("process {} is not limited", key.pid);
                 return Err(Failure::new(FailureKind::NotFound, message).into());
             }
@@ -71,6 +94,13 @@ fn targets(context: &Context, target: &ReleaseOf) -> CliResult<(Vec<Name>, Vec<P
     } else {
         Ok((found, Vec::new()))
     }
+}
+
+/// What comes back when a daemon is started.
+fn wishes(context: &Context) -> CliResult<Vec<Wish>> {
+    let Some(store) = existing_store(context)? else { return Ok(Vec::new()) };
+    let boot = processes::host()?.boot_id().map_err(|error| failed(&error))?;
+    store.read(|tables| tables.wishes(&boot)).map_err(|error| store_failure(&error))
 }
 
 fn holders(groups: &[GroupStatus], key: ProcKey) -> Vec<Name> {

@@ -1,4 +1,5 @@
-//! `throttle` without a daemon: the limits stay until `release`, because nobody is there to end them.
+//! `throttle` without a daemon: the limits stay until `release`, because nobody is there to end them. A daemon
+//! that is started later takes them over.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +11,17 @@ use crate::cli::processes;
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{Member, Refused, Throttle as Spec, Throttled};
+use crate::daemon::wishes::{Made, Wishes};
 use crate::effect::Throttle;
 use crate::effect::group::Group;
 use crate::effect::plan::{Reach, plan};
 use crate::engine::action::{Apply, What};
 use crate::engine::input::Outcome;
+use crate::model::chain::chain;
 use crate::model::id::{Name, NameError, ProcKey};
 use crate::model::process::Comm;
 use crate::procfs::Proc;
-use crate::store::{GroupRow, Store};
+use crate::store::{GroupRow, Store, StoreError, Wish};
 
 /// Brings limits into force.
 pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Throttled> {
@@ -36,11 +39,14 @@ pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Thro
         return throttled(&proc, apply, planned.how(), planned.members(), refused, true);
     }
     let _lock = lock(context)?;
-    let store = store(context)?;
+    let mut store = store(context)?;
     refuse_rules(row(&store, &apply.group)?.as_ref())?;
+    let mut wishes = Wishes::recover(&kernel, &mut store).map_err(|error| store_failure(&error))?;
     let executor = Throttle::open(kernel, store).map_err(|error| store_failure(&error))?;
     match carry_out(&executor, What::Apply(apply.clone()))? {
         Outcome::Applied { how, members, refused, borrowed: _, at: _ } => {
+            note(&mut wishes, &apply, &members);
+            wishes.save(&executor).map_err(|error| unnoted(&apply.group, &error))?;
             throttled(&proc, apply, how, members, refused, false)
         }
         Outcome::Released | Outcome::Busy | Outcome::Entangled { .. } | Outcome::Failed { .. } => {
@@ -75,6 +81,31 @@ fn apply(spec: &Spec, systemd: bool) -> CliResult<Apply> {
         reason,
         caused_at: clock::now(),
     })
+}
+
+/// Notes what a daemon has to take over.
+fn note(wishes: &mut Wishes, apply: &Apply, members: &[ProcKey]) {
+    let mut wish = Wish {
+        name: apply.group.clone(),
+        limits: apply.limits.clone(),
+        scope: apply.scope,
+        allow_move: apply.allow_move,
+        whole_unit: apply.whole_unit,
+        members: Vec::new(),
+        until: None,
+        reason: apply.reason.clone(),
+        created: clock::unix_millis(clock::wall()),
+    };
+    let former = wishes.get(&apply.group).map(|wish| wish.members.clone()).unwrap_or_default();
+    wish.set_members(former.into_iter().chain(members.iter().copied()));
+    let made = Made::from([(wish.name.clone(), wish.members.clone())]);
+    wishes.put(wish);
+    wishes.follow(&made);
+}
+
+fn unnoted(group: &Name, error: &StoreError) -> Failure {
+    let message = format!("group {group} is limited, but a daemon will lift it: {}", chain(error));
+    Failure::new(FailureKind::Partial, message)
 }
 
 fn row(store: &Store, group: &Name) -> CliResult<Option<GroupRow>> {
