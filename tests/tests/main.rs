@@ -15,3 +15,4 @@ mod killed_at_points;
 mod loss_accounting;
 mod manual_limits_survive;
 mod release_on_sigkill;
+mod run_command;

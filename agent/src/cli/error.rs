@@ -9,6 +9,13 @@ use crate::control::failure::{Failure, FailureKind};
 pub enum CliError {
     /// It failed: told on stderr, and the kind is the exit code.
     Failed(Box<Failure>),
+    /// A command that was to be run could not be: told on stderr, with the exit code that shells have for it.
+    Unstarted {
+        /// 126 or 127.
+        code: u8,
+        /// What to say.
+        failure: Box<Failure>,
+    },
     /// All was said on stdout already; only the exit code is left.
     Exit(FailureKind),
     /// Whoever read the output has enough of it. No error.

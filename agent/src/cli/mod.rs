@@ -21,6 +21,7 @@ mod record;
 mod reference;
 mod release;
 mod replay;
+mod run;
 mod status;
 mod throttle;
 mod validate;
@@ -67,6 +68,8 @@ enum Command {
     List(list::List),
     /// Limit processes by hand
     Throttle(throttle::Throttle),
+    /// Start a command under limits
+    Run(run::Run),
     /// Lift limits and restore what was before
     Release(release::Release),
     /// Show what is limited
@@ -105,6 +108,10 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) | Err(CliError::PipeClosed) => ExitCode::SUCCESS,
         Err(CliError::Exit(kind)) => ExitCode::from(kind.exit_code()),
+        Err(CliError::Unstarted { code, failure }) => {
+            Output::failure(&failure);
+            ExitCode::from(code)
+        }
         Err(CliError::Failed(failure)) => {
             Output::failure(&failure);
             ExitCode::from(failure.kind.exit_code())
@@ -124,6 +131,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Discover(command) => command.run(&context),
         Command::List(command) => command.run(&context),
         Command::Throttle(command) => command.run(&context),
+        Command::Run(command) => command.run(&context),
         Command::Release(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Explain(command) => command.run(&context),

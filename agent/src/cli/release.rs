@@ -12,7 +12,7 @@ use crate::control::proto::{ProcRef, Release as Spec, ReleaseOf, Released, Reque
 use crate::model::id::Name;
 
 const AFTER_HELP: &str = "\
-What was limited by hand does not come back with the next start of the daemon either. A group that
+What was limited by hand does not come back with the next start of the daemon either. A group that \
 `daemon stop` has lifted, and that would come back, is released by its name.";
 
 /// Arguments of `release`.

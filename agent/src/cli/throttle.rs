@@ -18,8 +18,8 @@ use crate::model::limits::{Limits, Scope};
 use crate::model::unit::{Bytes, CpuPercent, Nice, Weight};
 
 const AFTER_HELP: &str = "\
-The limits outlive the daemon: after a restart or a crash it sets them again, with --for for the time
-that is left, until they are released or the processes have ended. A reboot ends them.";
+The limits outlive the daemon: after a restart or a crash it sets them again, with --for for the time that is \
+left, until they are released or the processes have ended. A reboot ends them.";
 
 /// Arguments of `throttle`.
 #[derive(Args, Debug)]
@@ -62,7 +62,7 @@ pub(super) struct Throttle {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
-struct LimitArgs {
+pub(super) struct LimitArgs {
     /// Hard cap on CPU time, even on an idle machine, in percent of one CPU, such as 30% or 150%
     #[arg(long, value_name = "PERCENT")]
     cpu: Option<CpuPercent>,
@@ -113,7 +113,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 impl LimitArgs {
-    fn limits(&self) -> Limits {
+    /// What is stated.
+    pub(super) fn limits(&self) -> Limits {
         Limits {
             cpu: self.cpu,
             cpu_weight: self.cpu_weight,

@@ -91,6 +91,13 @@ impl Guard {
         Ok(Self { proc, own })
     }
 
+    /// The same for a process that limits itself because it is about to run another program.
+    #[must_use]
+    pub fn allowing_itself(mut self) -> Self {
+        self.own.remove(&std::process::id());
+        self
+    }
+
     /// Checks one process and takes hold of it.
     ///
     /// # Errors

@@ -27,7 +27,11 @@ use crate::store::{GroupRow, Store, StoreError, Wish};
 pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Throttled> {
     super::emergency::expect_none(context)?;
     let proc = processes::host()?;
-    let kernel = kernel(context)?;
+    let mut kernel = kernel(context)?;
+    // Only `run` names this process.
+    if spec.processes.iter().any(|process| process.pid == std::process::id()) {
+        kernel.guard = kernel.guard.allowing_itself();
+    }
     let apply = apply(spec, kernel.systemd)?;
     if spec.dry_run {
         let row = existing_store(context)?.map(|store| row(&store, &apply.group)).transpose()?.flatten();
