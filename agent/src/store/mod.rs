@@ -1,6 +1,7 @@
 //! State that survives the agent: SQLite with migrations.
 //!
-//! Holds what the agent did to the kernel and has to undo, what it told, and what it still has to tell.
+//! Holds what the agent did to the kernel and has to undo, what operators want limited, what it told, and what it
+//! still has to tell.
 //! Never acts on any of it.
 
 pub mod block;
