@@ -3,11 +3,14 @@
 pub mod chain;
 pub mod event;
 pub mod hints;
+pub mod hours;
 pub mod id;
 pub mod limits;
 pub mod notice;
+pub mod policy;
 pub mod process;
 pub mod reason;
 pub mod rule;
+pub mod signal;
 pub mod time;
 pub mod unit;
