@@ -10,6 +10,7 @@ use process_throttler::engine::{Engine, EngineConfig, Own};
 use process_throttler::model::event::{Event, Exit, Status};
 use process_throttler::model::id::ProcKey;
 use process_throttler::model::limits::{Limits, Scope};
+use process_throttler::model::policy::Policy;
 use process_throttler::model::process::{Comm, Process};
 use process_throttler::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule};
 use process_throttler::model::time::Timestamp;
@@ -103,7 +104,9 @@ fn profile() -> anyhow::Result<Profile> {
             description: String::new(),
             name: format!("rule-{n}").parse()?,
             matches: condition(n),
+            when: None,
             limits: Limits { cpu: Some("30%".parse()?), ..Limits::default() },
+            policy: Policy::Fixed,
             scope: Scope::Group,
             on_conflict: OnConflict::Yield,
             allow_move: false,
@@ -119,6 +122,7 @@ fn profile() -> anyhow::Result<Profile> {
         description: String::new(),
         critical: vec![Critical { name: "nginx".parse()?, matches: nginx }],
         rules: rules.collect::<anyhow::Result<_>>()?,
+        schedule: Vec::new(),
     })
 }
 

@@ -68,6 +68,13 @@ mod tests {
             (&["profile", "activate", "x"], "rule-throttling"),
             (&["profile", "deactivate"], "rule-throttling"),
             (&["throttle", "--pid", "1", "--cpu", "10%", "--for", "10m"], "continuous-monitoring"),
+            (&["dynamic", "list"], "dynamic-throttling"),
+            (&["dynamic", "remove", "x"], "dynamic-throttling"),
+            (&["dynamic", "apply", "x", "--policy", "gradual", "--dry-run"], "dynamic-throttling"),
+            (
+                &["dynamic", "apply", "--pid", "1", "--policy", "adaptive", "--hold", "cpu=40%"],
+                "dynamic-throttling",
+            ),
         ] {
             let ran = places.run(args);
             let expected = format!(
@@ -86,6 +93,7 @@ mod tests {
         for args in [
             &["list", "--limit", "2"][..],
             &["discover", ".", "--match", "name"],
+            &["dynamic", "policies"],
             &["status"],
             &["profile", "list"],
             &["version"],

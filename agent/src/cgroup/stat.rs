@@ -47,6 +47,34 @@ impl CpuStat {
     }
 }
 
+/// CPU time that the processes of a cgroup and of those below it have used since it was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuUsage {
+    /// In ns.
+    pub used_ns: u64,
+}
+
+impl CpuUsage {
+    /// Reads `usage_usec` of `cpu.stat` (v2), or `cpuacct.usage` where that controller is on the same hierarchy (v1);
+    /// `None` where neither is: v1 with the two mounted apart.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read(dir: &Path) -> Result<Option<Self>, CgroupError> {
+        if let Some(used_ns) = number(&dir.join("cpuacct.usage"))? {
+            return Ok(Some(Self { used_ns }));
+        }
+        Ok(Self::parse(&read(&dir.join("cpu.stat"))?))
+    }
+
+    /// From `cpu.stat` of v2; `None` from that of v1.
+    #[must_use]
+    pub fn parse(contents: &str) -> Option<Self> {
+        let micros = contents.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        Some(Self { used_ns: micros.trim().parse::<u64>().ok()?.saturating_mul(1_000) })
+    }
+}
+
 /// What a cgroup uses now. A field is absent where its controller is not on this cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -102,6 +130,8 @@ mod tests {
         assert_eq!(CpuStat::parse("nr_periods 5\nnr_throttled 3\nthrottled_time 7000\n"), expected);
         let v2 = "usage_usec 9\nnr_periods 5\nnr_throttled 3\nthrottled_usec 7\nnr_bursts 0\n";
         assert_eq!(CpuStat::parse(v2), expected);
+        assert_eq!(CpuUsage::parse(v2), Some(CpuUsage { used_ns: 9_000 }));
+        assert_eq!(CpuUsage::parse("nr_periods 5\n"), None);
         assert_eq!(CpuStat::parse("nonsense\nnr_periods x\n\n"), CpuStat::default());
     }
 }

@@ -5,6 +5,7 @@
 mod completions;
 mod daemon;
 mod discover;
+mod dynamic;
 pub mod error;
 mod emergency;
 mod events;
@@ -70,6 +71,8 @@ enum Command {
     Throttle(throttle::Throttle),
     /// Start a command under limits
     Run(run::Run),
+    /// Limit by policies that follow the time, the load or the hour
+    Dynamic(dynamic::Dynamic),
     /// Lift limits and restore what was before
     Release(release::Release),
     /// Show what is limited
@@ -132,6 +135,7 @@ fn run(cli: Cli) -> CliResult {
         Command::List(command) => command.run(&context),
         Command::Throttle(command) => command.run(&context),
         Command::Run(command) => command.run(&context),
+        Command::Dynamic(command) => command.run(&context),
         Command::Release(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Explain(command) => command.run(&context),

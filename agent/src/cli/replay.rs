@@ -15,7 +15,7 @@ use super::output::{Format, View};
 use super::page::{Always, Page};
 use super::profile;
 use crate::control::failure::{Failure, FailureKind};
-use crate::engine::action::{Action, ActionId, What};
+use crate::engine::action::{Action, ActionId, SampleWants, What};
 use crate::engine::input::{Input, Outcome};
 use crate::engine::{Engine, EngineConfig, Own};
 use crate::model::id::{Name, ProcKey};
@@ -140,6 +140,8 @@ impl Player {
             | Input::EmergencyStop { .. }
             | Input::EmergencyResume { .. }
             | Input::Clashes { .. }
+            | Input::Sample(_)
+            | Input::Override(_)
             | Input::Outcome { .. } => {}
         }
         self.input(input, emit)
@@ -181,7 +183,12 @@ fn assumed(action: &Action) -> Option<Outcome> {
         What::Release { .. } | What::Detach { .. } | What::Reap { .. } | What::Lift => {
             Some(Outcome::Released)
         }
-        What::Inspect { .. } | What::Watch { .. } | What::Resume | What::Resync | What::Notify { .. } => None,
+        What::Inspect { .. }
+        | What::Watch { .. }
+        | What::Resume
+        | What::Resync
+        | What::Sample(_)
+        | What::Notify { .. } => None,
     }
 }
 
@@ -242,6 +249,15 @@ fn describe(what: &What) -> (&'static str, String) {
         What::Lift => ("lift", "everything".to_owned()),
         What::Resume => ("resume", String::new()),
         What::Resync => ("resync", String::new()),
+        What::Sample(wants) => ("sample", sampled(wants)),
         What::Notify { notice } => ("notify", notice.to_string()),
     }
+}
+
+/// What a measurement is of.
+fn sampled(wants: &SampleWants) -> String {
+    let SampleWants { pressure, cpu, load, groups, zones } = wants;
+    let named = [(*pressure, "pressure"), (*cpu, "cpu"), (*load, "load"), (!zones.is_empty(), "clock")];
+    let named = named.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name.to_owned());
+    named.chain(groups.iter().map(|group| format!("group {group}"))).collect::<Vec<_>>().join(", ")
 }

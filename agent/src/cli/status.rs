@@ -7,9 +7,10 @@ use super::globals::Context;
 use super::output::View;
 use super::page::{Always, Page, Wide, dash, duration, moment, or_dash};
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::proto::{GroupStatus, Member, Request};
+use crate::control::proto::{GroupStatus, Member, PolicyStatus, Request};
 use crate::model::id::Name;
 use crate::model::limits::Scope;
+use crate::model::reason::readings;
 
 /// Arguments of `status`.
 #[derive(Args, Debug)]
@@ -93,6 +94,11 @@ pub(super) fn group_fields(page: &mut Page, group: &GroupStatus) {
     page.field("Limits", &group.limits);
     page.field("Scope", scope(group.scope));
     page.field("How", dash(group.how.clone()));
+    if let Some(PolicyStatus { policy, written, readings: measured, changed }) = &group.policy {
+        page.field("Policy", format!("{}, on {written}", policy.kind()));
+        page.field("Measured", dash(readings(measured)));
+        page.field("Changed", or_dash(changed.map(moment)));
+    }
     page.field("Reason", &group.reason);
     page.field("Since", or_dash(group.since.map(moment)));
     if let Some(until) = group.until {

@@ -15,6 +15,7 @@ use crate::control::feature;
 use crate::control::proto::{PROCESSES_MAX, ProcRef, Request, Throttle as Spec, Throttled};
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
+use crate::model::policy::Policy;
 use crate::model::unit::{Bytes, CpuPercent, Nice, Weight};
 
 const AFTER_HELP: &str = "\
@@ -31,6 +32,17 @@ left, until they are released or the processes have ended. A reboot ends them.";
     ])
 )]
 pub(super) struct Throttle {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    grouping: Grouping,
+}
+
+/// Which processes.
+#[derive(Args, Debug)]
+pub(super) struct Selection {
     /// Process ids
     #[arg(long, value_name = "PID", num_args = 1.., value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -41,8 +53,11 @@ pub(super) struct Throttle {
     /// What the pattern is compared with
     #[arg(long = "match", value_enum, value_name = "FIELD", requires = "pattern")]
     field: Option<Field>,
-    #[command(flatten)]
-    limits: LimitArgs,
+}
+
+/// How they are put together, and for how long.
+#[derive(Args, Debug)]
+pub(super) struct Grouping {
     /// Group to put them in; by default one named after the first pid
     #[arg(long, value_name = "GROUP")]
     group: Option<Name>,
@@ -131,7 +146,8 @@ impl LimitArgs {
 
 impl Throttle {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let spec = self.spec(context)?;
+        let processes = self.selection.processes()?;
+        let spec = self.grouping.spec(processes, self.limits.limits(), Policy::Fixed, context)?;
         let request = Request::Throttle(spec.clone());
         let throttled: Throttled = if spec.for_ms.is_some() {
             context.ask(feature::MONITORING, &request)?
@@ -143,16 +159,34 @@ impl Throttle {
         };
         conclude(context, &throttled)
     }
+}
 
-    fn spec(&self, context: &Context) -> CliResult<Spec> {
-        let processes = self.processes()?;
+impl Grouping {
+    /// Whether any of it was given.
+    pub(super) fn is_given(&self) -> bool {
+        self.group.is_some()
+            || self.scope != ScopeArg::default()
+            || self.duration.is_some()
+            || self.allow_move
+            || self.whole_unit
+    }
+
+    /// The request.
+    pub(super) fn spec(
+        &self,
+        processes: Vec<ProcRef>,
+        limits: Limits,
+        policy: Policy,
+        context: &Context,
+    ) -> CliResult<Spec> {
         if processes.len() > PROCESSES_MAX {
             let message = format!("{} processes match, {PROCESSES_MAX} is the most", processes.len());
             return Err(usage(message).with_hint("use a narrower pattern, or a rule in a profile").into());
         }
         Ok(Spec {
             processes,
-            limits: self.limits.limits(),
+            limits,
+            policy,
             group: self.group.clone(),
             scope: match self.scope {
                 ScopeArg::Group => Scope::Group,
@@ -164,9 +198,11 @@ impl Throttle {
             dry_run: context.dry_run,
         })
     }
+}
 
+impl Selection {
     /// Each with its start, so that no successor of a pid is limited in its place.
-    fn processes(&self) -> CliResult<Vec<ProcRef>> {
+    pub(super) fn processes(&self) -> CliResult<Vec<ProcRef>> {
         let proc = processes::host()?;
         if let (Some(pattern), Some(field)) = (&self.pattern, self.field) {
             let query = Query::new(pattern, field, false)?;
@@ -194,7 +230,7 @@ impl Throttle {
 }
 
 /// Fails where processes that were named are not limited.
-fn conclude(context: &Context, throttled: &Throttled) -> CliResult {
+pub(super) fn conclude(context: &Context, throttled: &Throttled) -> CliResult {
     if !throttled.members.is_empty() || throttled.refused.is_empty() {
         context.output.show(throttled)?;
     }

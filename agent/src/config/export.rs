@@ -2,11 +2,15 @@
 //! reading that text gives the same profile.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+use super::condition;
 use crate::model::limits::{Limits, Scope};
-use crate::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule};
+use crate::model::policy::{Adaptive, Gradual, Policy, Schedule, Side, Span, Target, Threshold, When, Zone};
+use crate::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule, Turn};
+use crate::model::signal::Hundredths;
 use crate::model::unit::{Bytes, Weight};
 
 /// A profile as YAML.
@@ -53,7 +57,7 @@ fn text(value: impl ToString) -> Tree {
 }
 
 fn entries(profile: &Profile) -> Vec<(&'static str, Tree)> {
-    let Profile { name, version, description, critical, rules } = profile;
+    let Profile { name, version, description, critical, rules, schedule } = profile;
     let mut map = vec![("name", text(name)), ("version", text(version))];
     if !description.is_empty() {
         map.push(("description", text(description)));
@@ -67,6 +71,11 @@ fn entries(profile: &Profile) -> Vec<(&'static str, Tree)> {
     if !rules.is_empty() {
         map.push(("throttling_rules", Tree::List(rules.iter().map(rule).collect())));
     }
+    if !schedule.is_empty() {
+        let item =
+            |Turn { cron, profile }: &Turn| Tree::Map(vec![("cron", text(cron)), ("profile", text(profile))]);
+        map.push(("schedule", Tree::List(schedule.iter().map(item).collect())));
+    }
     map
 }
 
@@ -75,7 +84,9 @@ fn rule(rule: &Rule) -> Tree {
         name,
         description,
         matches,
+        when,
         limits,
+        policy,
         scope,
         allow_move,
         whole_unit,
@@ -88,7 +99,15 @@ fn rule(rule: &Rule) -> Tree {
         map.push(("description", text(description)));
     }
     map.push(("match", matching(matches)));
-    map.push(("limits", limits_tree(limits)));
+    if let Some(when) = when {
+        map.push(("when", when_tree(when)));
+    }
+    if !limits.is_empty() {
+        map.push(("limits", limits_tree(limits)));
+    }
+    if !policy.is_fixed() {
+        map.push(("policy", policy_tree(policy)));
+    }
     let scope = match scope {
         Scope::Group => "group",
         Scope::Process => "process",
@@ -130,6 +149,84 @@ fn limits_tree(limits: &Limits) -> Tree {
         ("nice", nice.map(|nice| Tree::Integer(nice.get().into()))),
     ];
     Tree::Map(pairs.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect())
+}
+
+fn when_tree(when: &When) -> Tree {
+    let When { thresholds, hours, timezone, cooldown_ms } = when;
+    let mut map: Vec<(&'static str, Tree)> = Vec::new();
+    for threshold in thresholds {
+        map.push((threshold.signal.name(), threshold_tree(threshold)));
+    }
+    if let Some(hours) = hours {
+        map.push(("hours", text(hours)));
+    }
+    map.extend(zone(timezone));
+    map.push(("cooldown", duration(*cooldown_ms)));
+    Tree::Map(map)
+}
+
+fn threshold_tree(threshold: &Threshold) -> Tree {
+    let Threshold { signal, side, on, off } = *threshold;
+    let (sign, key) = match side {
+        Side::Above => (">", "above"),
+        Side::Below => ("<", "below"),
+    };
+    if off == condition::short_of(side, on, signal.max()) {
+        return text(format!("{sign} {}", decimal(on)));
+    }
+    Tree::Map(vec![(key, text(decimal(on))), ("until", text(decimal(off)))])
+}
+
+/// `12.5`, as people write it.
+fn decimal(value: Hundredths) -> String {
+    let text = value.to_string();
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn duration(millis: u64) -> Tree {
+    text(humantime::format_duration(Duration::from_millis(millis)))
+}
+
+fn zone(zone: &Zone) -> Option<(&'static str, Tree)> {
+    zone.name().map(|name| ("timezone", text(name)))
+}
+
+fn policy_tree(policy: &Policy) -> Tree {
+    let mut map = vec![("type", text(policy.kind()))];
+    match policy {
+        Policy::Fixed => {}
+        Policy::Gradual(Gradual { from, over_ms, interval_ms }) => map.extend([
+            ("from", text(from)),
+            ("over", duration(*over_ms)),
+            ("interval", duration(*interval_ms)),
+        ]),
+        Policy::Adaptive(adaptive) => {
+            let Adaptive { target, min, max, interval_ms, cooldown_ms, deadband_permille } = adaptive;
+            let value = match target {
+                Target::Cpu(percent) => text(percent),
+                Target::PressureCpuSome(value)
+                | Target::PressureMemorySome(value)
+                | Target::PressureIoSome(value)
+                | Target::Load1(value) => text(decimal(*value)),
+            };
+            map.extend([
+                ("target", Tree::Map(vec![(target.key(), value)])),
+                ("min", text(min)),
+                ("max", text(max)),
+                ("interval", duration(*interval_ms)),
+                ("cooldown", duration(*cooldown_ms)),
+                ("deadband", text(format!("{}%", decimal(Hundredths(deadband_permille * 10))))),
+            ]);
+        }
+        Policy::Schedule(Schedule { windows, timezone }) => {
+            let window = |Span { hours, limits }: &Span| {
+                Tree::Map(vec![("hours", text(hours)), ("limits", limits_tree(limits))])
+            };
+            map.push(("windows", Tree::List(windows.iter().map(window).collect())));
+            map.extend(zone(timezone));
+        }
+    }
+    Tree::Map(map)
 }
 
 fn matching(matches: &Match) -> Tree {
@@ -289,8 +386,11 @@ mod tests {
     use crate::config::file::Source;
     use crate::config::host::Host;
     use crate::config::profile::parse;
+    use crate::model::hours::Hours;
     use crate::model::id::Name;
+    use crate::model::signal::Signal;
     use crate::model::unit::{CpuPercent, Nice};
+    use proptest::option::of;
 
     fn host() -> Host {
         Host {
@@ -361,7 +461,6 @@ mod tests {
     }
 
     fn limits() -> impl Strategy<Value = Limits> {
-        use proptest::option::of;
         let bytes = || of((Bytes::MIN..1 << 50).prop_map(|bytes| Bytes::new(bytes).unwrap()));
         let weight = || of((1..=10_000u64).prop_map(|weight| Weight::new(weight).unwrap()));
         let cpu = (1_000..100_000_000u64).prop_map(|millis| CpuPercent::from_millis(millis).unwrap());
@@ -381,13 +480,85 @@ mod tests {
         )
     }
 
+    fn turns() -> impl Strategy<Value = Turn> {
+        (0..60u8, 0..24u8, name())
+            .prop_map(|(minute, hour, profile)| Turn { cron: format!("{minute} {hour} * * 1-5"), profile })
+    }
+
+    fn hours() -> impl Strategy<Value = Hours> {
+        prop::sample::select(vec![
+            "Mon..Fri 09:00-17:00",
+            "22:00-06:00",
+            "Sat..Sun 00:00-24:00; Wed 08:00-08:01",
+        ])
+        .prop_map(|text| text.parse().unwrap())
+    }
+
+    fn zones() -> impl Strategy<Value = Zone> {
+        prop_oneof![Just(Zone::default()), Just(Zone::named("Europe/Berlin".to_owned()))]
+    }
+
+    /// A policy that fits limits with a quota of up to 100,000 %, and conditions.
+    fn moving() -> impl Strategy<Value = (Policy, Option<When>)> {
+        let percent = |millis| CpuPercent::from_millis(millis).unwrap();
+        let gradual = (1_000..9_000_000u64, 2..600u64).prop_map(move |(from, seconds)| {
+            let (over_ms, interval_ms) = (seconds * 1_000, 1_500);
+            Policy::Gradual(Gradual { from: percent(from), over_ms, interval_ms })
+        });
+        let targets = prop_oneof![
+            (1_000..100_000_000u64).prop_map(move |millis| Target::Cpu(percent(millis))),
+            (1..=10_000u32).prop_map(|value| Target::PressureCpuSome(Hundredths(value))),
+            (1..=10_000u32).prop_map(|value| Target::PressureIoSome(Hundredths(value))),
+            (1..=10_000_000u32).prop_map(|value| Target::Load1(Hundredths(value))),
+        ];
+        let adaptive = (targets, 10..=500u32, 1..60u64).prop_map(move |(target, deadband, seconds)| {
+            Policy::Adaptive(Adaptive {
+                target,
+                min: percent(1_000),
+                max: percent(100_000_000),
+                interval_ms: seconds * 1_000,
+                cooldown_ms: seconds * 2_500,
+                deadband_permille: deadband,
+            })
+        });
+        let windows = proptest::collection::vec((hours(), limits()), 1..3)
+            .prop_map(|windows| windows.into_iter().map(|(hours, limits)| Span { hours, limits }).collect());
+        let schedule = (windows, zones())
+            .prop_map(|(windows, timezone)| Policy::Schedule(Schedule { windows, timezone }));
+        let thresholds = proptest::sample::subsequence(Signal::all().collect::<Vec<_>>(), 1..3);
+        let when = (thresholds, any::<bool>(), 100..9_000u32, 1..90u32, of(hours()), zones()).prop_map(
+            |(signals, above, on, apart, hours, timezone)| {
+                let side = if above { Side::Above } else { Side::Below };
+                let off = if above { on - apart } else { on + apart };
+                let threshold = |signal| Threshold { signal, side, on: Hundredths(on), off: Hundredths(off) };
+                When {
+                    thresholds: signals.into_iter().map(threshold).collect(),
+                    hours,
+                    timezone,
+                    cooldown_ms: 30_000,
+                }
+            },
+        );
+        (prop_oneof![Just(Policy::Fixed), gradual, adaptive, schedule], of(when))
+    }
+
     fn rules() -> impl Strategy<Value = Rule> {
-        (name(), description(), matches(), limits(), any::<[bool; 4]>(), any::<i32>()).prop_map(
-            |(name, description, matches, limits, [process, allow_move, insist, enabled], priority)| Rule {
+        (name(), description(), matches(), limits(), moving(), any::<[bool; 4]>(), any::<i32>()).prop_map(
+            |(
                 name,
                 description,
                 matches,
                 limits,
+                (policy, when),
+                [process, allow_move, insist, enabled],
+                priority,
+            )| Rule {
+                name,
+                description,
+                matches,
+                when,
+                limits,
+                policy,
                 scope: if process { Scope::Process } else { Scope::Group },
                 allow_move,
                 whole_unit: insist,
@@ -405,8 +576,9 @@ mod tests {
             description in description(),
             critical in proptest::collection::vec((name(), matches()), 0..4),
             rules in proptest::collection::vec(rules(), 0..4),
+            schedule in proptest::collection::vec(turns(), 0..3),
         ) -> Profile {
-            let mut profile = Profile { name, version, description, critical: Vec::new(), rules: Vec::new() };
+            let mut profile = Profile { name, version, description, critical: Vec::new(), rules: Vec::new(), schedule };
             for (index, (name, matches)) in critical.into_iter().enumerate() {
                 let name = format!("c{index}-{name}").parse().unwrap();
                 profile.critical.push(Critical { name, matches });

@@ -13,8 +13,19 @@ pub(super) const KEYS: &[&str] =
 /// `PID_MAX_LIMIT` of 64-bit kernels; `pids.max` takes no more.
 pub(super) const PIDS_MAX: i128 = 4 << 20;
 
-/// Reads the limits of a rule; `None` when any is wrong.
+/// Reads the limits of a rule; `None` when any is wrong or there is none.
 pub(super) fn parse(cursor: &Cursor<'_>, host: &Host, findings: &mut Findings) -> Option<Limits> {
+    let limits = parse_any(cursor, host, findings)?;
+    if limits.is_empty() {
+        let finding = cursor.error("limits are empty: the rule would do nothing");
+        findings.push(finding.with_fix(format!("add one of {}", KEYS.join(", "))));
+        return None;
+    }
+    Some(limits)
+}
+
+/// Reads limits, which may be none; `None` when any is wrong.
+pub(super) fn parse_any(cursor: &Cursor<'_>, host: &Host, findings: &mut Findings) -> Option<Limits> {
     let before = findings.errors();
     let map = cursor.map(KEYS, &[], findings)?;
     let mut limits = Limits::default();
@@ -38,10 +49,6 @@ pub(super) fn parse(cursor: &Cursor<'_>, host: &Host, findings: &mut Findings) -
             other => findings.push(value.error(format!("limit {other:?} has no reader"))),
         }
     }
-    if map.entries().is_empty() && findings.errors() == before {
-        let finding = cursor.error("limits are empty: the rule would do nothing");
-        findings.push(finding.with_fix(format!("add one of {}", KEYS.join(", "))));
-    }
     if let (Some(high), Some(max)) = (limits.memory_high, limits.memory_max)
         && high > max
         && let Some(at) = map.get("memory_high")
@@ -52,7 +59,7 @@ pub(super) fn parse(cursor: &Cursor<'_>, host: &Host, findings: &mut Findings) -
     (findings.errors() == before).then_some(limits)
 }
 
-fn cpu(value: &Cursor<'_>, host: &Host, findings: &mut Findings) -> Option<CpuPercent> {
+pub(super) fn cpu(value: &Cursor<'_>, host: &Host, findings: &mut Findings) -> Option<CpuPercent> {
     if let Value::Integer(number) = value.value() {
         let finding = value.error(format!("{number} has no unit"));
         findings.push(finding.with_fix(format!("write {number}%, in percent of one CPU")));

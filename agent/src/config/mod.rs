@@ -3,6 +3,8 @@
 //! `paths` says where files are, `file` reads, parses and writes them, `fields` walks a parsed tree, and
 //! `profile` and `settings` turn it into validated values. Nothing here starts, limits or contacts anything.
 
+pub mod calendar;
+mod condition;
 pub mod error;
 pub mod export;
 mod fields;
@@ -11,6 +13,7 @@ pub mod host;
 mod limits;
 mod matching;
 pub mod paths;
+pub mod policy;
 pub mod predecessor;
 pub mod profile;
 pub mod profiles;

@@ -6,14 +6,15 @@ use super::error::{Finding, Findings, Severity};
 use super::fields::Cursor;
 use super::file::{self, Place, Source, Trust, Value};
 use super::host::Host;
-use super::{limits, matching};
+use super::{calendar, condition, limits, matching, policy};
 use crate::model::id::Name;
-use crate::model::limits::Scope;
-use crate::model::rule::{Critical, OnConflict, Profile, Rule};
+use crate::model::limits::{Limits, Scope};
+use crate::model::policy::Policy;
+use crate::model::rule::{Critical, OnConflict, Profile, Rule, Turn};
 
 pub(super) const PROFILE_KEYS: &[&str] =
-    &["name", "version", "description", "critical_processes", "throttling_rules"];
-const PROFILE_UNSUPPORTED: &[&str] = &["extends", "schedule"];
+    &["name", "version", "description", "critical_processes", "throttling_rules", "schedule"];
+const PROFILE_UNSUPPORTED: &[&str] = &["extends"];
 const CRITICAL_KEYS: &[&str] = &["name", "match"];
 const CRITICAL_UNSUPPORTED: &[&str] = &[
     "protection_level",
@@ -33,6 +34,7 @@ const RULE_KEYS: &[&str] = &[
     "name",
     "description",
     "match",
+    "when",
     "limits",
     "scope",
     "policy",
@@ -42,7 +44,6 @@ const RULE_KEYS: &[&str] = &[
     "priority",
     "enabled",
 ];
-const RULE_UNSUPPORTED: &[&str] = &["when"];
 
 /// Longest description in bytes.
 const DESCRIPTION_MAX: usize = 4_096;
@@ -67,9 +68,32 @@ pub fn validate_profile_file(path: &Path) -> (Option<Profile>, Findings) {
     (profile, findings.sorted())
 }
 
-/// Validates the text of a profile. `stem` is the name that its file has, where that matters.
+/// Where the profiles are that a schedule names.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Siblings<'a> {
+    /// In this directory, without fail.
+    In(&'a Path),
+    /// They may yet come into this directory.
+    Awaited(&'a Path),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Validates the text of a profile. `stem` is the name that its file has, where that matters; the profiles that it
+/// names are beside it then.
 #[must_use]
 pub fn parse(source: &Source, stem: Option<&str>, host: &Host) -> (Option<Profile>, Findings) {
+    let siblings = stem.and_then(|_| source.path().parent()).map_or(Siblings::Unknown, Siblings::In);
+    parse_among(source, stem, siblings, host)
+}
+
+/// As [`parse`], with other profiles elsewhere.
+pub(super) fn parse_among(
+    source: &Source,
+    stem: Option<&str>,
+    siblings: Siblings<'_>,
+    host: &Host,
+) -> (Option<Profile>, Findings) {
     let node = match file::parse(source) {
         Ok(node) => node,
         Err(finding) => return (None, (*finding).into()),
@@ -80,7 +104,7 @@ pub fn parse(source: &Source, stem: Option<&str>, host: &Host) -> (Option<Profil
         let finding = root.error("the file is empty").with_fix("a profile needs at least name: and a rule");
         return (None, finding.into());
     }
-    let profile = read_profile(&root, stem, host, &mut findings);
+    let profile = read_profile(&root, stem, siblings, host, &mut findings);
     let profile = if findings.has_errors() { None } else { profile };
     (profile, findings.sorted())
 }
@@ -88,6 +112,7 @@ pub fn parse(source: &Source, stem: Option<&str>, host: &Host) -> (Option<Profil
 fn read_profile(
     root: &Cursor<'_>,
     stem: Option<&str>,
+    siblings: Siblings<'_>,
     host: &Host,
     findings: &mut Findings,
 ) -> Option<Profile> {
@@ -110,8 +135,10 @@ fn read_profile(
     let critical = map.get("critical_processes").map(|list| read_critical(list, host, findings));
     let rules = map.get("throttling_rules").map(|list| read_rules(list, host, findings));
     let (critical, rules) = (critical.unwrap_or_default(), rules.unwrap_or_default());
+    let schedule = map.get("schedule").map(|list| read_schedule(list, siblings, findings));
+    let schedule = schedule.unwrap_or_default();
     check_conflicts(&critical, &rules, findings);
-    if critical.is_empty() && rules.is_empty() && !findings.has_errors() {
+    if critical.is_empty() && rules.is_empty() && schedule.is_empty() && !findings.has_errors() {
         findings.push(root.warning("no rule and no critical process: the profile does nothing"));
     }
     Some(Profile {
@@ -120,7 +147,48 @@ fn read_profile(
         description: description?,
         critical: critical.into_iter().map(|(critical, _)| critical).collect(),
         rules: rules.into_iter().map(|(rule, _)| rule).collect(),
+        schedule,
     })
+}
+
+fn read_schedule(list: &Cursor<'_>, siblings: Siblings<'_>, findings: &mut Findings) -> Vec<Turn> {
+    let mut turns = Vec::new();
+    for item in list.list(findings).unwrap_or_default() {
+        let Some(map) = item.map(&["cron", "profile"], &[], findings) else { continue };
+        let cron = map.required("cron", findings).and_then(|at| {
+            let text = at.text(findings)?;
+            if let Err(error) = calendar::parse(text) {
+                let finding = at.error(format!("{text:?} is no cron expression: {error}"));
+                let fix = "write five fields, as in 0 9 * * 1-5: minute, hour, day, month, day of the week";
+                findings.push(finding.with_fix(fix));
+                return None;
+            }
+            Some(text.to_owned())
+        });
+        let profile = map.required("profile", findings).and_then(|at| {
+            let name = read_name(at, findings)?;
+            check_sibling(at, &name, siblings, findings);
+            Some(name)
+        });
+        if let (Some(cron), Some(profile)) = (cron, profile) {
+            turns.push(Turn { cron, profile });
+        }
+    }
+    turns
+}
+
+fn check_sibling(at: &Cursor<'_>, name: &Name, siblings: Siblings<'_>, findings: &mut Findings) {
+    let (Siblings::In(dir) | Siblings::Awaited(dir)) = siblings else { return };
+    let path = dir.join(format!("{name}.yaml"));
+    if path.exists() {
+        return;
+    }
+    let message = format!("unknown profile \"{name}\": there is no {}", path.display());
+    let finding = match siblings {
+        Siblings::Awaited(_) => at.warning(message).with_fix("import it before this one is activated"),
+        Siblings::In(_) | Siblings::Unknown => at.error(message).with_fix("create it, or correct the name"),
+    };
+    findings.push(finding);
 }
 
 fn read_critical<'a>(list: &Cursor<'a>, host: &Host, findings: &mut Findings) -> Vec<(Critical, Cursor<'a>)> {
@@ -156,18 +224,26 @@ fn read_rule<'a>(
     host: &Host,
     findings: &mut Findings,
 ) -> Option<(Rule, Cursor<'a>)> {
-    let map = item.map(RULE_KEYS, RULE_UNSUPPORTED, findings)?;
+    let map = item.map(RULE_KEYS, &[], findings)?;
     let name = map.required("name", findings).and_then(|at| unique(at, names, findings));
     let description = text_or_empty(map.get("description"), findings);
     let at = map.required("match", findings);
     let matches = at.and_then(|at| matching::parse(at, host, findings));
-    let limits = map.required("limits", findings).and_then(|at| limits::parse(at, host, findings));
+    let when = map.get("when").map(|at| condition::when(at, findings));
+    let policy_at = map.get("policy");
+    let limits = match (map.get("limits"), policy_at) {
+        (None, Some(at)) if policy::has_limits(at) => Some(Limits::default()),
+        (_, _) => map.required("limits", findings).and_then(|at| limits::parse(at, host, findings)),
+    };
     let scope = map.get("scope").map_or(Some(Scope::default()), |at| {
         at.choice(&[("group", Scope::Group), ("process", Scope::Process)], findings)
     });
-    if let Some(policy) = map.get("policy") {
-        check_policy(policy, findings);
-    }
+    let policy = match (policy_at, &limits) {
+        (Some(at), Some(limits)) => policy::parse(at, limits, host, findings),
+        // Their own errors are told; the policy's are not to wait for that.
+        (Some(at), None) => policy::parse(at, &policy::fitting(at), host, findings),
+        (None, _) => Some(Policy::Fixed),
+    };
     let flag = |key, default, findings: &mut Findings| match map.get(key) {
         Some(at) => at.boolean(findings),
         None => Some(default),
@@ -187,7 +263,12 @@ fn read_rule<'a>(
         name: name?,
         description: description?,
         matches: matches?,
+        when: match when {
+            Some(when) => Some(when?),
+            None => None,
+        },
         limits: limits?,
+        policy: policy?,
         scope: scope?,
         allow_move: allow_move?,
         on_conflict: on_conflict?,
@@ -196,21 +277,6 @@ fn read_rule<'a>(
         enabled: enabled?,
     };
     Some((rule, at?.clone()))
-}
-
-/// Fixed limits are what this version applies; the other policies exist in the format only.
-fn check_policy(policy: &Cursor<'_>, findings: &mut Findings) {
-    const LATER: &[&str] = &["gradual", "adaptive", "schedule", "latency"];
-    let Some(map) = policy.map(&["type"], &["over", "min", "max", "target"], findings) else { return };
-    let Some(at) = map.required("type", findings) else { return };
-    if let Value::Text(text) = at.value()
-        && LATER.contains(&text.as_str())
-    {
-        let finding = at.error(format!("policy {text:?} is not supported by this version yet"));
-        findings.push(finding.with_fix("use fixed, or remove the policy"));
-    } else {
-        at.choice(&[("fixed", ())], findings);
-    }
 }
 
 /// What contradicts itself between valid entries.

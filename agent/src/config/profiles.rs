@@ -191,11 +191,14 @@ impl ProfileStore {
             let profile = profile.ok_or_else(|| StoreError::Invalid(findings.clone().sorted()))?;
             // What was converted must satisfy the same rules as what was written by hand.
             let converted = Source::new(path.to_owned(), export::to_yaml(&profile));
-            let (checked, more) = profile::parse(&converted, Some(profile.name.as_str()), &self.host);
+            let awaited = profile::Siblings::Awaited(&self.dir);
+            let stem = Some(profile.name.as_str());
+            let (checked, more) = profile::parse_among(&converted, stem, awaited, &self.host);
             findings.append(more);
             (checked, findings, converted.into_text())
         } else {
-            let (profile, findings) = profile::parse(&source, None, &self.host);
+            let awaited = profile::Siblings::Awaited(&self.dir);
+            let (profile, findings) = profile::parse_among(&source, None, awaited, &self.host);
             // YAML's flow style at the top level is JSON, or near it: written anew.
             let is_json = source.text().trim_start().starts_with('{');
             let text = match &profile {

@@ -116,7 +116,6 @@ critical_processes: {}
             "14:5 throttling_rules[2]: key \"limits\" is missing",
             "14:19 throttling_rules[2].match.pid: 0 is not a pid from 1 to 4194304",
             "15:5 throttling_rules[3]: expected a map of keys, found an integer",
-            "16:1 schedule: \"schedule\" is not supported by this version yet",
             "17:1 version: duplicate key \"version\", first at 2:1",
             "18:21 critical_processes: expected a list, found a map",
         ]
@@ -279,16 +278,150 @@ fn what_this_version_does_not_do_is_not_accepted() {
         text.push_str(&format!("    {key}\n"));
     }
     text.push_str("throttling_rules:\n  - name: r\n    match: { comm: r }\n    limits: { nice: 1 }\n");
-    text.push_str("    when: { hours: x }\n    policy: { type: gradual, over: 5m }\n");
+    text.push_str("    policy: { type: latency, objective: 5ms }\n");
     let (profile, findings) = parse(&text);
     assert!(profile.is_none());
-    assert_eq!(findings.errors(), keys.len() + 3, "{findings}");
+    assert_eq!(findings.errors(), keys.len() + 1, "{findings}");
     for finding in &findings {
         assert!(finding.message.ends_with("is not supported by this version yet"), "{finding}");
         assert!(finding.line > 4 && finding.column > 0, "{finding}");
     }
     let fixed = "name: web\nthrottling_rules:\n  - name: r\n    match: { comm: r }\n    limits: { nice: 1 }\n    policy: { type: fixed }\n";
     assert!(parse(fixed).0.is_some());
+}
+
+/// One rule whose last line is this, at line 6.
+fn moving(line: &str) -> (Option<Profile>, Findings) {
+    parse(&format!(
+        "name: web\nthrottling_rules:\n  - name: r\n    match: {{ comm: r }}\n    priority: 1\n    {line}\n"
+    ))
+}
+
+#[test]
+fn bad_policies_and_conditions_are_refused_at_their_place() {
+    for (line, column, message) in [
+        ("policy: { type: gradual }", 5, "key \"limits\" is missing"),
+        (
+            "policy: { type: latency, objective: 5ms }",
+            21,
+            "policy \"latency\" is not supported by this version yet",
+        ),
+        ("policy: { type: linear }", 21, "\"linear\" is not one of fixed, gradual, adaptive, schedule"),
+        ("policy: { over: 5m }", 13, "key \"type\" is missing"),
+        ("policy: gradual", 13, "expected a map of keys"),
+        ("policy: { type: adaptive }", 13, "key \"target\" is missing"),
+        ("policy: { type: adaptive, target: {} }", 39, "expected exactly one target"),
+        ("policy: { type: adaptive, target: { load5: 3 } }", 41, "unknown key \"load5\""),
+        ("policy: { type: adaptive, target: { cpu: 40 } }", 46, "40 has no unit"),
+        ("policy: { type: adaptive, target: { load1: -1 } }", 48, "\"-1\" is no number up to 100000"),
+        (
+            "policy: { type: adaptive, target: { pressure_io_some: 101 } }",
+            59,
+            "\"101\" is no number up to 100",
+        ),
+        ("policy: { type: adaptive, target: { cpu: 40% }, min: 60% }", 39, "target 40% is not within 60%"),
+        (
+            "policy: { type: adaptive, target: { cpu: 40% }, min: 50%, max: 20% }",
+            58,
+            "min 50% is above max 20%",
+        ),
+        (
+            "policy: { type: adaptive, target: { cpu: 40% }, interval: 5s, cooldown: 2s }",
+            77,
+            "2s is not between 5s and 1h",
+        ),
+        ("policy: { type: adaptive, target: { cpu: 40% }, deadband: 90% }", 63, "\"90%\" is no share"),
+        ("policy: { type: adaptive, target: { cpu: 40% }, over: 5m }", 53, "unknown key \"over\""),
+        ("policy: { type: schedule, windows: [] }", 13, "0 windows are not from 1 to 32"),
+        (
+            "policy: { type: schedule, windows: [{ hours: '9-17', limits: { cpu: 30% } }] }",
+            50,
+            "\"9-17\" are no hours",
+        ),
+        (
+            "policy: { type: schedule, windows: [{ hours: Sat, limits: {} }] }",
+            13,
+            "there is no limit in any window",
+        ),
+        (
+            "policy: { type: schedule, timezone: Moon, windows: [{ hours: Sat, limits: { nice: 1 } }] }",
+            41,
+            "there is no time zone \"Moon\"",
+        ),
+    ] {
+        let (profile, findings) = moving(line);
+        assert!(profile.is_none(), "{line} is accepted");
+        let found = findings.iter().find(|finding| finding.message.starts_with(message));
+        let finding = found.unwrap_or_else(|| panic!("{line}: {findings}"));
+        let place = if message.starts_with("key \"limits\"") { (3, column) } else { (6, column) };
+        assert_eq!((finding.line, finding.column), place, "{finding}");
+    }
+    for (line, column, message) in [
+        ("limits: { nice: 1 }, policy: x", 24, ""),
+        (
+            "limits: { cpu: 30% }\n    policy: { type: gradual, over: 0s }",
+            36,
+            "0s is not between 1s and 7days",
+        ),
+        (
+            "limits: { cpu: 30% }\n    policy: { type: gradual, over: 5s, interval: 9s }",
+            50,
+            "the interval is longer",
+        ),
+        ("limits: { nice: 1 }\n    policy: { type: gradual }", 13, "gradual has no end"),
+        ("limits: { nice: 1 }\n    when: {}", 11, "there is no condition"),
+        ("limits: { nice: 1 }\n    when: { load1: 4 }", 20, "expected a text"),
+        ("limits: { nice: 1 }\n    when: { load1: '4' }", 20, "\"4\" is no condition on a number"),
+        ("limits: { nice: 1 }\n    when: { load1: '> -4' }", 20, "\"> -4\" is no condition"),
+        ("limits: { nice: 1 }\n    when: { pressure_cpu_full_avg10: '> 4' }", 13, "unknown key"),
+        (
+            "limits: { nice: 1 }\n    when: { pressure_cpu_some_avg10: '> 101' }",
+            38,
+            "\"> 101\" is no condition",
+        ),
+        (
+            "limits: { nice: 1 }\n    when: { load1: { above: 4, until: 5 } }",
+            20,
+            "it could not hold and cease to",
+        ),
+        (
+            "limits: { nice: 1 }\n    when: { load1: { above: 4, below: 5 } }",
+            20,
+            "expected exactly one of above",
+        ),
+        ("limits: { nice: 1 }\n    when: { hours: 'Mo 09:00-17:00' }", 20, "\"Mo 09:00-17:00\" are no hours"),
+        ("limits: { nice: 1 }\n    when: { load1: '> 4', cooldown: 0s }", 37, "0s is not between 1s and 1h"),
+    ] {
+        let (profile, findings) = moving(line);
+        assert!(profile.is_none(), "{line} is accepted");
+        if !message.is_empty() {
+            let finding = findings.iter().next().unwrap_or_else(|| panic!("{line}"));
+            assert!(finding.message.starts_with(message), "{findings}");
+            assert_eq!((finding.line, finding.column), (7, column), "{finding}");
+        }
+    }
+}
+
+#[test]
+fn schedules_name_profiles_that_exist() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("night.yaml"), "").unwrap();
+    let parse = |text: &str| {
+        let source = Source::new(dir.path().join("web.yaml"), text.to_owned());
+        profile::parse(&source, Some("web"), &host())
+    };
+    let text = "name: web\nschedule:\n  - { cron: \"0 22 * * *\", profile: night }\n";
+    let (found, findings) = parse(text);
+    assert_eq!(found.unwrap().schedule[0].profile.as_str(), "night", "{findings}");
+    let bad = "name: web\nschedule:\n  - { cron: \"0 25 * * *\", profile: nigth }\n  - { profile: night }\n";
+    let (found, findings) = parse(bad);
+    assert!(found.is_none());
+    let told: Vec<_> = findings.iter().map(|one| (one.line, one.column, one.message.clone())).collect();
+    assert_eq!((told[0].0, told[0].1), (3, 13));
+    assert!(told[0].2.starts_with("\"0 25 * * *\" is no cron expression"), "{findings}");
+    assert_eq!((told[1].0, told[1].1), (3, 36));
+    assert!(told[1].2.starts_with("unknown profile \"nigth\""), "{findings}");
+    assert_eq!((told[2].0, told[2].2.as_str()), (4, "key \"cron\" is missing"));
 }
 
 #[test]

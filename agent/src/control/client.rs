@@ -14,7 +14,8 @@ use tokio::net::UnixStream;
 
 use super::failure::{Failure, FailureKind};
 use super::proto::{
-    Activate, DryRun, Emergency, Envelope, EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle,
+    Activate, DryRun, DynamicApply, DynamicRemove, Emergency, Envelope, EventQuery, FollowQuery, PlanOf,
+    Release, Reply, Request, Throttle,
 };
 
 /// A little longer than the server gives the daemon, so that its own words arrive.
@@ -231,6 +232,9 @@ impl Wire {
             Request::Activate(body) => Self::post::<Activate>("/v1/activate", body)?,
             Request::Deactivate(body) => Self::post::<DryRun>("/v1/deactivate", body)?,
             Request::Emergency(body) => Self::post::<Emergency>("/v1/emergency", body)?,
+            Request::Dynamics => Self::get("/v1/dynamic"),
+            Request::DynamicApply(body) => Self::post::<DynamicApply>("/v1/dynamic/apply", body)?,
+            Request::DynamicRemove(body) => Self::post::<DynamicRemove>("/v1/dynamic/remove", body)?,
             Request::Reload(body) => Self::post::<DryRun>("/v1/reload", body)?,
         };
         Ok(wire)

@@ -9,11 +9,23 @@ pub const RULES: &str = "rule-throttling";
 pub const MANUAL: &str = "manual-throttling";
 /// Watch over critical processes, and what is known of single ones.
 pub const CRITICAL: &str = "critical-process-monitoring";
+/// Limits that change over time, and rules that hold under conditions.
+pub const DYNAMIC: &str = "dynamic-throttling";
+/// Profiles that come into force by the calendar.
+pub const SCHEDULED: &str = "scheduled-profiles";
 /// What happened, and what happens.
 pub const EVENTS: &str = "event-stream";
 /// Alerts that are posted.
 pub const WEBHOOKS: &str = "webhooks";
 
 /// All of them, and whether they need the daemon.
-pub const ALL: [(&str, bool); 6] =
-    [(MONITORING, true), (RULES, true), (MANUAL, false), (CRITICAL, true), (EVENTS, true), (WEBHOOKS, true)];
+pub const ALL: [(&str, bool); 8] = [
+    (MONITORING, true),
+    (RULES, true),
+    (MANUAL, false),
+    (DYNAMIC, true),
+    (SCHEDULED, true),
+    (CRITICAL, true),
+    (EVENTS, true),
+    (WEBHOOKS, true),
+];

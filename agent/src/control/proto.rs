@@ -2,13 +2,18 @@
 //!
 //! The JSON is a public interface, stable within `v1`: fields may be added, never renamed or removed.
 
+mod moving;
 mod reply;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
+use crate::model::policy::Policy;
 
+pub use moving::{
+    DynamicApplied, DynamicApply, DynamicRemove, DynamicRemoved, DynamicStatus, Moving, PolicyStatus,
+};
 pub use reply::{
     Activated, ActiveProfile, DaemonState, DaemonStatus, EmergencyStatus, EventRecord, Explanation, Feature,
     FeatureState, GroupStatus, Member, Plan, PlannedCritical, PlannedRule, Refused, Released, Reloaded,
@@ -62,6 +67,12 @@ pub enum Request {
     Record,
     /// `POST /v1/emergency`: answered by [`Reply::Emergency`].
     Emergency(Emergency),
+    /// `GET /v1/dynamic`: answered by [`Reply::Dynamics`].
+    Dynamics,
+    /// `POST /v1/dynamic/apply`: answered by [`Reply::DynamicApplied`].
+    DynamicApply(DynamicApply),
+    /// `POST /v1/dynamic/remove`: answered by [`Reply::DynamicRemoved`].
+    DynamicRemove(DynamicRemove),
     /// `POST /v1/reload`: answered by [`Reply::Reloaded`].
     Reload(DryRun),
 }
@@ -124,8 +135,11 @@ impl From<ProcKey> for ProcRef {
 pub struct Throttle {
     /// The processes: 1 to [`PROCESSES_MAX`].
     pub processes: Vec<ProcRef>,
-    /// The limits, at least one.
+    /// The limits, at least one unless the policy has some.
     pub limits: Limits,
+    /// How they change over time.
+    #[serde(default, skip_serializing_if = "Policy::is_fixed")]
+    pub policy: Policy,
     /// The group; absent: one named after the first pid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Name>,
@@ -265,6 +279,12 @@ pub enum Reply {
     Events(Vec<EventRecord>),
     /// Whether an emergency stop is in force.
     Emergency(EmergencyStatus),
+    /// What changes by itself.
+    Dynamics(Vec<DynamicStatus>),
+    /// A policy was put over another, or would be.
+    DynamicApplied(DynamicApplied),
+    /// A policy by hand was taken away, or would be.
+    DynamicRemoved(DynamicRemoved),
     /// The configuration was read again.
     Reloaded(Reloaded),
     /// It did not work.
@@ -294,5 +314,8 @@ replies! {
     Profile is ActiveProfile,
     Events is Vec<EventRecord>,
     Emergency is EmergencyStatus,
+    Dynamics is Vec<DynamicStatus>,
+    DynamicApplied is DynamicApplied,
+    DynamicRemoved is DynamicRemoved,
     Reloaded is Reloaded,
 }

@@ -32,6 +32,15 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/follow", get(async |desk: Desk, Selection(q)| desk.ask(Request::Follow(q)).await))
         .route("/v1/record", get(async |desk: Desk| desk.ask(Request::Record).await))
         .route("/v1/emergency", post(async |desk: Desk, Json(b)| desk.ask(Request::Emergency(b)).await))
+        .route("/v1/dynamic", get(async |desk: Desk| desk.ask(Request::Dynamics).await))
+        .route(
+            "/v1/dynamic/apply",
+            post(async |desk: Desk, Json(b)| desk.ask(Request::DynamicApply(b)).await),
+        )
+        .route(
+            "/v1/dynamic/remove",
+            post(async |desk: Desk, Json(b)| desk.ask(Request::DynamicRemove(b)).await),
+        )
         .route("/v1/reload", post(async |desk: Desk, Json(b)| desk.ask(Request::Reload(b)).await))
         .fallback(async |uri: Uri| {
             Failure::new(FailureKind::NotFound, format!("no such path: {:?}", uri.path()))

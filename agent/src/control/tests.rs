@@ -15,6 +15,7 @@ use super::server::{Answer, Call, Server};
 use super::stream::{Line, Publisher};
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
+use crate::model::policy::{Gradual, Policy};
 
 struct Rig {
     dir: TempDir,
@@ -77,6 +78,10 @@ fn post(path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+fn gradual() -> Policy {
+    Policy::Gradual(Gradual { from: "100%".parse().unwrap(), over_ms: 300_000, interval_ms: 10_000 })
+}
+
 #[tokio::test]
 async fn every_request_arrives_as_it_was_sent() {
     let limits = Limits { cpu: Some("30%".parse().unwrap()), ..Limits::default() };
@@ -85,7 +90,8 @@ async fn every_request_arrives_as_it_was_sent() {
         Request::Groups,
         Request::Throttle(Throttle {
             processes: vec![ProcRef { pid: 7, start: Some(9) }, ProcRef { pid: 8, start: None }],
-            limits,
+            limits: limits.clone(),
+            policy: gradual(),
             group: Some(name("g")),
             scope: Scope::Process,
             allow_move: false,
@@ -93,6 +99,14 @@ async fn every_request_arrives_as_it_was_sent() {
             for_ms: Some(1_500),
             dry_run: true,
         }),
+        Request::Dynamics,
+        Request::DynamicApply(DynamicApply {
+            target: name("backups"),
+            limits: Some(limits),
+            policy: gradual(),
+            dry_run: true,
+        }),
+        Request::DynamicRemove(DynamicRemove { target: name("backups"), dry_run: false }),
         Request::Release(Release { target: ReleaseOf::All, dry_run: false }),
         Request::Release(Release { target: ReleaseOf::Group(name("g")), dry_run: true }),
         Request::Release(Release {

@@ -3,9 +3,14 @@
 use tokio::sync::oneshot;
 
 use crate::control::failure::Failure;
-use crate::control::proto::{DaemonStatus, Explanation, GroupStatus, Plan, Released, Throttled};
+use crate::control::proto::{
+    DaemonStatus, DynamicApplied, DynamicRemoved, DynamicStatus, Explanation, GroupStatus, Plan, Released,
+    Throttled,
+};
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
 use crate::model::id::Name;
+use crate::model::limits::Limits;
+use crate::model::policy::Policy;
 use crate::model::reason::Reason;
 use crate::model::rule::Profile;
 
@@ -73,6 +78,34 @@ pub enum Command {
         uid: u32,
         /// How many groups were limited, and what could not be lifted.
         answer: Answer<(usize, Vec<String>)>,
+    },
+    /// What changes limits over time, and under which conditions rules hold.
+    Dynamics(Answer<Vec<DynamicStatus>>),
+    /// Put a policy over that of a rule or a group made by hand.
+    ApplyPolicy {
+        /// The rule or the group.
+        target: Name,
+        /// The limits; absent: those it has.
+        limits: Option<Limits>,
+        /// The policy.
+        policy: Policy,
+        /// Who asked.
+        reason: Reason,
+        /// Only tell what would be done.
+        dry_run: bool,
+        /// Answered when what it says for now is in force.
+        answer: Answer<DynamicApplied>,
+    },
+    /// Take away what was put there by hand.
+    RemovePolicy {
+        /// The rule or the group.
+        target: Name,
+        /// Who asked.
+        reason: Reason,
+        /// Only tell what would be done.
+        dry_run: bool,
+        /// Answered when what was before is in force.
+        answer: Answer<DynamicRemoved>,
     },
     /// Rebuild the process table and re-evaluate; used when a recording begins, so that it starts complete.
     Resync(Answer<()>),

@@ -4,17 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::proto::{Explanation, Member, Plan, Refused, Released, Throttled};
+use crate::control::proto::{Explanation, Member, Refused, Released, Throttled};
 use crate::daemon::command::{Answer, Command};
 use crate::daemon::pending::Settled;
 use crate::daemon::report;
 use crate::daemon::turn::Turn;
-use crate::effect::Throttle;
 use crate::effect::dry::plan_lines;
 use crate::engine::action::{Apply, Wants, What};
 use crate::engine::input::{Input, ManualThrottle, Outcome, ReleaseTarget};
 use crate::engine::view::GroupView;
-use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
 use crate::model::process::Comm;
 use crate::model::reason::Reason;
@@ -51,6 +49,16 @@ impl Turn {
             }
             Command::Activate { profile, answer } => self.activate(profile, answer),
             Command::Emergency { stop, told, uid, answer } => self.emergency(stop, told, uid, answer),
+            Command::Dynamics(answer) => {
+                let dynamics = self.dynamics();
+                send(answer, Ok(dynamics));
+            }
+            Command::ApplyPolicy { target, limits, policy, reason, dry_run, answer } => {
+                self.apply_policy(target, (limits, policy), reason, dry_run, answer);
+            }
+            Command::RemovePolicy { target, reason, dry_run, answer } => {
+                self.remove_policy(target, reason, dry_run, answer);
+            }
             Command::Resync(answer) => {
                 let now = clock::now();
                 self.feed(Input::Profile { profile: self.active.clone() }, now);
@@ -194,48 +202,6 @@ impl Turn {
         }
     }
 
-    /// Tells what a profile would do, and by which rungs: for that the worker looks at the host.
-    fn tell_plan(&mut self, profile: &Profile, answer: Answer<Plan>) {
-        let mut plan = match self.plan(profile) {
-            Ok(plan) => plan,
-            Err(failure) => return send(answer, Err(failure)),
-        };
-        let reason = |rule: &Name| Reason::Rule {
-            profile: profile.name.clone(),
-            rule: rule.clone(),
-            matched: String::new(),
-        };
-        let applies: Vec<Apply> = profile
-            .rules
-            .iter()
-            .zip(&plan.rules)
-            .map(|(rule, planned)| Apply {
-                rewrite: false,
-                group: rule.name.clone(),
-                limits: rule.limits.clone(),
-                scope: rule.scope,
-                allow_move: rule.allow_move,
-                whole_unit: rule.whole_unit,
-                in_place: true,
-                members: planned.processes.iter().map(|member| member.key).collect(),
-                reason: reason(&rule.name),
-                caused_at: clock::now(),
-            })
-            .collect();
-        let (throttle, critical) = (self.parts.throttle.clone(), self.critical.clone());
-        let asked = self.parts.worker.ask(move || {
-            for (planned, apply) in plan.rules.iter_mut().zip(&applies) {
-                if !apply.members.is_empty() {
-                    planned.how = rungs(&throttle, apply, &critical);
-                }
-            }
-            send(answer, Ok(plan));
-        });
-        if !asked {
-            tracing::warn!("too many moves are waiting to tell what a profile would do");
-        }
-    }
-
     /// Which of these processes may be limited, and why the others may not.
     pub(super) fn sort_out(&self, keys: &[ProcKey]) -> (Vec<ProcKey>, Vec<Refused>) {
         let mut able = Vec::new();
@@ -338,21 +304,6 @@ impl Turn {
         }
         let input = Input::Release { target: ReleaseTarget::All, reason: Reason::Stopping };
         self.feed_and_wait(input, move |_turn, settled| send(answer, Ok(failures(&settled))));
-    }
-}
-
-/// How limits would be brought into force, in words.
-fn rungs(throttle: &Throttle, apply: &Apply, critical: &BTreeSet<ProcKey>) -> Vec<String> {
-    match throttle.plan(apply, critical) {
-        Ok(plan) => {
-            let mut lines = Vec::new();
-            if !plan.accepted.is_empty() {
-                lines.push(plan.how());
-            }
-            lines.extend(plan.refused.iter().map(|(key, why)| format!("leaves {} alone: {why}", key.pid)));
-            lines
-        }
-        Err(error) => vec![format!("cannot be done: {}", chain(&error))],
     }
 }
 

@@ -53,7 +53,7 @@ impl Turn {
     /// # Errors
     /// When it cannot be written down.
     pub(super) fn note_wish(&mut self, throttle: ManualThrottle) -> Result<(), Failure> {
-        let ManualThrottle { group, limits, scope, allow_move, whole_unit, processes, until, reason } =
+        let ManualThrottle { group, limits, scope, allow_move, whole_unit, policy, processes, until, reason } =
             throttle;
         self.wishes.put(Wish {
             name: group.clone(),
@@ -61,6 +61,7 @@ impl Turn {
             scope,
             allow_move,
             whole_unit,
+            policy,
             members: processes,
             until,
             reason,
@@ -140,6 +141,7 @@ impl Turn {
 }
 
 fn manual(wish: Wish, processes: Vec<ProcKey>) -> ManualThrottle {
-    let Wish { name, limits, scope, allow_move, whole_unit, members: _, until, reason, created: _ } = wish;
-    ManualThrottle { group: name, limits, scope, allow_move, whole_unit, processes, until, reason }
+    let Wish { name, limits, scope, allow_move, whole_unit, policy, members: _, until, reason, created: _ } =
+        wish;
+    ManualThrottle { group: name, limits, scope, allow_move, whole_unit, policy, processes, until, reason }
 }

@@ -4,11 +4,13 @@ use std::time::SystemTime;
 
 use crate::cgroup::CpuStat;
 use crate::clock;
-use crate::control::proto::{GroupStatus, Member, Plan, PlannedCritical, PlannedRule, RuleVerdict};
+use crate::control::proto::{
+    GroupStatus, Member, Plan, PlannedCritical, PlannedRule, PolicyStatus, RuleVerdict,
+};
 use crate::engine::view::{self, Answer, GroupView, Judgement};
 use crate::model::id::Name;
 use crate::model::process::Process;
-use crate::model::rule::Profile;
+use crate::model::rule::{Profile, Rule};
 use crate::model::time::Timestamp;
 
 /// A moment since boot on the wall clock.
@@ -23,14 +25,22 @@ pub fn since_epoch(time: SystemTime) -> Option<jiff::Timestamp> {
     jiff::Timestamp::try_from(time).ok()
 }
 
+/// Now, by the machine's wall clock.
+#[must_use]
+pub fn now() -> jiff::Zoned {
+    since_epoch(clock::wall()).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system())
+}
+
 /// A group, with what its cgroups say of throttling.
 #[must_use]
 pub fn group(view: GroupView, stat: Option<CpuStat>) -> GroupStatus {
     let GroupView {
         name,
         rule,
+        base: _,
         state: _,
         limits,
+        motion,
         scope,
         reason,
         created: _,
@@ -57,6 +67,12 @@ pub fn group(view: GroupView, stat: Option<CpuStat>) -> GroupStatus {
         members: members.iter().map(|member| Member { key: member.key, comm: member.comm }).collect(),
         throttled_periods: stat.map(|stat| stat.throttled_periods),
         throttled_us: stat.map(|stat| stat.throttled_ns / 1_000),
+        policy: motion.map(|motion| PolicyStatus {
+            policy: motion.policy,
+            written: motion.written,
+            readings: motion.readings,
+            changed: motion.changed.and_then(wall),
+        }),
         reason,
         since: in_force.and_then(wall),
         until: until.and_then(wall),
@@ -80,6 +96,7 @@ pub fn verdicts(explanation: &view::Explanation) -> Vec<RuleVerdict> {
                 Answer::No => judgement.why.clone(),
                 Answer::Unknown => format!("facts are missing: {}", judgement.why),
                 Answer::Exempt => format!("released from it by an operator; {}", judgement.why),
+                Answer::Dormant => format!("its conditions do not hold; {}", judgement.why),
                 Answer::Disabled => "the rule is disabled".to_owned(),
             };
             RuleVerdict {
@@ -127,11 +144,9 @@ pub fn plan(profile: &Profile, entries: &[view::PlanEntry], released: Vec<Name>)
                 view::Plan::Spare { .. } | view::Plan::Limit { .. } | view::Plan::Watch { .. } => None,
             })
             .collect();
-        let note = if rule.enabled {
-            (!spared.is_empty()).then(|| spared.join("; "))
-        } else {
-            Some("disabled".to_owned())
-        };
+        let notes =
+            if rule.enabled { [conditions(rule), spared].concat() } else { vec!["disabled".to_owned()] };
+        let note = (!notes.is_empty()).then(|| notes.join("; "));
         PlannedRule {
             rule: rule.name.clone(),
             limits: rule.limits.clone(),
@@ -156,4 +171,18 @@ pub fn plan(profile: &Profile, entries: &[view::PlanEntry], released: Vec<Name>)
             .collect(),
     });
     Plan { profile: profile.name.clone(), rules: rules.collect(), critical: critical.collect(), released }
+}
+
+/// Under which conditions a rule would do what is planned, and how its limits would move.
+fn conditions(rule: &Rule) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(when) = &rule.when {
+        let thresholds = when.thresholds.iter().map(ToString::to_string);
+        let hours = when.hours.iter().map(|hours| format!("at {hours}"));
+        notes.push(format!("only while {}", thresholds.chain(hours).collect::<Vec<_>>().join(" and ")));
+    }
+    if !rule.policy.is_fixed() {
+        notes.push(format!("{} policy", rule.policy.kind()));
+    }
+    notes
 }

@@ -11,15 +11,17 @@ use crate::clock;
 use crate::config::profiles::ProfileStore;
 use crate::config::settings::OnStop;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::feature;
 use crate::control::peer::Peer;
 use crate::control::proto::{
-    Activated, ActiveProfile, EVENTS_MAX, Emergency, EventQuery, EventRecord, Explanation, ProcRef, Release,
-    ReleaseOf, Reloaded, Reply, Request, Throttle,
+    Activated, ActiveProfile, DynamicApply, DynamicRemove, EVENTS_MAX, Emergency, EventQuery, EventRecord,
+    Explanation, FeatureState, ProcRef, Release, ReleaseOf, Reloaded, Reply, Request, Throttle,
 };
 use crate::control::server::{Answer, Call};
 use crate::control::stream::Publisher;
 use crate::daemon::command::Command;
 use crate::daemon::journal::Journal;
+use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
 use crate::daemon::{journal, reload, report};
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
@@ -57,6 +59,8 @@ pub struct Office {
     pub source: String,
     /// What a reload compares with and replaces.
     pub loaded: Mutex<reload::Loaded>,
+    /// Profiles that come by the calendar.
+    pub scheduler: Mutex<Scheduler>,
     /// Notices of what the main thread does.
     pub journal: Journal,
 }
@@ -101,6 +105,18 @@ impl Office {
             Request::Emergency(Emergency { order, dry_run }) => {
                 Reply::Emergency(self.emergency(order, dry_run, peer.uid).await?)
             }
+            Request::Dynamics => Reply::Dynamics(self.ask(Command::Dynamics).await?),
+            Request::DynamicApply(DynamicApply { target, limits, policy, dry_run }) => {
+                let reason = operator(peer, &format!("dynamic apply {target} --policy {}", policy.kind()));
+                let command =
+                    |answer| Command::ApplyPolicy { target, limits, policy, reason, dry_run, answer };
+                Reply::DynamicApplied(self.ask(command).await?)
+            }
+            Request::DynamicRemove(DynamicRemove { target, dry_run }) => {
+                let reason = operator(peer, &format!("dynamic remove {target}"));
+                let command = |answer| Command::RemovePolicy { target, reason, dry_run, answer };
+                Reply::DynamicRemoved(self.ask(command).await?)
+            }
             Request::Reload(dry) => Reply::Reloaded(self.reload(dry.dry_run).await?),
         };
         Ok(Answer::Reply(reply))
@@ -144,12 +160,19 @@ impl Office {
         let mut status = self.ask(Command::Status).await?;
         let loaded = self.loaded();
         status.config_error.clone_from(&loaded.error);
+        drop(loaded);
+        if let Some((at, profile)) = self.scheduler().next(&report::now())
+            && let Some(feature) = status.features.iter_mut().find(|one| one.name == feature::SCHEDULED)
+        {
+            feature.state = FeatureState::Working;
+            feature.why = format!("next is {profile} at {}", at.strftime("%Y-%m-%d %H:%M%:z"));
+        }
         Ok(status)
     }
 
     async fn throttle(&self, throttle: Throttle, peer: Peer) -> Result<Reply> {
         let allow_move = throttle.may_move(self.systemd);
-        let Throttle { processes, limits, group, scope, allow_move: _, whole_unit, for_ms, dry_run } =
+        let Throttle { processes, limits, policy, group, scope, allow_move: _, whole_unit, for_ms, dry_run } =
             throttle;
         let keys = processes.iter().map(|process| self.identify(*process)).collect::<Result<Vec<_>>>()?;
         let first = keys.first().ok_or_else(|| Failure::new(FailureKind::Usage, "no process is named"))?;
@@ -161,8 +184,17 @@ impl Office {
         };
         let until = for_ms.map(|millis| clock::now().after(Duration::from_millis(millis)));
         let reason = operator(peer, &format!("throttle group {group} to {limits}"));
-        let throttle =
-            ManualThrottle { group, limits, scope, allow_move, whole_unit, processes: keys, until, reason };
+        let throttle = ManualThrottle {
+            group,
+            limits,
+            scope,
+            allow_move,
+            whole_unit,
+            processes: keys,
+            policy,
+            until,
+            reason,
+        };
         Ok(Reply::Throttled(self.ask(|answer| Command::Throttle { throttle, dry_run, answer }).await?))
     }
 
@@ -224,7 +256,8 @@ impl Office {
             let previous = self.ask(Command::Status).await?.profile;
             return Ok(Activated { profile: name, previous, plan, dry_run });
         }
-        let previous = self.put_in_force(profile).await?;
+        let previous = self.put_in_force(profile.clone()).await?;
+        self.own_schedule(profile.as_ref())?;
         Ok(Activated { profile: name, previous, plan, dry_run })
     }
 
@@ -243,6 +276,51 @@ impl Office {
             Failure::new(FailureKind::Partial, message)
         })?;
         Ok(previous)
+    }
+
+    /// A person activated this profile: its schedule is in force from now on.
+    fn own_schedule(&self, profile: Option<&Profile>) -> Result<()> {
+        let mut scheduler = self.scheduler();
+        scheduler.own(profile, report::now().timestamp());
+        let owner = scheduler.owner().map(|(name, since)| (name.clone(), since.as_millisecond()));
+        drop(scheduler);
+        let remembered = owner.as_ref().map(|(name, since)| (name, *since));
+        self.store().write(|tables| tables.set_schedule(remembered)).map_err(|error| {
+            let message = format!("in force, but its schedule not at the next start: {error}");
+            Failure::new(FailureKind::Partial, message)
+        })
+    }
+
+    /// The profile whose schedule is in force, read again.
+    fn schedule_owner(&self) -> Result<Option<Profile>> {
+        let name = self.scheduler().owner().map(|(name, _)| name.clone());
+        name.map(|name| self.load(&name)).transpose()
+    }
+
+    /// The schedule.
+    pub fn scheduler(&self) -> std::sync::MutexGuard<'_, Scheduler> {
+        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a profile may be due.
+    pub async fn wait_for_turn(&self) {
+        let wait = self.scheduler().wait(&report::now());
+        match wait {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Brings the profile into force that is due by the calendar, if one is.
+    pub async fn take_turn(&self) {
+        let Some(name) = self.scheduler().due(&report::now()) else { return };
+        let result = match self.load(&name) {
+            Ok(profile) => self.put_in_force(Some(profile)).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = result {
+            self.tell_change(format!("profile {name} was due and is not in force: {failure}"), false);
+        }
     }
 
     fn events(&self, query: EventQuery) -> Result<Vec<EventRecord>> {
@@ -281,7 +359,11 @@ impl Office {
             }
         };
         let detail = change.detail(&self.loaded());
+        let owner = self.schedule_owner()?;
         if !dry_run {
+            if let Some(owner) = &owner {
+                self.scheduler().renew(owner);
+            }
             if let Some(profile) = change.profile {
                 self.put_in_force(Some(profile)).await?;
             }

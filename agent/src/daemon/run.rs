@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::cgroup::{Cgroup as _, Roots};
 use crate::clock;
 use crate::config::file::{Trust, read};
+use crate::config::host::Host;
 use crate::config::paths::Dirs;
 use crate::config::profiles::ProfileStore;
 use crate::config::settings::{LogLevel, OnStop, Settings, SourceChoice, Webhook};
@@ -23,7 +24,10 @@ use crate::daemon::journal::{self, Journal, Routing};
 use crate::daemon::lock::{LockError, PidLock};
 use crate::daemon::recorder::Recorder;
 use crate::daemon::reload::{self, Loaded};
+use crate::daemon::report;
 use crate::daemon::requests::Office;
+use crate::daemon::sampler::Sampler;
+use crate::daemon::scheduler::Scheduler;
 use crate::daemon::serve::{self, Duty};
 use crate::daemon::turn::{COMMANDS, Parts, Turn, TurnError};
 use crate::daemon::waker::Waker;
@@ -92,8 +96,9 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     if let Some((aside, _)) = &book.set_aside {
         tracing::error!(kept = %aside.display(), "the journal was damaged and has been set aside: past events and owed alerts are in it");
     }
-    let book = book.store;
+    let mut book = book.store;
     let profile = first_profile(&settings, &book, &profiles)?;
+    let (profile, scheduler) = by_the_calendar(&settings, &mut book, &profiles, profile)?;
     let group = Gid::from_raw(settings.socket_group.as_ref().map_or(0, |group| group.gid));
     let server = Server::bind(socket, group).map_err(failed)?;
     let outbox = book.again().map_err(failed)?;
@@ -130,6 +135,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         systemd: host.systemd,
         source,
         loaded: Mutex::new(Loaded { dirs: dirs.clone(), settings, profile: None, since: None, error: None }),
+        scheduler: Mutex::new(scheduler),
         journal,
     });
     let duty = Duty { server, profile, end, outbox, endpoint, due };
@@ -188,6 +194,44 @@ fn first_profile(settings: &Settings, store: &Store, profiles: &ProfileStore) ->
             // Watching without rules beats not running at all, and the status says so.
             tracing::error!("profile {name} was active and cannot be loaded, none is: {failure}");
             Ok(None)
+        }
+    }
+}
+
+/// The schedule to go on with, and the profile that is due by it, instead of `profile` if there is one.
+fn by_the_calendar(
+    settings: &Settings,
+    store: &mut Store,
+    profiles: &ProfileStore,
+    profile: Option<Profile>,
+) -> Result<(Option<Profile>, Scheduler)> {
+    let stored = store.read(|tables| tables.schedule()).map_err(failed)?;
+    let Some(name) = settings.profile.as_ref().or(stored.as_ref().map(|(name, _)| name)) else {
+        return Ok((profile, Scheduler::default()));
+    };
+    let owner = match profile.clone().filter(|profile| profile.name == *name) {
+        Some(owner) => Ok(owner),
+        None => reload::profile(profiles, name),
+    };
+    let owner = match owner {
+        Ok(owner) => owner,
+        Err(failure) => {
+            tracing::error!("the schedule of profile {name} cannot be loaded, none is in force: {failure}");
+            return Ok((profile, Scheduler::default()));
+        }
+    };
+    let now = report::now();
+    let since = stored.as_ref().filter(|(known, _)| known == name).map(|(_, since)| *since);
+    let since = since.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let mut scheduler = Scheduler::resume(&owner, since.unwrap_or_else(|| now.timestamp()));
+    let remembered = scheduler.owner().map(|(name, since)| (name, since.as_millisecond()));
+    store.write(|tables| tables.set_schedule(remembered)).map_err(failed)?;
+    let Some(due) = scheduler.due(&now) else { return Ok((profile, scheduler)) };
+    match reload::profile(profiles, &due) {
+        Ok(due) => Ok((Some(due), scheduler)),
+        Err(failure) => {
+            tracing::error!("profile {due} is due and cannot be loaded: {failure}");
+            Ok((profile, scheduler))
         }
     }
 }
@@ -253,6 +297,7 @@ fn parts(
         throttle: Throttle::open(kernel, store).map_err(failed)?,
         worker: Worker::start(waker.clone()).map_err(failed)?,
         proc,
+        sampler: Sampler::new(Host::detect().cpus),
         journal: journal.clone(),
         wishes: Wishes::default(),
         recorder,

@@ -74,6 +74,7 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
             }
             Some(_answered) = answers.join_next() => {}
             () = deliver.as_mut() => {}
+            () = office.wait_for_turn() => office.take_turn().await,
             () = watchdog.due() => watchdog.feed(office).await,
             ended = &mut end => {
                 died = Some(ended);

@@ -18,7 +18,7 @@ use crate::engine;
 use crate::engine::action::Wants;
 use crate::engine::view::View;
 use crate::model::id::Name;
-use crate::model::rule::Profile;
+use crate::model::rule::{Profile, Rule};
 use crate::source::Counts;
 
 impl Turn {
@@ -81,6 +81,13 @@ impl Turn {
         } else {
             (FeatureState::Disabled, "no webhook is configured".to_owned())
         };
+        let moving = view.groups.iter().any(|group| group.motion.is_some()) || !view.conditions.is_empty();
+        let dynamic = if moving || self.active.as_ref().is_some_and(|profile| profile.rules.iter().any(moves))
+        {
+            (monitoring, degraded.join("; "))
+        } else {
+            (FeatureState::Disabled, "no rule and no group has a policy or conditions".to_owned())
+        };
         let lost = self.parts.journal.lost();
         let (events_state, events_why) = if lost == 0 {
             (FeatureState::Working, String::new())
@@ -91,6 +98,9 @@ impl Turn {
             (monitoring, degraded.join("; ")),
             (rules_state, rules_why),
             (FeatureState::Working, String::new()),
+            dynamic,
+            // The main thread knows better.
+            (FeatureState::Disabled, "no active profile has a schedule".to_owned()),
             (critical_state, critical_why),
             (events_state, events_why),
             (webhook_state, webhook_why),
@@ -147,6 +157,11 @@ impl Turn {
         let gone = groups.filter(|group| group.rule.as_ref().is_some_and(|rule| !kept.contains(&rule)));
         Ok(report::plan(profile, &entries, gone.map(|group| group.name).collect()))
     }
+}
+
+/// Whether a rule changes by itself.
+const fn moves(rule: &Rule) -> bool {
+    rule.enabled && (!rule.policy.is_fixed() || rule.when.is_some())
 }
 
 struct Usage {

@@ -15,6 +15,7 @@ use crate::daemon::command::Command;
 use crate::daemon::journal::Journal;
 use crate::daemon::pending::{Pending, Settled};
 use crate::daemon::recorder::Recorder;
+use crate::daemon::sampler::Sampler;
 use crate::daemon::waker::Waker;
 use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::{Finished, Worker};
@@ -45,6 +46,8 @@ pub struct Parts {
     pub worker: Worker,
     /// Facts of single processes.
     pub proc: Proc,
+    /// Measures.
+    pub sampler: Sampler,
     /// Makes notices durable.
     pub journal: Journal,
     /// What operators asked for of an earlier agent.
@@ -249,6 +252,11 @@ impl Turn {
                     if let Err(error) = self.snapshot() {
                         tracing::error!(%error, "cannot rebuild the process table");
                     }
+                }
+                What::Sample(wants) => {
+                    let Parts { sampler, throttle, proc, engine, .. } = &mut self.parts;
+                    let sample = sampler.sample(&wants, throttle, proc, |group| engine.members(group));
+                    self.feed(Input::Sample(Box::new(sample)), clock::now());
                 }
                 What::Notify { notice } => self.parts.journal.tell(action.at, notice),
                 What::Resume => self.parts.throttle.block(false),

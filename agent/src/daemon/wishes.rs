@@ -214,6 +214,7 @@ mod tests {
                 scope: Scope::Group,
                 allow_move: true,
                 whole_unit: false,
+                policy: crate::model::policy::Policy::Fixed,
                 members: pids.iter().map(|pid| key(*pid)).collect(),
                 until: until.map(Timestamp::from_nanos),
                 reason: Reason::Operator { uid: 0, request: (*group).to_owned() },

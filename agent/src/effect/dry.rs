@@ -31,7 +31,7 @@ pub fn describe(
         What::Lift => Ok(vec!["would lift everything".to_owned()]),
         What::Resume => Ok(vec!["would limit again".to_owned()]),
         What::Notify { notice } => Ok(vec![format!("would tell: {notice}")]),
-        What::Inspect { .. } | What::Watch { .. } | What::Resync => Ok(Vec::new()),
+        What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Sample(_) => Ok(Vec::new()),
     }
 }
 

@@ -25,6 +25,7 @@ impl Task {
             | What::Inspect { .. }
             | What::Watch { .. }
             | What::Resync
+            | What::Sample(_)
             | What::Notify { .. } => None,
         }
     }

@@ -103,17 +103,17 @@ impl Throttle {
         plan(&self.shared.kernel, group.as_ref(), apply, critical, Reach::Systemd)
     }
 
-    /// A group in force.
-    #[must_use]
-    pub fn group(&self, name: &Name) -> Option<Group> {
-        self.shared.group(name)
-    }
-
     /// The groups in force.
     #[must_use]
     pub fn groups(&self) -> Vec<(Name, Group)> {
         let groups = self.shared.seats();
         groups.iter().filter_map(|(name, seat)| Some((name.clone(), seat.group.clone()?))).collect()
+    }
+
+    /// A group in force.
+    #[must_use]
+    pub fn group(&self, name: &Name) -> Option<Group> {
+        self.shared.group(name)
     }
 
     /// Writes to the store that holds the records, in a transaction.

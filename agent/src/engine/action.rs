@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Notice;
+use crate::model::policy::Zone;
 pub use crate::model::process::Wants;
 use crate::model::reason::Reason;
 use crate::model::time::Timestamp;
@@ -76,6 +77,8 @@ pub enum What {
     },
     /// Rebuild the process table from a full snapshot.
     Resync,
+    /// Measure this and answer with `Input::Sample`.
+    Sample(SampleWants),
     /// Tell users.
     Notify {
         /// What.
@@ -95,9 +98,43 @@ impl What {
             | Self::Inspect { .. }
             | Self::Watch { .. }
             | Self::Resync
+            | Self::Sample(_)
             | Self::Notify { .. } => None,
         }
     }
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleWants {
+    /// Pressure.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pressure: bool,
+    /// How busy the CPUs are and for how long our quotas held tasks back.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cpu: bool,
+    /// Load.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub load: bool,
+    /// CPU time used by these groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Name>,
+    /// The wall clock in these zones; none: not at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<Zone>,
+}
+
+impl SampleWants {
+    /// Whether nothing is to be measured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Limits to bring into force on a group.

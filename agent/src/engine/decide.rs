@@ -12,7 +12,7 @@ use crate::engine::rule::matcher::Subject;
 use crate::engine::rule::{CompiledRule, Exemption, First, Needs, RuleSet, Standing};
 use crate::engine::view::Membership;
 use crate::model::id::{Name, ProcKey};
-use crate::model::reason::Reason;
+use crate::model::reason::{Reason, readings};
 use crate::model::rule::Rule;
 use crate::model::time::Timestamp;
 
@@ -21,6 +21,7 @@ impl Rule {
         Terms {
             origin: Origin::Rule(self.name.clone()),
             limits: self.limits.clone(),
+            policy: self.policy.clone(),
             scope: self.scope,
             allow_move: self.allow_move,
             on_conflict: self.on_conflict,
@@ -76,7 +77,8 @@ impl Engine {
             return;
         }
         let mut needs = Needs::default();
-        match rules.owner(&Subject::of(entry, &self.table), entry.bars.as_deref(), &mut needs) {
+        let subject = Subject::of(entry, &self.table);
+        match rules.owner(&subject, entry.bars.as_deref(), &self.conditions.dormant, &mut needs) {
             First::Perhaps(_) => return self.ask(key, needs),
             First::One(rule) => self.place(&rules.profile, rule, key),
             First::None => self.settle(key),
@@ -94,12 +96,14 @@ impl Engine {
     fn place(&mut self, profile: &Name, rule: &CompiledRule, key: ProcKey) {
         let Some(entry) = self.table.get(key) else { return };
         let process = entry.process;
-        let terms = rule.spec.terms();
+        let terms = self.terms_of(&rule.spec);
         let name = terms.group_name(key);
+        let measured = self.conditions.readings(&rule.spec.name);
+        let condition = if measured.is_empty() { String::new() } else { format!("; {}", readings(measured)) };
         let reason = |matched: &str| Reason::Rule {
             profile: profile.clone(),
             rule: rule.spec.name.clone(),
-            matched: matched.to_owned(),
+            matched: format!("{matched}{condition}"),
         };
         if let Some(group) = entry.group.clone() {
             if group == name {
@@ -125,10 +129,12 @@ impl Engine {
         let reason = reason(&matched);
         let joiner =
             Joiner { process: &process, membership: Membership::Matched, matched, limited, caused_at };
+        let policy = terms.policy.clone();
         match self.throttle.join(&name, terms, &reason, joiner, self.out.now()) {
             Ok(()) => {
                 self.counts.matches += 1;
                 self.set_group(key, Some(name));
+                self.begin_to_follow(&policy);
             }
             Err(why) => self.note_refusal(key, why),
         }

@@ -7,9 +7,11 @@ use crate::model::event::Event;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Clash;
+use crate::model::policy::{Policy, Zone};
 use crate::model::process::Facts;
 use crate::model::reason::Reason;
 use crate::model::rule::Profile;
+use crate::model::signal::Hundredths;
 use crate::model::time::Timestamp;
 
 /// One input. Recorded as JSON lines, so every variant is data.
@@ -76,6 +78,10 @@ pub enum Input {
         /// What differs.
         clashes: Vec<Clash>,
     },
+    /// Answer to `What::Sample`.
+    Sample(Box<Sample>),
+    /// An operator puts a policy over the one that a rule or a group has, or takes it away again.
+    Override(Override),
     /// What became of an action.
     Outcome {
         /// The action.
@@ -102,6 +108,9 @@ pub struct ManualThrottle {
     pub whole_unit: bool,
     /// The processes.
     pub processes: Vec<ProcKey>,
+    /// How the limits change over time.
+    #[serde(default, skip_serializing_if = "Policy::is_fixed")]
+    pub policy: Policy,
     /// When it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -112,6 +121,82 @@ pub struct ManualThrottle {
 /// Recordings of versions that always moved say nothing.
 const fn yes() -> bool {
     true
+}
+
+/// A policy by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// An enabled rule of the profile, or a group made by hand.
+    pub target: Name,
+    /// What holds instead of what was written; `None`: what was written holds again.
+    pub terms: Option<(Limits, Policy)>,
+    /// Who asked.
+    pub reason: Reason,
+}
+
+/// What was measured of what `What::Sample` asks for. What is absent could not be had.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Pressure of CPU, memory and I/O, in this order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<[PressureSample; 3]>,
+    /// What is needed to tell pressure on the CPU from tasks that our own quotas hold back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuSample>,
+    /// Load averages of 1, 5 and 15 minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<[Hundredths; 3]>,
+    /// What groups have used of the CPU.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupSample>,
+    /// The wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockSample>,
+}
+
+/// What a group has used of the CPU since some moment that is the same for every sample of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSample {
+    /// The group.
+    pub group: Name,
+    /// CPU time, in ns.
+    pub used_ns: u64,
+    /// Periods of its quota in which it ran, summed over its cgroups.
+    pub periods: u64,
+    /// Those of them in which it used the quota up.
+    pub throttled: u64,
+}
+
+/// Pressure on a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressureSample {
+    /// Percent of the last 10, 60 and 300 s in which some task waited.
+    pub some: [Hundredths; 3],
+    /// The same for all tasks.
+    pub full: [Hundredths; 3],
+    /// Time in which some task waited, in µs since boot.
+    pub some_us: u64,
+}
+
+/// How busy the CPUs are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuSample {
+    /// CPUs online.
+    pub cpus: u32,
+    /// Time in which CPUs ran something, summed over them, in µs since boot.
+    pub busy_us: u64,
+    /// Time for which groups of ours were held back by their quotas, summed over groups and CPUs, in µs since some
+    /// moment.
+    pub throttled_us: u64,
+}
+
+/// The wall clock, with the distance of local time from UTC where it matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockSample {
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: i64,
+    /// Seconds that local time is ahead of UTC, by zone.
+    pub offsets: Vec<(Zone, i32)>,
 }
 
 /// What to release.

@@ -18,11 +18,14 @@ mod emergency;
 mod outbox;
 mod observe;
 mod decide;
+mod adjust;
 mod request;
 mod report;
 mod plan;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod moving;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -35,10 +38,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::action::{Action, What};
+use crate::engine::adjust::{Conditions, Overrides};
 use crate::engine::emergency::Emergency;
 use crate::engine::input::Input;
 use crate::engine::outbox::Outbox;
 use crate::engine::policy::critical::Criticals;
+use crate::engine::policy::dynamic::gauge::Gauge;
 use crate::engine::policy::throttle::Throttle;
 use crate::engine::process::{Bars, Table};
 use crate::engine::rule::RuleSet;
@@ -95,6 +100,12 @@ pub struct Engine {
     /// Processes whose evaluation waits for facts of an ancestor: ancestor, process.
     waiting: BTreeSet<(ProcKey, ProcKey)>,
     resync: Resync,
+    /// Measures of the machine.
+    gauge: Gauge,
+    /// Which rules hold at present.
+    conditions: Conditions,
+    /// Policies that an operator has put over those of rules and groups.
+    overrides: Overrides,
     /// After a release for a stop: nothing is limited any more.
     stopping: bool,
     emergency: Emergency,
@@ -129,6 +140,9 @@ impl Engine {
             missing: BTreeSet::new(),
             waiting: BTreeSet::new(),
             resync: Resync::default(),
+            gauge: Gauge::default(),
+            conditions: Conditions::default(),
+            overrides: Overrides::default(),
             stopping: false,
             emergency: Emergency::default(),
             counts: Counts::default(),
@@ -159,6 +173,8 @@ impl Engine {
             Input::EmergencyResume { uid } => self.emergency_resume(uid),
             Input::Clashes { group, clashes } => self.throttle.clash(&group, clashes, &mut self.out),
             Input::Outcome { id, outcome } if self.lifted(id, &outcome) => {}
+            Input::Sample(sample) => self.sampled(&sample),
+            Input::Override(request) => self.override_policy(request),
             Input::Outcome { id, outcome } => {
                 let refused = self.throttle.outcome(id, outcome, &mut self.counts, &mut self.out);
                 for (key, why) in refused {
@@ -175,6 +191,7 @@ impl Engine {
             self.release_group(&group, &Reason::Expired);
         }
         self.lift_again(now);
+        self.advance(now);
         while let Some(&(until, key)) = self.missing.first()
             && until <= now
         {
@@ -193,10 +210,14 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let missing = self.missing.first().map(|(until, _)| *until);
-        [self.resync.due, self.throttle.next_timeout(), self.emergency.next_timeout(), missing]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = [
+            self.resync.due,
+            self.throttle.next_timeout(),
+            self.emergency.next_timeout(),
+            self.conditions.due,
+            missing,
+        ];
+        due.into_iter().flatten().min()
     }
 
     /// The next thing to do; `None` when all is done.

@@ -1,5 +1,7 @@
 //! What activating a profile would do, without doing it.
 
+use std::collections::BTreeSet;
+
 use crate::engine::action::Wants;
 use crate::engine::policy::protect::{self, Own};
 use crate::engine::process::Table;
@@ -61,7 +63,9 @@ fn limit(
     exemption: Option<Exemption<'_>>,
 ) -> Option<PlanEntry> {
     let process = *subject.process;
-    let First::One(rule) = rules.owner(subject, None, &mut Needs::default()) else { return None };
+    // Conditions are taken to hold: a plan is for any time.
+    let always = BTreeSet::new();
+    let First::One(rule) = rules.owner(subject, None, &always, &mut Needs::default()) else { return None };
     let (_, why) = rule.matcher.why(subject);
     let spared = protect::verdict(&process, own)
         .map(|protected| protected.to_string())

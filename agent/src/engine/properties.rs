@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
-use crate::engine::action::{Action, ActionId, What};
-use crate::engine::input::{Input, ManualThrottle, Outcome, ReleaseTarget};
+use crate::engine::action::{Action, ActionId, SampleWants, What};
+use crate::engine::input::{
+    ClockSample, CpuSample, GroupSample, Input, ManualThrottle, Outcome, Override, PressureSample,
+    ReleaseTarget, Sample,
+};
 use crate::engine::policy::protect;
 use crate::engine::rule::testing::{facts, profile, rule};
 use crate::engine::testing::{at, engine};
@@ -14,9 +17,11 @@ use crate::model::event::{Event, Exit, Status};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Clash;
+use crate::model::policy::{Adaptive, Gradual, Policy, Schedule, Side, Span, Target, Threshold, When, Zone};
 use crate::model::process::{Comm, Process};
 use crate::model::reason::Reason;
 use crate::model::rule::{Critical, Match, Pattern, Profile};
+use crate::model::signal::Hundredths;
 
 const COMMS: [&str; 6] = ["rsync", "cc", "nginx", "sshd", "sh", "exe-bound"];
 
@@ -85,6 +90,17 @@ enum Op {
         group: usize,
         found: u8,
     },
+    /// The machine gets busier or idler; the clock is set.
+    Weather {
+        pressure: u32,
+        use_of_cpu: u64,
+        clock: i64,
+    },
+    /// A policy over a rule or a group.
+    Override {
+        hand: bool,
+        policy: Option<u8>,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -108,11 +124,39 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..2u8, prop::collection::vec(pid(), 1..3), any::<bool>(), prop::option::of(1..9_000u64))
             .prop_map(|(group, pids, each, millis)| Op::ByHand { group, pids, each, millis }),
         2 => (0..4u8, pid()).prop_map(|(which, pid)| Op::Release { which, pid }),
+        3 => (0..10_000u32, 0..400u64, 0..700_000_000i64)
+            .prop_map(|(pressure, use_of_cpu, clock)| Op::Weather { pressure, use_of_cpu, clock }),
+        1 => (any::<bool>(), prop::option::of(0..4u8))
+            .prop_map(|(hand, policy)| Op::Override { hand, policy }),
         1 => Just(Op::Lost),
         1 => Just(Op::Snapshot),
         1 => any::<bool>().prop_map(|stop| Op::Emergency { stop }),
         1 => (0..3usize, 0..3u8).prop_map(|(group, found)| Op::Clash { group, found }),
     ]
+}
+
+fn fixed() -> Limits {
+    Limits { cpu: Some("30%".parse().unwrap()), pids: Some(5), ..Limits::default() }
+}
+
+fn policies(which: u8) -> Policy {
+    let percent = |text: &str| text.parse().unwrap();
+    match which {
+        0 => Policy::Fixed,
+        1 => Policy::Gradual(Gradual { from: percent("100%"), over_ms: 60_000, interval_ms: 5_000 }),
+        2 => Policy::Adaptive(Adaptive {
+            target: Target::Cpu(percent("40%")),
+            min: percent("5%"),
+            max: percent("200%"),
+            interval_ms: 1_000,
+            cooldown_ms: 3_000,
+            deadband_permille: 50,
+        }),
+        _ => Policy::Schedule(Schedule {
+            windows: vec![Span { hours: "08:00-20:00".parse().unwrap(), limits: fixed() }],
+            timezone: Zone::default(),
+        }),
+    }
 }
 
 fn exact(comm: &str) -> Match {
@@ -127,8 +171,25 @@ fn profiles(which: u8) -> Option<Profile> {
         rule("children", Match::Parent(Box::new(exact("cc")))),
     ];
     match which {
-        0 => {}
+        0 => {
+            let threshold = Threshold {
+                signal: "pressure_cpu_some_avg10".parse().unwrap(),
+                side: Side::Above,
+                on: Hundredths(5_000),
+                off: Hundredths(3_000),
+            };
+            rules[0].when = Some(When {
+                thresholds: vec![threshold],
+                hours: Some("Mon..Fri 22:00-06:00".parse().unwrap()),
+                timezone: Zone::default(),
+                cooldown_ms: 10_000,
+            });
+            rules[1].policy = policies(2);
+        }
         1 => {
+            rules[0].policy = policies(1);
+            rules[1].limits = Limits::default();
+            rules[1].policy = policies(3);
             rules[0].limits.pids = Some(7);
             rules[1].scope = Scope::Process;
         }
@@ -167,6 +228,18 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
+/// What is measured of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weather {
+    /// In hundredths of a percent.
+    pressure: u32,
+    load: u32,
+    /// Of every group, in percent.
+    use_of_cpu: u64,
+    /// Ahead of the time since boot, in ms.
+    clock: i64,
+}
+
 /// The kernel, the executor and what the engine may know, in the simplest form.
 struct World {
     engine: Engine,
@@ -185,6 +258,11 @@ struct World {
     ancestor: bool,
     /// Whether the executor refuses to limit anybody.
     blocked: bool,
+    weather: Weather,
+    wanted: VecDeque<SampleWants>,
+    /// When pressure was measured last, and how much of it there has been.
+    measured: u64,
+    stalled_us: u64,
     log: String,
     last: ActionId,
 }
@@ -204,6 +282,10 @@ impl World {
             which: 3,
             ancestor: false,
             blocked: false,
+            weather: Weather::default(),
+            wanted: VecDeque::new(),
+            measured: 0,
+            stalled_us: 0,
             log: String::new(),
             last: ActionId(0),
         };
@@ -245,9 +327,45 @@ impl World {
                     self.open.push_back(action);
                 }
                 What::Resume => self.blocked = false,
+                What::Sample(wants) => self.wanted.push_back(wants.clone()),
                 What::Resync | What::Notify { .. } => {}
             }
         }
+        if let Some(wants) = self.wanted.pop_front() {
+            let sample = self.measure(&wants);
+            self.input(Input::Sample(Box::new(sample)));
+        }
+    }
+
+    /// What is measured in the present weather.
+    fn measure(&mut self, wants: &SampleWants) -> Sample {
+        let Weather { pressure, load, use_of_cpu, clock } = self.weather;
+        let mut sample = Sample::default();
+        if wants.pressure {
+            let passed = self.now.saturating_sub(self.measured);
+            self.measured = self.now;
+            self.stalled_us += passed * 10 * u64::from(pressure) / 100;
+            let one = PressureSample {
+                some: [Hundredths(pressure); 3],
+                full: [Hundredths(pressure / 2); 3],
+                some_us: self.stalled_us,
+            };
+            sample.pressure = Some([one; 3]);
+        }
+        if wants.cpu {
+            sample.cpu = Some(CpuSample { cpus: 2, busy_us: self.now * 500, throttled_us: self.now * 100 });
+        }
+        sample.load = wants.load.then_some([Hundredths(load); 3]);
+        let used_ns = self.now * 1_000_000 / 100 * use_of_cpu;
+        let (periods, throttled) = (self.now / 100, self.now / 100);
+        let group = |group: &Name| GroupSample { group: group.clone(), used_ns, periods, throttled };
+        sample.groups = wants.groups.iter().map(group).collect();
+        if !wants.zones.is_empty() {
+            let unix_ms = clock.saturating_add_unsigned(self.now);
+            let offsets = wants.zones.iter().map(|zone| (zone.clone(), 3_600)).collect();
+            sample.clock = Some(ClockSample { unix_ms, offsets });
+        }
+        sample
     }
 
     fn check(&self, action: &Action) {
@@ -355,11 +473,12 @@ impl World {
                     pids.iter().filter_map(|pid| self.alive.get(pid)).map(|process| process.key).collect();
                 self.input(Input::Throttle(ManualThrottle {
                     group: name(if group == 0 { "hand" } else { "copies" }),
-                    limits: Limits { pids: Some(5), ..Limits::default() },
+                    limits: fixed(),
                     scope: if each { Scope::Process } else { Scope::Group },
                     allow_move: true,
                     whole_unit: false,
                     processes,
+                    policy: policies(u8::try_from(pids.len()).unwrap_or(0)),
                     until: millis.map(|millis| at(self.now + millis)),
                     reason: Reason::Operator { uid: 0, request: "test".to_owned() },
                 }));
@@ -387,6 +506,14 @@ impl World {
                 let clashes = (found > 0).then(|| clash(found)).into_iter().collect();
                 self.input(Input::Clashes { group, clashes });
             }
+            Op::Weather { pressure, use_of_cpu, clock } => {
+                self.weather = Weather { pressure, load: pressure / 10, use_of_cpu, clock };
+            }
+            Op::Override { hand, policy } => self.input(Input::Override(Override {
+                target: name(if hand { "hand" } else { "bound" }),
+                terms: policy.map(|which| (fixed(), policies(which))),
+                reason: Reason::Operator { uid: 0, request: "test".to_owned() },
+            })),
             Op::Lost => self.input(Input::Lost { dropped: 3 }),
             Op::Snapshot => self.snapshot(),
         }
@@ -453,9 +580,12 @@ impl World {
                 self.held.clear();
                 Outcome::Released
             }
-            What::Resume | What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Notify { .. } => {
-                failed
-            }
+            What::Resume
+            | What::Inspect { .. }
+            | What::Watch { .. }
+            | What::Resync
+            | What::Sample(_)
+            | What::Notify { .. } => failed,
         };
         self.input(Input::Outcome { id: action.id, outcome });
     }

@@ -9,9 +9,11 @@ use crate::engine::process::{Bars, Entry};
 use crate::engine::rule::matcher::{Subject, Tri};
 use crate::engine::rule::{CompiledCritical, CompiledRule, First, Needs};
 use crate::engine::view::{
-    Answer, Counts, CriticalView, Explanation, GroupState, GroupView, Judgement, Limited, MemberView, View,
+    Answer, ConditionView, Counts, CriticalView, Explanation, GroupState, GroupView, Judgement, Limited,
+    MemberView, MotionView, View,
 };
 use crate::model::id::{Name, ProcKey};
+use crate::model::reason::readings;
 
 impl Engine {
     /// The whole state, for people and metrics.
@@ -20,6 +22,18 @@ impl Engine {
         View {
             profile: self.rules.as_ref().map(|rules| rules.profile.clone()),
             groups: self.throttle.iter().map(|(name, group)| group_view(name, group)).collect(),
+            conditions: self
+                .conditions
+                .iter()
+                .map(|(rule, latch)| ConditionView {
+                    rule: rule.clone(),
+                    when: self.rules.as_ref().and_then(|rules| rules.rule(rule)?.spec.when.clone()),
+                    holds: latch.on,
+                    since: latch.changed,
+                    readings: latch.readings.clone(),
+                })
+                .collect(),
+            overrides: self.overrides.keys().cloned().collect(),
             critical: self
                 .criticals
                 .iter()
@@ -48,6 +62,12 @@ impl Engine {
             evicted: self.counts.evicted + self.table.evicted(),
             ..self.counts
         }
+    }
+
+    /// The processes of a group, by pid.
+    #[must_use]
+    pub fn members(&self, group: &Name) -> Vec<ProcKey> {
+        self.throttle.group(group).map(|group| group.members.keys().copied().collect()).unwrap_or_default()
     }
 
     /// Every known live process, by pid.
@@ -82,9 +102,11 @@ impl Engine {
         let subject = Subject::of(entry, &self.table);
         let bars = entry.bars.as_deref();
         let rules = self.rules.as_deref();
-        let owner = rules.and_then(|rules| match rules.owner(&subject, bars, &mut Needs::default()) {
-            First::One(rule) => Some(rule.spec.name.clone()),
-            First::None | First::Perhaps(_) => None,
+        let owner = rules.and_then(|rules| {
+            match rules.owner(&subject, bars, &self.conditions.dormant, &mut Needs::default()) {
+                First::One(rule) => Some(rule.spec.name.clone()),
+                First::None | First::Perhaps(_) => None,
+            }
         });
         let criticals = rules.map(|rules| rules.criticals.as_slice()).unwrap_or_default();
         Some(Explanation {
@@ -95,12 +117,34 @@ impl Engine {
                 .map(|rules| rules.rules.as_slice())
                 .unwrap_or_default()
                 .iter()
-                .map(|rule| judge_rule(rule, &subject, bars))
+                .map(|rule| self.judge_rule(rule, &subject, bars))
                 .collect(),
             owner,
             limited: self.limited(entry),
             refused: bars.and_then(|bars| bars.refused.clone()),
         })
+    }
+
+    fn judge_rule(&self, rule: &CompiledRule, subject: &Subject<'_>, bars: Option<&Bars>) -> Judgement {
+        let name = &rule.spec.name;
+        let (tri, mut why) = rule.matcher.why(subject);
+        let exempt = bars.is_some_and(|bars| bars.exempt.contains(name));
+        let measured = self.conditions.readings(name);
+        if rule.spec.enabled && !measured.is_empty() {
+            why = format!("{why}; {}", readings(measured));
+        }
+        let answer = match answer(tri) {
+            Answer::Yes if !rule.spec.enabled => Answer::Disabled,
+            Answer::Yes if exempt => Answer::Exempt,
+            Answer::Yes if self.conditions.dormant.contains(name) => Answer::Dormant,
+            told @ (Answer::Yes
+            | Answer::No
+            | Answer::Unknown
+            | Answer::Exempt
+            | Answer::Disabled
+            | Answer::Dormant) => told,
+        };
+        Judgement { name: name.clone(), priority: Some(rule.spec.priority), answer, why }
     }
 
     fn protection(&self, entry: &Entry) -> Option<String> {
@@ -120,7 +164,7 @@ impl Engine {
             membership: member.membership,
             matched: member.matched.clone(),
             reason: group.reason.clone(),
-            limits: group.terms.limits.clone(),
+            limits: group.limits().clone(),
             since: member.limited,
             how: group.how.clone(),
             error: group.error.clone(),
@@ -131,17 +175,6 @@ impl Engine {
 fn judge_critical(critical: &CompiledCritical, subject: &Subject<'_>) -> Judgement {
     let (tri, why) = critical.why(subject);
     Judgement { name: critical.name.clone(), priority: None, answer: answer(tri), why }
-}
-
-fn judge_rule(rule: &CompiledRule, subject: &Subject<'_>, bars: Option<&Bars>) -> Judgement {
-    let (tri, why) = rule.matcher.why(subject);
-    let exempt = bars.is_some_and(|bars| bars.exempt.contains(&rule.spec.name));
-    let answer = match answer(tri) {
-        Answer::Yes if !rule.spec.enabled => Answer::Disabled,
-        Answer::Yes if exempt => Answer::Exempt,
-        told @ (Answer::Yes | Answer::No | Answer::Unknown | Answer::Exempt | Answer::Disabled) => told,
-    };
-    Judgement { name: rule.spec.name.clone(), priority: Some(rule.spec.priority), answer, why }
 }
 
 const fn answer(tri: Tri) -> Answer {
@@ -162,11 +195,20 @@ fn group_view(name: &Name, group: &Group) -> GroupView {
     } else {
         GroupState::Pending
     };
+    let base = group.terms.rule().or(group.terms.operator()).unwrap_or(name);
     GroupView {
         name: name.clone(),
         rule: group.terms.rule().cloned(),
+        base: base.clone(),
         state,
-        limits: group.terms.limits.clone(),
+        limits: group.limits().clone(),
+        motion: group.motion.as_ref().map(|motion| MotionView {
+            policy: group.terms.policy.clone(),
+            target: base.clone(),
+            written: group.terms.limits.clone(),
+            changed: motion.changed,
+            readings: motion.readings().to_vec(),
+        }),
         scope: group.terms.scope,
         reason: group.reason.clone(),
         created: group.created,

@@ -28,8 +28,9 @@ impl Engine {
                 return self.out.notify(Notice::ConfigurationChanged { detail, accepted: false });
             }
         };
-        self.rules = rules.clone();
+        let before = std::mem::replace(&mut self.rules, rules.clone());
         self.ruled = self.out.now();
+        self.renew_conditions(before.as_deref());
         self.retire(rules.as_deref());
         let names = rules.iter().flat_map(|rules| &rules.criticals).map(|critical| critical.name.clone());
         for key in self.criticals.rename(names) {
@@ -47,9 +48,10 @@ impl Engine {
             }
             self.evaluate(key);
         }
+        self.reconsider();
     }
 
-    /// Releases the groups of rules that are gone, and gives those that stay their new limits.
+    /// Releases the groups of rules that are gone or do not hold, and gives those that stay their new limits.
     fn retire(&mut self, rules: Option<&RuleSet>) {
         let now = self.out.now();
         for (name, rule) in self.rule_groups() {
@@ -57,7 +59,11 @@ impl Engine {
                 self.release_group(&name, &Reason::RuleGone { rule });
                 continue;
             };
-            let (set, terms) = (found.0, found.1.spec.terms());
+            if let Some(readings) = self.conditions.against(&rule) {
+                self.release_group(&name, &Reason::Condition { rule, readings });
+                continue;
+            }
+            let (set, terms) = (found.0, self.terms_of(&found.1.spec));
             let Some(group) = self.throttle.group(&name) else { continue };
             if group.terms.scope != terms.scope {
                 self.release_group(&name, &Reason::RuleGone { rule });
@@ -66,6 +72,8 @@ impl Engine {
             let matched = match &group.reason {
                 Reason::Rule { matched, .. } => matched.clone(),
                 Reason::Operator { .. }
+                | Reason::Adjusted { .. }
+                | Reason::Condition { .. }
                 | Reason::RuleGone { .. }
                 | Reason::Protected { .. }
                 | Reason::Intruded { .. }
@@ -81,11 +89,12 @@ impl Engine {
 
     /// Limits processes by hand: all of those named, or none.
     pub(super) fn throttle_by_hand(&mut self, request: ManualThrottle) {
-        let ManualThrottle { group, limits, scope, allow_move, whole_unit, processes, until, reason } =
+        let ManualThrottle { group, limits, policy, scope, allow_move, whole_unit, processes, until, reason } =
             request;
         let terms = Terms {
             origin: Origin::Operator(group.clone()),
             limits,
+            policy,
             scope,
             allow_move,
             whole_unit,
@@ -97,6 +106,7 @@ impl Engine {
             return self.out.notify(Notice::ThrottleFailed { group, error, reason });
         }
         let now = self.out.now();
+        self.overrides.remove(&group);
         for (name, old) in self.operator_groups(&group) {
             if old.scope != terms.scope {
                 self.release_group(&name, &reason);
@@ -132,6 +142,7 @@ impl Engine {
                 Err(why) => self.note_refusal(key, why),
             }
         }
+        self.begin_to_follow(&terms.policy);
     }
 
     /// Why a throttle by hand must not be; names every process that stands against it.
@@ -142,7 +153,7 @@ impl Engine {
         if let Some(words) = self.emergency.words() {
             return Some(words);
         }
-        if terms.limits.is_empty() {
+        if terms.limits.is_empty() && terms.policy.is_fixed() {
             return Some("no limit is given".to_owned());
         }
         if processes.is_empty() {
@@ -224,7 +235,7 @@ impl Engine {
     }
 
     /// The groups of rules: group, rule.
-    fn rule_groups(&self) -> Vec<(Name, Name)> {
+    pub(super) fn rule_groups(&self) -> Vec<(Name, Name)> {
         let groups = self.throttle.iter().filter_map(|(name, group)| match &group.terms.origin {
             Origin::Rule(rule) => Some((name.clone(), rule.clone())),
             Origin::Operator(_) => None,
@@ -233,7 +244,7 @@ impl Engine {
     }
 
     /// The groups that an operator made under this name, and their terms.
-    fn operator_groups(&self, base: &Name) -> Vec<(Name, Terms)> {
+    pub(super) fn operator_groups(&self, base: &Name) -> Vec<(Name, Terms)> {
         let of_base = |terms: &Terms| matches!(&terms.origin, Origin::Operator(name) if name == base);
         let groups = self.throttle.iter().filter(|(_, group)| of_base(&group.terms));
         groups.map(|(name, group)| (name.clone(), group.terms.clone())).collect()

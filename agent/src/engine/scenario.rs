@@ -161,6 +161,7 @@ fn by_hand(pids: &[u32]) -> ManualThrottle {
         scope: Scope::Group,
         allow_move: true,
         whole_unit: false,
+        policy: crate::model::policy::Policy::Fixed,
         processes: pids.iter().map(|pid| key(*pid)).collect(),
         until: None,
         reason: operator(),

@@ -6,8 +6,9 @@ use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Clash;
+use crate::model::policy::{Policy, When};
 use crate::model::process::{Comm, Process};
-use crate::model::reason::Reason;
+use crate::model::reason::{Reading, Reason};
 use crate::model::time::Timestamp;
 
 /// The whole.
@@ -17,6 +18,10 @@ pub struct View {
     pub profile: Option<Name>,
     /// Groups, by name.
     pub groups: Vec<GroupView>,
+    /// Enabled rules of the profile that hold under conditions only, by name.
+    pub conditions: Vec<ConditionView>,
+    /// Rules and groups over whose policy an operator has put another, by name.
+    pub overrides: Vec<Name>,
     /// Critical processes of the profile, by name.
     pub critical: Vec<CriticalView>,
     /// Totals since the engine was made, and the present size of the table.
@@ -30,10 +35,14 @@ pub struct GroupView {
     pub name: Name,
     /// The rule that made it; absent for one made by hand.
     pub rule: Option<Name>,
+    /// The name of the rule, or the one by which it was made by hand; its own but for groups of one process.
+    pub base: Name,
     /// How far it has got.
     pub state: GroupState,
-    /// What it imposes.
+    /// What it imposes now.
     pub limits: Limits,
+    /// How its limits move; absent when they do not.
+    pub motion: Option<MotionView>,
     /// Shared or each.
     pub scope: Scope,
     /// Why it exists.
@@ -52,6 +61,36 @@ pub struct GroupView {
     pub conflicts: Vec<Clash>,
     /// Its processes, by pid.
     pub members: Vec<MemberView>,
+}
+
+/// How the limits of a group move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MotionView {
+    /// The policy.
+    pub policy: Policy,
+    /// The name by which an operator can put another over it: the rule's, or that of the group made by hand.
+    pub target: Name,
+    /// The limits as they are written: where a ramp ends, or what holds outside of all windows.
+    pub written: Limits,
+    /// When the limits changed last.
+    pub changed: Option<Timestamp>,
+    /// What decided about them last.
+    pub readings: Vec<Reading>,
+}
+
+/// A rule that holds under conditions only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConditionView {
+    /// The rule.
+    pub rule: Name,
+    /// The conditions as they are written; absent when they are the windows of its policy.
+    pub when: Option<When>,
+    /// Whether they hold.
+    pub holds: bool,
+    /// Since when it is so.
+    pub since: Option<Timestamp>,
+    /// What was measured last.
+    pub readings: Vec<Reading>,
 }
 
 /// How far a group has got.
@@ -191,6 +230,8 @@ pub enum Answer {
     Exempt,
     /// The rule is disabled.
     Disabled,
+    /// It matches, but the rule's conditions do not hold at present.
+    Dormant,
 }
 
 /// What was done to a process.

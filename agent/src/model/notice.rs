@@ -90,6 +90,17 @@ pub enum Notice {
         /// From the exec (or the request) to the limit in force, in ns, where it is known.
         latency_ns: Option<u64>,
     },
+    /// A policy changed the limits of a group, and the new ones are in force.
+    ThrottleAdjusted {
+        /// The group.
+        group: Name,
+        /// The limits before.
+        from: Limits,
+        /// The limits now.
+        to: Limits,
+        /// Why, with what was measured.
+        reason: Reason,
+    },
     /// Limits could not be brought into force.
     ThrottleFailed {
         /// The group.
@@ -162,6 +173,7 @@ impl Notice {
         match self {
             Self::CriticalProcessDown { .. } => "critical_process_down",
             Self::ThrottleApplied { .. } => "throttle_applied",
+            Self::ThrottleAdjusted { .. } => "throttle_adjusted",
             Self::ThrottleFailed { .. } => "throttle_failed",
             Self::ThrottleRemoved { .. } => "throttle_removed",
             Self::ThrottleConflict { .. } => "throttle_conflict",
@@ -180,7 +192,8 @@ impl Notice {
         match self {
             Self::CriticalProcessDown { exit, .. } => exit.process.key == key,
             Self::ThrottleApplied { processes, .. } => processes.iter().any(|(process, _)| *process == key),
-            Self::ThrottleFailed { .. }
+            Self::ThrottleAdjusted { .. }
+            | Self::ThrottleFailed { .. }
             | Self::ThrottleRemoved { .. }
             | Self::ThrottleConflict { .. }
             | Self::EmergencyStop { .. }
@@ -208,6 +221,7 @@ impl Notice {
                 }
             }
             Self::ThrottleApplied { .. }
+            | Self::ThrottleAdjusted { .. }
             | Self::ThrottleRemoved { .. }
             | Self::EmergencyResumed { .. }
             | Self::ProfileActivated { .. }
@@ -234,6 +248,9 @@ impl fmt::Display for Notice {
                     write!(f, ", in force after {} µs", nanos / 1_000)?;
                 }
                 write!(f, "; {reason}")
+            }
+            Self::ThrottleAdjusted { group, from, to, reason } => {
+                write!(f, "group {group} limited to {to} instead of {from}; {reason}")
             }
             Self::ThrottleFailed { group, error, reason } => {
                 write!(f, "group {group} could not be limited: {error}; {reason}")

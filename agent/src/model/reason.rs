@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::Name;
+use crate::model::policy::Kind;
 
 /// The cause of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,23 @@ pub enum Reason {
         /// The rule.
         rule: Name,
     },
+    /// A policy changed the limits of a group.
+    Adjusted {
+        /// The rule whose group it is; absent for one made by hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<Name>,
+        /// The policy.
+        policy: Kind,
+        /// What was measured, and against what it was held.
+        readings: Vec<Reading>,
+    },
+    /// The rule's conditions do not hold (any longer).
+    Condition {
+        /// The rule.
+        rule: Name,
+        /// What was measured, and against what it was held.
+        readings: Vec<Reading>,
+    },
     /// The process may not be limited (any longer): it is critical, or on the never-touch list.
     Protected {
         /// Why, such as `critical process nginx`.
@@ -51,12 +69,45 @@ pub enum Reason {
     Recovered,
 }
 
+/// A measured value and what it is compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// What was measured, such as `group cpu` or `pressure_cpu_some_avg10`.
+    pub what: String,
+    /// Its value with the unit.
+    pub value: String,
+    /// What it is held against, with the unit.
+    pub threshold: String,
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {} ({})", self.what, self.value, self.threshold)
+    }
+}
+
+/// Readings in a line.
+#[must_use]
+pub fn readings(readings: &[Reading]) -> String {
+    readings.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule { profile, rule, matched } => write!(f, "rule {rule} of profile {profile}: {matched}"),
             Self::Operator { uid, request } => write!(f, "asked for by uid {uid}: {request}"),
             Self::RuleGone { rule } => write!(f, "rule {rule} is no longer active"),
+            Self::Adjusted { rule, policy, readings: values } => {
+                write!(f, "{policy} policy")?;
+                if let Some(rule) = rule {
+                    write!(f, " of rule {rule}")?;
+                }
+                write!(f, ": {}", readings(values))
+            }
+            Self::Condition { rule, readings: values } => {
+                write!(f, "the conditions of rule {rule} do not hold: {}", readings(values))
+            }
             Self::Protected { why } => write!(f, "protected: {why}"),
             Self::Intruded { who } => write!(f, "{who}, which is not of the group, is in its cgroup by now"),
             Self::Empty => f.write_str("no process is left in it"),

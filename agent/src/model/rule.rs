@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
+use crate::model::policy::{Policy, When};
 
 /// How a text field is compared. Byte-wise, because processes choose these texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,8 +102,14 @@ pub struct Rule {
     pub description: String,
     /// Which processes.
     pub matches: Match,
-    /// What they are limited to.
+    /// Under which conditions of the machine; always, when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// What they are limited to; where the policy changes it, where that begins or ends.
     pub limits: Limits,
+    /// How the limits change over time.
+    #[serde(default, skip_serializing_if = "Policy::is_fixed")]
+    pub policy: Policy,
     /// Shared or each.
     pub scope: Scope,
     /// Whether processes may be moved out of a cgroup that is not a hierarchy's root.
@@ -142,6 +149,18 @@ pub struct Profile {
     pub critical: Vec<Critical>,
     /// Rules in declared order.
     pub rules: Vec<Rule>,
+    /// When other profiles take its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<Turn>,
+}
+
+/// A profile that comes into force by the calendar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// When, as crontab(5) writes it, by the machine's wall clock.
+    pub cron: String,
+    /// Which.
+    pub profile: Name,
 }
 
 #[cfg(test)]

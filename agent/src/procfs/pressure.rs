@@ -2,22 +2,12 @@
 
 use serde::Serialize;
 
+pub use crate::model::signal::Resource;
 use crate::procfs::read::number;
 use crate::procfs::{Proc, ProcError};
 
 /// A pressure file is three or four short lines.
 const PRESSURE_MAX: usize = 1024;
-
-/// What tasks wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resource {
-    /// A CPU.
-    Cpu,
-    /// Memory.
-    Memory,
-    /// I/O.
-    Io,
-}
 
 /// Stall of one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,12 +1,16 @@
 //! Facts of the machine: memory, boot id, largest pid, time since boot.
 
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use crate::procfs::read::number;
+use crate::model::id::TICK_NANOS;
+use crate::procfs::read::{self, number};
 use crate::procfs::{Proc, ProcError};
 
 /// Longest mount table that is read, in bytes; one that long has tens of thousands of mounts.
 pub(super) const MOUNTINFO_MAX: usize = 16 << 20;
+/// Room for the first line of `stat`: eleven numbers.
+const STAT_HEAD: usize = 256;
 /// Longest of the small files here, in bytes.
 const SMALL_MAX: usize = 64 << 10;
 
@@ -57,6 +61,31 @@ impl Proc {
         })
     }
 
+    /// Load averages of 1, 5 and 15 minutes, in hundredths (proc_loadavg(5)).
+    ///
+    /// # Errors
+    /// When the file cannot be read or is malformed.
+    pub fn load(&self) -> Result<[u32; 3], ProcError> {
+        self.parsed("loadavg", "three numbers with two decimals", |text| {
+            let mut fields = text.split(|byte| *byte == b' ').map(hundredths);
+            Some([fields.next()??, fields.next()??, fields.next()??])
+        })
+    }
+
+    /// Time in which CPUs ran something, summed over them, in µs since boot (proc_stat(5)): neither idle nor waiting
+    /// for I/O.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is malformed.
+    pub fn busy_us(&self) -> Result<u64, ProcError> {
+        let mut buffer = [0; STAT_HEAD];
+        let path = || self.path.join("stat");
+        let text = read::head(self.root.as_fd(), "stat", &mut buffer, path)?;
+        text.and_then(busy_ticks)
+            .map(|ticks| ticks.saturating_mul(TICK_NANOS / 1_000))
+            .ok_or_else(|| ProcError::malformed(path(), "a line of CPU times"))
+    }
+
     fn parsed<T>(
         &self,
         name: &str,
@@ -65,5 +94,43 @@ impl Proc {
     ) -> Result<T, ProcError> {
         let text = self.file(name, SMALL_MAX)?;
         text.and_then(|text| parse(&text)).ok_or_else(|| ProcError::malformed(self.path.join(name), expected))
+    }
+}
+
+/// `12.34` as 1234.
+fn hundredths(text: &[u8]) -> Option<u32> {
+    let dot = text.iter().position(|byte| *byte == b'.')?;
+    let (whole, fraction) = (text.get(..dot)?, text.get(dot + 1..).filter(|fraction| fraction.len() == 2)?);
+    number::<u32>(whole)?.checked_mul(100)?.checked_add(number(fraction)?)
+}
+
+/// Of the line for all CPUs: user, nice, system, irq, softirq and steal.
+fn busy_ticks(text: &[u8]) -> Option<u64> {
+    let line = text.strip_prefix(b"cpu  ")?.split(|byte| *byte == b'\n').next()?;
+    let times: Vec<u64> =
+        line.split(|byte| *byte == b' ').map(number::<u64>).take(8).collect::<Option<_>>()?;
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal] = times.try_into().ok()?;
+    [user, nice, system, irq, softirq, steal].into_iter().try_fold(0u64, u64::checked_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_times() {
+        let text = b"cpu  10 2 3 1000 50 4 5 6 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(busy_ticks(text), Some(30));
+        for bad in [&b"cpu 1 2 3\n"[..], b"cpu  1 2 3 4 5 6 7\n", b"cpu  1 2 3 4 5 6 7 x 0 0\n", b""] {
+            assert_eq!(busy_ticks(bad), None);
+        }
+        assert_eq!((hundredths(b"0.05"), hundredths(b"12.3"), hundredths(b"1")), (Some(5), None, None));
+    }
+
+    #[test]
+    fn the_machines_own() {
+        let proc = Proc::host().unwrap();
+        assert!(proc.busy_us().unwrap() > 0);
+        assert!(proc.load().is_ok());
     }
 }

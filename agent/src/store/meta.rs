@@ -4,6 +4,7 @@ use crate::model::id::{Name, NameError};
 use crate::store::{StoreError, Tables};
 
 const PROFILE: &str = "active_profile";
+const SCHEDULE: &str = "schedule";
 
 impl Tables {
     /// A value by its key.
@@ -44,6 +45,27 @@ impl Tables {
                     .map_err(|error: NameError| self.malformed("meta.active_profile", error.to_string()))
             })
             .transpose()
+    }
+
+    /// The profile whose schedule is in force, and since when, in ms since the Unix epoch.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or holds something else.
+    pub fn schedule(&self) -> Result<Option<(Name, i64)>, StoreError> {
+        let Some(text) = self.meta(SCHEDULE)? else { return Ok(None) };
+        let parsed =
+            text.split_once(' ').and_then(|(name, since)| Some((name.parse().ok()?, since.parse().ok()?)));
+        let malformed = || self.malformed("meta.schedule", format!("{text:?} is no name and time"));
+        parsed.map(Some).ok_or_else(malformed)
+    }
+
+    /// Remembers the profile whose schedule is in force, and since when.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn set_schedule(&self, schedule: Option<(&Name, i64)>) -> Result<(), StoreError> {
+        let text = schedule.map(|(name, since)| format!("{name} {since}"));
+        self.set_meta(SCHEDULE, text.as_deref())
     }
 
     /// Remembers the profile that is active.

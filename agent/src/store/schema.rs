@@ -84,6 +84,7 @@ CREATE TABLE wishes (
     scope      TEXT    NOT NULL,
     allow_move INTEGER NOT NULL,
     whole_unit INTEGER NOT NULL,
+    policy     TEXT    NOT NULL,
     members    TEXT    NOT NULL,
     until      INTEGER,
     reason     TEXT    NOT NULL,

@@ -2,6 +2,7 @@
 
 use crate::model::id::{Name, NameError, ProcKey};
 use crate::model::limits::{Limits, Scope};
+use crate::model::policy::Policy;
 use crate::model::reason::Reason;
 use crate::model::time::Timestamp;
 use crate::store::{StoreError, Tables};
@@ -23,6 +24,8 @@ pub struct Wish {
     pub allow_move: bool,
     /// Whether a whole systemd unit may be limited although other processes are in it, too.
     pub whole_unit: bool,
+    /// How the limits move.
+    pub policy: Policy,
     /// The processes, at most [`MEMBERS_MAX`], in order.
     pub members: Vec<ProcKey>,
     /// When it ends by itself.
@@ -59,8 +62,8 @@ impl Tables {
         self.run(
             "write wish",
             "INSERT OR REPLACE INTO wishes
-                 (name, boot, limits, scope, allow_move, whole_unit, members, until, reason, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 (name, boot, limits, scope, allow_move, whole_unit, policy, members, until, reason, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             (
                 wish.name.as_str(),
                 boot,
@@ -68,6 +71,7 @@ impl Tables {
                 self.to_json("wishes.scope", &wish.scope)?,
                 wish.allow_move,
                 wish.whole_unit,
+                self.to_json("wishes.policy", &wish.policy)?,
                 self.to_json("wishes.members", &wish.members)?,
                 until,
                 self.to_json("wishes.reason", &wish.reason)?,
@@ -106,10 +110,10 @@ impl Tables {
     /// # Errors
     /// When the table cannot be read, or a row is malformed.
     pub fn wishes(&self, boot: &str) -> Result<Vec<Wish>, StoreError> {
-        type Raw = (String, String, String, bool, bool, String, Option<i64>, String, i64);
+        type Raw = (String, String, String, bool, bool, String, String, Option<i64>, String, i64);
         let rows: Vec<Raw> = self.rows(
             "read wishes",
-            "SELECT name, limits, scope, allow_move, whole_unit, members, until, reason, created
+            "SELECT name, limits, scope, allow_move, whole_unit, policy, members, until, reason, created
              FROM wishes WHERE boot = ?1 ORDER BY name",
             [boot],
             |row| {
@@ -123,11 +127,12 @@ impl Tables {
                     row.get(6)?,
                     row.get(7)?,
                     row.get(8)?,
+                    row.get(9)?,
                 ))
             },
         )?;
         rows.into_iter()
-            .map(|(name, limits, scope, allow_move, whole_unit, members, until, reason, created)| {
+            .map(|(name, limits, scope, allow_move, whole_unit, policy, members, until, reason, created)| {
                 Ok(Wish {
                     name: name
                         .parse()
@@ -136,6 +141,7 @@ impl Tables {
                     scope: self.json("wishes.scope", &scope)?,
                     allow_move,
                     whole_unit,
+                    policy: self.json("wishes.policy", &policy)?,
                     members: self.json("wishes.members", &members)?,
                     until: until.map(|nanos| Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(0))),
                     reason: self.json("wishes.reason", &reason)?,
@@ -158,6 +164,7 @@ mod tests {
             scope: Scope::Process,
             allow_move: true,
             whole_unit: false,
+            policy: Policy::Fixed,
             members: vec![ProcKey { pid: 7, start: 70 }],
             until: Some(Timestamp::from_nanos(9)),
             reason: Reason::Operator { uid: 3, request: "throttle".to_owned() },

@@ -37,7 +37,8 @@ pub(in crate::cli) fn groups(context: &Context) -> CliResult<Vec<GroupStatus>> {
 /// The rule to which a group belongs.
 pub(super) fn rule_of(row: &GroupRow) -> Option<&Name> {
     match &row.reason {
-        Reason::Rule { rule, .. } | Reason::RuleGone { rule } => Some(rule),
+        Reason::Rule { rule, .. } | Reason::RuleGone { rule } | Reason::Condition { rule, .. } => Some(rule),
+        Reason::Adjusted { rule, .. } => rule.as_ref(),
         Reason::Operator { .. }
         | Reason::Protected { .. }
         | Reason::Intruded { .. }
@@ -62,6 +63,7 @@ fn status(proc: &Proc, row: &GroupRow, changes: &[&Intent]) -> CliResult<GroupSt
         members: members(proc, &places, changes)?,
         throttled_periods: quota.map(|stat| stat.throttled_periods),
         throttled_us: quota.map(|stat| stat.throttled_ns / 1_000),
+        policy: None,
         reason: row.reason.clone(),
         since: jiff::Timestamp::from_millisecond(row.changed).ok(),
         until: row.until.and_then(|until| jiff::Timestamp::from_millisecond(until).ok()),

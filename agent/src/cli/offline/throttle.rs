@@ -19,6 +19,7 @@ use crate::engine::action::{Apply, What};
 use crate::engine::input::Outcome;
 use crate::model::chain::chain;
 use crate::model::id::{Name, NameError, ProcKey};
+use crate::model::policy::Policy;
 use crate::model::process::Comm;
 use crate::procfs::Proc;
 use crate::store::{GroupRow, Store, StoreError, Wish};
@@ -95,6 +96,7 @@ fn note(wishes: &mut Wishes, apply: &Apply, members: &[ProcKey]) {
         scope: apply.scope,
         allow_move: apply.allow_move,
         whole_unit: apply.whole_unit,
+        policy: Policy::Fixed,
         members: Vec::new(),
         until: None,
         reason: apply.reason.clone(),

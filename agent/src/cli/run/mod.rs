@@ -17,6 +17,7 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{ProcRef, Release, ReleaseOf, Released, Request, Throttle as Spec, Throttled};
 use crate::model::id::{Name, NameError, ProcKey};
 use crate::model::limits::{Limits, Scope};
+use crate::model::policy::Policy;
 use crate::model::rule::Profile;
 use program::Program;
 
@@ -69,6 +70,7 @@ impl Run {
             scope: Scope::Group,
             allow_move: true,
             whole_unit: false,
+            policy: Policy::Fixed,
             for_ms: None,
             dry_run: context.dry_run,
         };

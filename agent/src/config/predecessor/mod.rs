@@ -7,12 +7,13 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::calendar;
 use super::error::Findings;
 use super::fields::{Cursor, Map};
 use super::file::{Node, Value};
 use super::host::Host;
 use crate::model::id::{NAME_MAX, Name};
-use crate::model::rule::{Critical, Profile, Rule};
+use crate::model::rule::{Critical, Profile, Rule, Turn};
 
 /// What became of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -89,6 +90,42 @@ pub(super) fn convert(
     (profile, notes)
 }
 
+/// A cron expression as it was written, or the beginning of a range of hours on some days of the week.
+fn crontab(time: &str, days: Option<&Cursor<'_>>) -> Option<String> {
+    if days.is_none() && calendar::parse(time).is_ok() {
+        return Some(time.to_owned());
+    }
+    let (hour, minute) = time.split('-').next()?.trim().split_once(':')?;
+    let days = match days.map(Cursor::value) {
+        None => "*".to_owned(),
+        Some(Value::List(items)) => {
+            let day = |node: &Node| match &node.value {
+                Value::Text(text) => Some(text.get(..3)?.to_ascii_uppercase()),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Integer(_)
+                | Value::Float(_)
+                | Value::List(_)
+                | Value::Map(_) => None,
+            };
+            items.iter().map(day).collect::<Option<Vec<_>>>()?.join(",")
+        }
+        Some(
+            Value::Null
+            | Value::Bool(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Text(_)
+            | Value::Map(_),
+        ) => {
+            return None;
+        }
+    };
+    let number = |text: &str| text.parse::<u8>().ok();
+    let cron = format!("{} {} * * {days}", number(minute)?, number(hour)?);
+    calendar::parse(&cron).is_ok().then_some(cron)
+}
+
 struct Migration<'f> {
     host: &'f Host,
     findings: &'f mut Findings,
@@ -144,7 +181,6 @@ impl Migration<'_> {
                 ("author", "profiles have no author; the file's history has"),
                 ("created", "the file's own times are kept by the file system"),
                 ("modified", "the file's own times are kept by the file system"),
-                ("schedule", "schedules are not supported by this version yet"),
                 ("settings", "the agent's settings are in config.yaml, and these had no effect"),
                 ("active", "which profile is active is the daemon's state"),
                 ("applied_at", "which profile is active is the daemon's state"),
@@ -152,7 +188,33 @@ impl Migration<'_> {
         );
         let critical = map.get("critical_processes").map(|at| self.all_critical(at)).unwrap_or_default();
         let rules = map.get("throttling_rules").map(|at| self.rules(at)).unwrap_or_default();
-        Some(Profile { name, version: version?, description: description?, critical, rules })
+        let schedule = map.get("schedule").map(|at| self.schedule(at)).unwrap_or_default();
+        Some(Profile { name, version: version?, description: description?, critical, rules, schedule })
+    }
+
+    /// Entries were parsed there and never executed. Times that are no cron expression cannot be meant as one.
+    fn schedule(&mut self, at: &Cursor<'_>) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for item in at.list(self.findings).unwrap_or_default() {
+            let Some(map) = item.map(&["time", "profile_name", "days"], &[], self.findings) else { continue };
+            let time = map.required("time", self.findings).and_then(|at| Some((at, at.text(self.findings)?)));
+            let profile = map
+                .required("profile_name", self.findings)
+                .and_then(|at| Some((at, at.text(self.findings)?)));
+            let (Some((time_at, time)), Some((profile_at, profile))) = (time, profile) else { continue };
+            let days = map.get("days").filter(|at| *at.value() != Value::List(Vec::new()));
+            let Some(cron) = crontab(time, days) else {
+                self.dropped(
+                    &item,
+                    format!("{time:?} is no time of day and no cron expression of five fields"),
+                );
+                continue;
+            };
+            let Some(name) = self.name(profile_at, profile, &[]) else { continue };
+            self.carried(time_at, format!("cron: {cron:?}"));
+            turns.push(Turn { cron, profile: name });
+        }
+        turns
     }
 
     fn all_critical(&mut self, at: &Cursor<'_>) -> Vec<Critical> {
@@ -275,6 +337,8 @@ throttling_rules:
     limits: {cpu_quota: 0}
 schedule:
   - {time: \"0 9 * * 1-5\", profile_name: business-hours}
+  - {time: \"08:30-17:00\", profile_name: Office, days: [Monday, Fri]}
+  - {time: noon, profile_name: lunch}
 settings: {update_interval: 5s}
 ";
 
@@ -322,6 +386,11 @@ throttling_rules:
     allow_move: false
     priority: 0
     enabled: true
+schedule:
+  - cron: \"0 9 * * 1-5\"
+    profile: business-hours
+  - cron: \"30 8 * * MON,FRI\"
+    profile: office
 "
         );
         let dropped: Vec<_> =
@@ -331,8 +400,7 @@ throttling_rules:
             [
                 (4, "author"),
                 (5, "created"),
-                (37, "schedule"),
-                (38, "settings"),
+                (40, "settings"),
                 (8, "critical_processes[0].protection_level"),
                 (10, "critical_processes[0].oom_score_adj"),
                 (11, "critical_processes[0].priority"),
@@ -342,6 +410,7 @@ throttling_rules:
                 (24, "throttling_rules[1].limits.cpu_quota"),
                 (35, "throttling_rules[4].limits.cpu_quota"),
                 (33, "throttling_rules[4]"),
+                (39, "schedule[2]"),
             ]
         );
         let shown = notes.iter().find(|note| note.key.ends_with("cpu_shares")).unwrap().to_string();

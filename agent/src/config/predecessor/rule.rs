@@ -6,6 +6,7 @@ use super::Migration;
 use crate::config::fields::Cursor;
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
+use crate::model::policy::Policy;
 use crate::model::rule::{Match, OnConflict, Pattern, Rule};
 use crate::model::unit::{Bytes, CpuPercent, Weight};
 
@@ -67,7 +68,9 @@ impl Migration<'_> {
             name,
             description,
             matches,
+            when: None,
             limits,
+            policy: Policy::Fixed,
             scope: Scope::Process,
             allow_move: false,
             on_conflict: OnConflict::Yield,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::moving::PolicyStatus;
 use crate::model::event::Status as ExitStatus;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
@@ -160,6 +161,9 @@ pub struct GroupStatus {
     /// Time for which it was held back, in µs, where readable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled_us: Option<u64>,
+    /// How the limits change over time; absent when they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyStatus>,
     /// Why it is limited.
     pub reason: Reason,
     /// Since when; absent where unknown.

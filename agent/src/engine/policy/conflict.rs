@@ -65,7 +65,13 @@ impl Throttle {
         }
         let dispute = &mut group.dispute;
         if clashes.is_empty() {
-            (dispute.yielded, dispute.open) = (false, BTreeMap::new());
+            let yielded = std::mem::take(&mut dispute.yielded);
+            dispute.open = BTreeMap::new();
+            if yielded && group.held.as_ref() != Some(group.limits()) {
+                // They have moved on meanwhile.
+                group.relimit = true;
+                self.dirty.insert(name.clone());
+            }
             return;
         }
         let response = match group.terms.on_conflict {

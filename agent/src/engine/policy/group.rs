@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::policy::conflict::Dispute;
+use crate::engine::policy::dynamic::Motion;
 use crate::engine::process::lifecycle::shift;
 use crate::engine::view::Membership;
 use crate::model::id::{NAME_MAX, Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
+use crate::model::policy::Policy;
 use crate::model::process::{Comm, Process};
 use crate::model::reason::Reason;
 use crate::model::rule::OnConflict;
@@ -26,6 +28,7 @@ pub(crate) enum Origin {
 pub(crate) struct Terms {
     pub(crate) origin: Origin,
     pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
     pub(crate) scope: Scope,
     pub(crate) allow_move: bool,
     pub(crate) on_conflict: OnConflict,
@@ -43,8 +46,20 @@ impl Terms {
 
     /// Whether a child of a limited process is limited without any doing of ours, and freed with the others.
     /// A nice value is inherited, but each process has its own: it has to be recorded to be given back.
-    pub(crate) const fn is_inherited(&self) -> bool {
-        self.limits.nice.is_none()
+    pub(crate) fn is_inherited(&self) -> bool {
+        let windows = match &self.policy {
+            Policy::Schedule(schedule) => schedule.windows.as_slice(),
+            Policy::Fixed | Policy::Gradual(_) | Policy::Adaptive(_) => &[],
+        };
+        self.limits.nice.is_none() && windows.iter().all(|window| window.limits.nice.is_none())
+    }
+
+    /// The name that an operator gave it, if one made it.
+    pub(crate) const fn operator(&self) -> Option<&Name> {
+        match &self.origin {
+            Origin::Operator(name) => Some(name),
+            Origin::Rule(_) => None,
+        }
     }
 
     /// The name of the group that limits this process on these terms.
@@ -108,10 +123,16 @@ impl Pause {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) terms: Terms,
+    /// How its limits move; absent when they do not.
+    pub(crate) motion: Option<Motion>,
+    /// When the timer for that is due.
+    pub(crate) armed: Option<Timestamp>,
     pub(crate) reason: Reason,
     pub(crate) created: Timestamp,
     /// Since when limits hold; absent while the executor holds nothing for this group.
     pub(crate) in_force: Option<Timestamp>,
+    /// The limits that were confirmed last, while any hold.
+    pub(crate) held: Option<Limits>,
     /// The rung of the ladder, in the executor's words.
     pub(crate) how: Option<String>,
     /// Whether the limits are on a cgroup that is not the agent's.
@@ -144,10 +165,13 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn new(terms: Terms, reason: Reason, now: Timestamp) -> Self {
         Self {
+            motion: Motion::begin(&terms.limits, &terms.policy, None, now),
+            armed: None,
             terms,
             reason,
             created: now,
             in_force: None,
+            held: None,
             how: None,
             borrowed: false,
             members: BTreeMap::new(),
@@ -164,6 +188,30 @@ impl Group {
             error: None,
             until: None,
             cgroups: BTreeMap::new(),
+        }
+    }
+
+    /// What it imposes now.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.motion.as_ref().map_or(&self.terms.limits, Motion::limits)
+    }
+
+    /// Takes on other terms; those of the same origin only. Limits that move go on from where they are. Whether
+    /// what it imposes now is different.
+    pub(crate) fn adopt(&mut self, terms: Terms, now: Timestamp) -> bool {
+        let before = self.limits().clone();
+        if self.terms.limits != terms.limits || self.terms.policy != terms.policy {
+            let present = self.in_force.and(before.cpu);
+            self.motion = Motion::begin(&terms.limits, &terms.policy, present, now);
+        }
+        self.terms = terms;
+        before != *self.limits()
+    }
+
+    /// Begins to move the limits again after an end.
+    pub(crate) fn revive(&mut self, now: Timestamp) {
+        if self.motion.is_none() {
+            self.motion = Motion::begin(&self.terms.limits, &self.terms.policy, None, now);
         }
     }
 

@@ -3,7 +3,9 @@
 mod bystander;
 pub(crate) mod conflict;
 pub(crate) mod critical;
+pub(crate) mod dynamic;
 pub(crate) mod group;
+mod motion;
 mod outcome;
 pub mod protect;
 pub(crate) mod throttle;

@@ -119,6 +119,19 @@ impl Throttle {
             group.how = Some(how.clone());
             group.borrowed = borrowed;
             counts.applied += 1;
+            let before = group.held.replace(limits.clone());
+            if let Some(from) = before
+                && took.is_empty()
+                && matches!(batch.reason, Reason::Adjusted { .. })
+            {
+                out.notify(Notice::ThrottleAdjusted {
+                    group: name.clone(),
+                    from,
+                    to: limits,
+                    reason: batch.reason,
+                });
+                return refused;
+            }
             out.notify(Notice::ThrottleApplied {
                 group: name.clone(),
                 limits,
@@ -137,7 +150,7 @@ impl Throttle {
 
     fn released(&mut self, name: &Name, reason: Reason, counts: &mut Counts, out: &mut Outbox) {
         if let Some(group) = self.groups.get_mut(name) {
-            (group.in_force, group.how) = (None, None);
+            (group.in_force, group.how, group.held) = (None, None, None);
             (group.rewrite, group.dispute) = (false, Dispute::default());
             (group.failures, group.error) = (0, None);
             // Whoever came in meanwhile was born there, or waits; either way the limits are gone.

@@ -49,14 +49,17 @@ pub(crate) struct Throttle {
     pub(super) flights: BTreeMap<ActionId, Flight>,
     /// Processes that are being taken out of a group: no other may take them in before they are out.
     pub(super) departing: BTreeSet<ProcKey>,
-    timers: BTreeSet<(Timestamp, Name, Timer)>,
+    pub(super) timers: BTreeSet<(Timestamp, Name, Timer)>,
+    /// Groups whose limits are due to move.
+    pub(super) moving: Vec<Name>,
 }
 
 /// What a group waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
+pub(super) enum Timer {
     Pause,
     Until,
+    Motion,
 }
 
 impl Throttle {
@@ -99,10 +102,11 @@ impl Throttle {
             });
         }
         if group.terms != terms {
-            group.relimit |= group.in_force.is_some() && group.terms.limits != terms.limits;
-            group.terms = terms;
+            let changed = group.adopt(terms, now);
+            group.relimit |= group.in_force.is_some() && changed;
             group.reason = reason.clone();
         }
+        group.revive(now);
         if joiner.limited.is_none() || group.relimit {
             group.note(reason, joiner.caused_at);
         }
@@ -118,6 +122,7 @@ impl Throttle {
         if matches!(group.pause, Some(Pause::Busy(_))) {
             self.resume(name);
         }
+        self.arm(name);
         self.dirty.insert(name.clone());
         Ok(())
     }
@@ -126,13 +131,14 @@ impl Throttle {
     pub(crate) fn set_terms(&mut self, name: &Name, terms: Terms, reason: Reason, now: Timestamp) {
         let Some(group) = self.groups.get_mut(name) else { return };
         let disputed = std::mem::take(&mut group.dispute).has_yielded();
-        let changed = disputed || group.terms.limits != terms.limits;
+        let changed = group.adopt(terms, now) || disputed;
         group.rewrite |= disputed;
-        group.terms = terms;
         group.reason = reason;
+        self.arm(name);
         if !changed {
             return;
         }
+        let Some(group) = self.groups.get_mut(name) else { return };
         if group.in_force.is_some() || group.flying > 0 {
             group.relimit = true;
             let reason = group.reason.clone();
@@ -225,6 +231,7 @@ impl Throttle {
         // Lifting limits does not wait for a back-off.
         self.resume(name);
         self.set_until(name, None);
+        self.rest(name);
         self.dirty.insert(name.clone());
         members
     }
@@ -248,6 +255,10 @@ impl Throttle {
                 Timer::Until => {
                     group.until = None;
                     over.push(name);
+                }
+                Timer::Motion => {
+                    group.armed = None;
+                    self.moving.push(name);
                 }
             }
         }
@@ -299,6 +310,13 @@ impl Throttle {
         if group.members.is_empty() {
             return self.launch(name, What::Reap { group: name.clone() }, Step::Reap, out);
         }
+        if group.relimit
+            && group.limits().needs_cgroup()
+            && !group.held.as_ref().is_none_or(Limits::needs_cgroup)
+        {
+            // Limits that need no cgroup left everybody where they were.
+            group.joining.extend(group.members.keys());
+        }
         let ready: Vec<ProcKey> = group.joining.difference(&self.departing).copied().collect();
         if ready.is_empty() && !group.relimit {
             return;
@@ -319,7 +337,7 @@ impl Throttle {
         let in_place = group.one_cgroup().is_some_and(|(id, count)| table.in_cgroup(id) == count);
         let what = What::Apply(Apply {
             group: name.clone(),
-            limits: group.terms.limits.clone(),
+            limits: group.limits().clone(),
             scope: group.terms.scope,
             allow_move: group.terms.allow_move,
             whole_unit: group.terms.whole_unit,
@@ -329,7 +347,7 @@ impl Throttle {
             reason: batch.reason.clone(),
             caused_at: batch.caused_at,
         });
-        let step = Step::Apply { asked, limits: group.terms.limits.clone(), batch };
+        let step = Step::Apply { asked, limits: group.limits().clone(), batch };
         self.launch(name, what, step, out);
     }
 
@@ -343,6 +361,7 @@ impl Throttle {
 
     fn drop_group(&mut self, name: &Name) {
         self.set_until(name, None);
+        self.rest(name);
         self.resume(name);
         self.groups.remove(name);
     }

@@ -1,10 +1,12 @@
 //! Rules: which of them owns a process. Evaluation is pure and three-valued; it must not act.
 
 pub mod compile;
+pub(crate) mod condition;
 mod hint;
 pub(crate) mod matcher;
 mod why;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::engine::action::Wants;
@@ -144,15 +146,18 @@ impl RuleSet {
         }
     }
 
-    /// The rule that owns `subject`: the first enabled one that matches and that it is not exempt from.
+    /// The rule that owns `subject`: the first enabled one that matches, that it is not exempt from, and whose
+    /// conditions hold; those of `dormant` rules do not.
     pub(crate) fn owner(
         &self,
         subject: &Subject<'_>,
         bars: Option<&Bars>,
+        dormant: &BTreeSet<Name>,
         needs: &mut Needs,
     ) -> First<'_, CompiledRule> {
         let exempt = |rule: &CompiledRule| bars.is_some_and(|bars| bars.exempt.contains(&rule.spec.name));
-        let rules = self.rules.iter().filter(|rule| rule.spec.enabled && !exempt(rule));
+        let holds = |rule: &CompiledRule| rule.spec.enabled && !dormant.contains(&rule.spec.name);
+        let rules = self.rules.iter().filter(|rule| holds(rule) && !exempt(rule));
         first(rules, |rule| &rule.matcher, Undecidable::IsNo, subject, needs)
     }
 
@@ -226,7 +231,9 @@ pub(crate) mod testing {
             name: name.parse().unwrap(),
             description: String::new(),
             matches,
+            when: None,
             limits: Limits { cpu: Some("30%".parse().unwrap()), ..Limits::default() },
+            policy: crate::model::policy::Policy::Fixed,
             scope: Scope::Group,
             allow_move: false,
             on_conflict: OnConflict::Yield,
@@ -243,6 +250,7 @@ pub(crate) mod testing {
             description: String::new(),
             critical: Vec::new(),
             rules,
+            schedule: Vec::new(),
         }
     }
 

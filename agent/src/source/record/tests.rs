@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::action::ActionId;
-use crate::engine::input::{ManualThrottle, Outcome, ReleaseTarget};
+use crate::engine::input::{
+    ClockSample, CpuSample, GroupSample, ManualThrottle, Outcome, Override, PressureSample, ReleaseTarget,
+    Sample,
+};
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::ProcKey;
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Clash;
+use crate::model::policy::{Adaptive, Gradual, Policy, Schedule, Side, Span, Target, Threshold, When, Zone};
 use crate::model::process::{Comm, Facts, Process};
 use crate::model::reason::Reason;
-use crate::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule};
+use crate::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule, Turn};
+use crate::model::signal::Hundredths;
 
 fn header() -> Header {
     Header::new("boot".to_owned(), 1_700_000_000_000, Timestamp::from_nanos(5), "poll")
@@ -47,7 +52,22 @@ fn profile() -> Profile {
         name: "backups".parse().unwrap(),
         description: String::new(),
         matches: Match::All(vec![comm.clone(), not, Match::Parent(Box::new(Match::Pid(7)))]),
-        limits,
+        when: Some(When {
+            thresholds: vec![Threshold {
+                signal: "pressure_cpu_some_avg10".parse().unwrap(),
+                side: Side::Above,
+                on: Hundredths(2_000),
+                off: Hundredths(1_500),
+            }],
+            hours: Some("Mon..Fri 22:00-06:00".parse().unwrap()),
+            timezone: Zone::named("Europe/Berlin".to_owned()),
+            cooldown_ms: 30_000,
+        }),
+        limits: limits.clone(),
+        policy: Policy::Schedule(Schedule {
+            windows: vec![Span { hours: "Sat".parse().unwrap(), limits }],
+            timezone: Zone::default(),
+        }),
         scope: Scope::Process,
         allow_move: true,
         on_conflict: OnConflict::Reassert,
@@ -62,7 +82,19 @@ fn profile() -> Profile {
         description: "new\nline".to_owned(),
         critical: vec![critical],
         rules: vec![rule],
+        schedule: vec![Turn { cron: "0 9 * * 1-5".to_owned(), profile: "office".parse().unwrap() }],
     }
+}
+
+fn adaptive() -> Policy {
+    Policy::Adaptive(Adaptive {
+        target: Target::PressureCpuSome(Hundredths(1_000)),
+        min: "5%".parse().unwrap(),
+        max: "200%".parse().unwrap(),
+        interval_ms: 1_000,
+        cooldown_ms: 5_000,
+        deadband_permille: 50,
+    })
 }
 
 fn inputs() -> Vec<Input> {
@@ -101,6 +133,11 @@ fn inputs() -> Vec<Input> {
             allow_move: true,
             whole_unit: false,
             processes: vec![key],
+            policy: Policy::Gradual(Gradual {
+                from: "100%".parse().unwrap(),
+                over_ms: 300_000,
+                interval_ms: 10_000,
+            }),
             until: Some(Timestamp::from_nanos(4)),
             reason: reason.clone(),
         }),
@@ -108,6 +145,25 @@ fn inputs() -> Vec<Input> {
             group: "manual".parse().unwrap(),
             clashes: vec![Clash { at: "f".into(), ours: "1".into(), found: "2".into() }],
         },
+        Input::Override(Override { target: "backups".parse().unwrap(), terms: None, reason: reason.clone() }),
+        Input::Override(Override {
+            target: "backups".parse().unwrap(),
+            terms: Some((Limits::default(), adaptive())),
+            reason: reason.clone(),
+        }),
+        Input::Sample(Box::default()),
+        Input::Sample(Box::new(Sample {
+            pressure: Some([PressureSample { some_us: u64::MAX, ..PressureSample::default() }; 3]),
+            cpu: Some(CpuSample { cpus: 2, busy_us: 3, throttled_us: 4 }),
+            load: Some([Hundredths(1), Hundredths(2), Hundredths(3)]),
+            groups: vec![GroupSample {
+                group: "manual".parse().unwrap(),
+                used_ns: u64::MAX,
+                periods: 1,
+                throttled: 0,
+            }],
+            clock: Some(ClockSample { unix_ms: -1, offsets: vec![(Zone::default(), -3_600)] }),
+        })),
         Input::Outcome { id: ActionId(1), outcome: Outcome::Released },
         Input::Outcome { id: ActionId(2), outcome: Outcome::Busy },
         Input::Outcome { id: ActionId(3), outcome: Outcome::Failed { error: "no space".to_owned() } },
