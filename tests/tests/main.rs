@@ -8,6 +8,7 @@ mod conflicts;
 mod critical_alert;
 mod daemon_lifecycle;
 mod dry_run;
+mod dynamic_policies;
 mod exec_to_throttle;
 mod exit_codes;
 mod fallback_sources;

@@ -3,6 +3,7 @@
 //! Comparisons are interleaved (without, with, without, with, …), so that a slow spell of the machine hits both
 //! sides; each number is a median with its range. A missed promise is written down like a kept one.
 
+mod adaptive;
 mod cost;
 mod idle;
 mod latency;
@@ -53,6 +54,8 @@ enum Bench {
     Idle,
     /// Memory over a million lives.
     Memory,
+    /// Control of many groups.
+    Adaptive,
 }
 
 /// What every benchmark gets.
@@ -100,6 +103,7 @@ impl Bench {
             Self::Snapshot => snapshot::run(setting),
             Self::Idle => idle::run(setting),
             Self::Memory => memory::run(setting),
+            Self::Adaptive => adaptive::run(setting),
         }
     }
 }
