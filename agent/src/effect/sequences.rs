@@ -302,7 +302,8 @@ fn is_limit(path: &Path) -> bool {
         "memory.max",
     ];
     let limit = limit.iter().any(|prefix| name.starts_with(prefix)) || name.ends_with("limit_in_bytes");
-    limit && !name.contains("max_usage") && name != "cpu.max.burst"
+    // `cpu.weight.nice` is `cpu.weight` on another scale.
+    limit && !name.contains("max_usage") && !["cpu.max.burst", "cpu.weight.nice"].contains(&name)
 }
 
 #[test]

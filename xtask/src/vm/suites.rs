@@ -47,7 +47,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "sys::",
         ],
         controllers: true,
-        seconds: 420,
+        seconds: 600,
     },
     Suite {
         name: "kernel",
@@ -62,7 +62,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--test-threads=4",
         ],
         controllers: false,
-        seconds: 420,
+        seconds: 900,
     },
     Suite {
         name: "systemd",
@@ -70,7 +70,7 @@ pub(super) const SUITES: [Suite; 3] = [
         target: "systemd",
         arguments: &["--test-threads=1"],
         controllers: false,
-        seconds: 300,
+        seconds: 600,
     },
 ];
 

@@ -10,10 +10,11 @@ suite() {
     local name=$1 limit=$2 code
     shift 2
     echo "VM-SUITE: $name"
+    SECONDS=0
     # Through a pipe: libtest colours what it writes to a terminal.
     timeout -k 10 "$limit" "$@" 2>&1 | cat
     code=${PIPESTATUS[0]}
-    echo "VM-SUITE-END: $name $code"
+    echo "VM-SUITE-END: $name $code after $SECONDS s"
     [ "$code" = 0 ] || echo "suite $name" >>$FAILED
 }
 
