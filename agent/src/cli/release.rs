@@ -31,6 +31,9 @@ pub(super) struct Release {
     /// Release everything
     #[arg(long)]
     all: bool,
+    /// Clean up after a daemon that has ended, as it would itself: does nothing where `on_stop` is `keep`
+    #[arg(long, requires = "all")]
+    as_on_stop: bool,
 }
 
 impl Release {
@@ -40,6 +43,9 @@ impl Release {
             context.confirm("Release every limit that process-throttler has set?")?;
         }
         let spec = Spec { target, dry_run: context.dry_run };
+        if self.as_on_stop {
+            return context.output.show(&super::offline::release_as_on_stop(context, &spec)?);
+        }
         let released = match context.ask_if_running(&Request::Release(spec.clone()))? {
             Some(released) => released,
             None => super::offline::release(context, &spec)?,
@@ -47,12 +53,12 @@ impl Release {
         context.output.show(&released)
     }
 
-    fn target(self) -> CliResult<ReleaseOf> {
-        if let Some(group) = self.group {
-            return Ok(ReleaseOf::Group(group));
+    fn target(&self) -> CliResult<ReleaseOf> {
+        if let Some(group) = &self.group {
+            return Ok(ReleaseOf::Group(group.clone()));
         }
-        if let Some(rule) = self.rule {
-            return Ok(ReleaseOf::Rule(rule));
+        if let Some(rule) = &self.rule {
+            return Ok(ReleaseOf::Rule(rule.clone()));
         }
         let Some(pid) = self.pid else { return Ok(ReleaseOf::All) };
         let gone = || Failure::new(FailureKind::NotFound, format!("no process has pid {pid}"));

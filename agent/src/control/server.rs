@@ -1,6 +1,7 @@
 //! The server side of the control socket. Knows HTTP and who may ask, nothing of processes: each request
 //! goes to the daemon as a [`Call`].
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,8 +66,8 @@ pub struct Server {
     listener: UnixListener,
     owner: Uid,
     group: Gid,
-    // Removed when the server goes.
-    _file: SocketFile,
+    // Removed when the server goes; a service manager's stays.
+    _file: Option<SocketFile>,
 }
 
 impl Server {
@@ -78,6 +79,25 @@ impl Server {
     /// When somebody serves there, or something that is no socket is in the way, or the system refuses.
     pub fn bind(path: &Path, group: Gid) -> Result<Self, BindError> {
         let (listener, file) = socket::bind(path, group)?;
+        Self::with(listener, path, group, Some(file))
+    }
+
+    /// Serves on a listening socket that the service manager has bound to `path`.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When it is another socket, or may not be given to the group.
+    pub fn adopt(socket: OwnedFd, path: &Path, group: Gid) -> Result<Self, BindError> {
+        Self::with(socket::adopt(socket, path, group)?, path, group, None)
+    }
+
+    fn with(
+        listener: std::os::unix::net::UnixListener,
+        path: &Path,
+        group: Gid,
+        file: Option<SocketFile>,
+    ) -> Result<Self, BindError> {
         let listener = UnixListener::from_std(listener).map_err(|source| BindError::Io {
             operation: "register with the runtime",
             path: path.to_owned(),

@@ -1,6 +1,7 @@
 //! The socket's file: made without a moment in which it is too open, and never taken from a living server.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,14 @@ pub enum BindError {
     /// The path holds something that this program did not make.
     #[error("{0} exists and is not a socket")]
     NotASocket(PathBuf),
+    /// The service manager listens elsewhere than the agent was told to.
+    #[error("the service manager passed {passed} instead of the control socket {path}")]
+    Elsewhere {
+        /// Where it listens.
+        passed: String,
+        /// Where it should.
+        path: PathBuf,
+    },
     /// A system call failed.
     #[error("{operation} {path}")]
     Io {
@@ -59,6 +68,28 @@ pub(super) fn bind(path: &Path, group: Gid) -> Result<(UnixListener, SocketFile)
     std::fs::rename(&born, path).map_err(io("move the socket to", path))?;
     listener.set_nonblocking(true).map_err(io("make non-blocking", path))?;
     Ok((listener, SocketFile { path: path.to_owned(), inode: (meta.dev(), meta.ino()) }))
+}
+
+/// Takes over a listening socket that the service manager has bound to `path`, with mode 0660, for the given
+/// group. Its file is the manager's and stays.
+pub(super) fn adopt(socket: OwnedFd, path: &Path, group: Gid) -> Result<UnixListener, BindError> {
+    let io = |operation: &'static str| {
+        let path = path.to_owned();
+        move |source| BindError::Io { operation, path, source }
+    };
+    let listener = UnixListener::from(socket);
+    let address = listener.local_addr().map_err(io("ask for the address of the socket passed for"))?;
+    if address.as_pathname() != Some(path) {
+        return Err(BindError::Elsewhere { passed: format!("{address:?}"), path: path.to_owned() });
+    }
+    let meta = std::fs::symlink_metadata(path).map_err(io("look at"))?;
+    // The manager's own setting may be the same; only root with CAP_CHOWN may choose another group.
+    if meta.gid() != group.as_raw() {
+        std::os::unix::fs::chown(path, None, Some(group.as_raw()))
+            .map_err(io("change the group (set the same SocketGroup= in the socket unit) of"))?;
+    }
+    listener.set_nonblocking(true).map_err(io("make non-blocking"))?;
+    Ok(listener)
 }
 
 /// A socket on which nobody listens is a leftover and is replaced; anything else stays.
@@ -125,6 +156,22 @@ mod tests {
         assert!(matches!(bind(&path, nix::unistd::getegid()), Err(BindError::InUse(_))));
         drop((listener, file));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_passed_socket_is_taken_over_where_it_should_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("control.sock"), dir.path().join("other.sock"));
+        let group = nix::unistd::getegid();
+        let listener = adopt(UnixListener::bind(&path).unwrap().into(), &path, group).unwrap();
+        UnixStream::connect(&path).unwrap();
+        listener.accept().unwrap();
+        drop(listener);
+        assert!(path.exists(), "its file is the manager's");
+        let elsewhere = adopt(UnixListener::bind(&other).unwrap().into(), &path, group);
+        assert!(matches!(elsewhere, Err(BindError::Elsewhere { .. })), "{elsewhere:?}");
+        let file = std::fs::File::open(dir.path()).unwrap();
+        assert!(matches!(adopt(file.into(), &path, group), Err(BindError::Io { .. })));
     }
 
     #[test]

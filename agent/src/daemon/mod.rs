@@ -15,6 +15,7 @@ pub mod pending;
 mod planning;
 pub mod preflight;
 mod recall;
+mod privilege;
 pub mod recorder;
 pub mod reload;
 pub mod report;

@@ -33,7 +33,7 @@ use crate::daemon::turn::{COMMANDS, Parts, Turn, TurnError};
 use crate::daemon::waker::Waker;
 use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::Worker;
-use crate::daemon::{logging, preflight};
+use crate::daemon::{logging, preflight, privilege};
 use crate::effect::drift::Drift;
 use crate::effect::webhook::deliver::Endpoint;
 use crate::effect::webhook::secret::Secret;
@@ -100,7 +100,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let profile = first_profile(&settings, &book, &profiles)?;
     let (profile, scheduler) = by_the_calendar(&settings, &mut book, &profiles, profile)?;
     let group = Gid::from_raw(settings.socket_group.as_ref().map_or(0, |group| group.gid));
-    let server = Server::bind(socket, group).map_err(failed)?;
+    let server = serve_on(socket, group)?;
     let outbox = book.again().map_err(failed)?;
     let past = book.again().map_err(failed)?;
 
@@ -149,6 +149,21 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         drop(open_store(dirs, &host)?);
     }
     result
+}
+
+/// The control socket: the service manager's, where it has opened one.
+fn serve_on(socket: &Path, group: Gid) -> Result<Server> {
+    let mut passed = sys::passed_sockets().map_err(failed)?;
+    let server = match (passed.pop(), passed.len()) {
+        (None, _) => Server::bind(socket, group),
+        (Some(only), 0) => Server::adopt(only, socket, group),
+        (Some(_), others) => {
+            let message =
+                format!("the service manager passed {} sockets; there is one to serve on", others + 1);
+            return Err(Failure::new(FailureKind::Failed, message));
+        }
+    };
+    server.map_err(failed)
 }
 
 /// Opens the store and puts back what an agent left that did not stop in order. What operators asked of it is to
@@ -287,6 +302,10 @@ fn parts(
         ..Options::default()
     };
     let source = select::open(choice, || Ok(Box::new(EbpfSource::open(&options)?))).map_err(failed)?;
+    // Nothing that follows needs more: the programs are loaded, the socket has its group.
+    if let Err(error) = privilege::reduce() {
+        tracing::warn!(%error, "cannot give up the capabilities that only a start needs");
+    }
     for degradation in &source.degradations {
         tracing::warn!("degraded: {degradation}");
     }

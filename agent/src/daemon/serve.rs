@@ -8,6 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::config::settings::OnStop;
 use crate::control::failure::{Failure, FailureKind};
@@ -64,7 +65,7 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
     let mut answers = JoinSet::new();
 
     begin(office, profile).await;
-    let watchdog = Watchdog::new();
+    let mut watchdog = Watchdog::new();
     let mut died = None;
     loop {
         tokio::select! {
@@ -225,30 +226,39 @@ impl Signals {
 
 /// Feeds systemd's watchdog, but only while the engine thread turns.
 struct Watchdog {
-    every: Option<Duration>,
+    tick: Option<Interval>,
 }
 
 impl Watchdog {
     fn new() -> Self {
         // Twice as often as asked for, as sd_watchdog_enabled(3) recommends.
-        Self { every: sd_notify::watchdog_enabled().map(|interval| interval / 2) }
+        Self { tick: sd_notify::watchdog_enabled().map(|interval| tick(interval / 2)) }
     }
 
-    async fn due(&self) {
-        match self.every {
-            Some(every) => tokio::time::sleep(every).await,
+    /// Ends at the next tick, however often it is dropped before and asked again.
+    async fn due(&mut self) {
+        match &mut self.tick {
+            Some(tick) => {
+                tick.tick().await;
+            }
             None => std::future::pending().await,
         }
     }
 
     async fn feed(&self, office: &Office) {
-        let Some(every) = self.every else { return };
+        let Some(every) = self.tick.as_ref().map(Interval::period) else { return };
         match tokio::time::timeout(every, office.ask(Command::Status)).await {
             Ok(Ok(_)) => notify(&[NotifyState::Watchdog]),
             Ok(Err(failure)) => tracing::error!(%failure, "the engine thread does not answer"),
             Err(_elapsed) => tracing::error!("the engine thread does not answer in time"),
         }
     }
+}
+
+fn tick(every: Duration) -> Interval {
+    let mut tick = interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
 }
 
 fn notify(state: &[NotifyState<'_>]) {

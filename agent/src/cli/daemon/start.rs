@@ -32,7 +32,7 @@ pub(super) fn start(context: &Context) -> CliResult<Changed> {
         return Ok(Changed { was: None, is: None, dry_run: true });
     }
     if systemd::has_unit(context) {
-        systemd::control("start")?;
+        systemd::start()?;
         return Ok(Changed { was: None, is: holder(context)?, dry_run: false });
     }
     let (mut log, began) = open_log(context)?;

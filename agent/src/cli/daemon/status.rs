@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::holder;
+use super::{holder, systemd};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::globals::{Context, call, runtime};
 use crate::cli::output::View;
@@ -13,6 +13,10 @@ use crate::control::feature;
 use crate::control::proto::{DaemonState, DaemonStatus, Feature, FeatureState, Request};
 
 pub(super) fn status(context: &Context) -> CliResult {
+    // Where a service manager listens on the socket, asking would start what is only asked after.
+    if systemd::has_unit(context) && holder(context)?.is_none() {
+        return stopped(context);
+    }
     match runtime()?.block_on(call::<Box<DaemonStatus>>(&context.client(), &Request::Status)) {
         Ok(status) => context.output.show(&*status),
         Err(ClientError::NotRunning(socket)) => {
@@ -23,11 +27,15 @@ pub(super) fn status(context: &Context) -> CliResult {
                 );
                 return Err(Failure::new(FailureKind::Failed, message).into());
             }
-            context.output.show(&Stopped::now())?;
-            Err(CliError::Exit(FailureKind::NotRunning))
+            stopped(context)
         }
         Err(error) => Err(Failure::from(error).into()),
     }
+}
+
+fn stopped(context: &Context) -> CliResult {
+    context.output.show(&Stopped::now())?;
+    Err(CliError::Exit(FailureKind::NotRunning))
 }
 
 /// A daemon that does not run.

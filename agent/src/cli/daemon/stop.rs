@@ -23,7 +23,7 @@ pub(super) fn stop(context: &Context) -> CliResult<Changed> {
         return Ok(Changed { was: Some(pid), is: None, dry_run: true });
     }
     if systemd::has_unit(context) && systemd::runs(pid) {
-        systemd::control("stop")?;
+        systemd::stop()?;
     } else {
         signal(context, pid)?;
     }

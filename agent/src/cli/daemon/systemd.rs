@@ -8,6 +8,8 @@ use crate::cli::globals::Context;
 use crate::control::failure::{Failure, FailureKind};
 
 const UNIT: &str = "process-throttler.service";
+/// Starts the daemon when somebody connects.
+const SOCKET: &str = "process-throttler.socket";
 /// The directory in which the unit's daemon runs.
 const RUNTIME: &str = "/run/process-throttler";
 
@@ -16,17 +18,28 @@ const RUNTIME: &str = "/run/process-throttler";
 pub(super) fn has_unit(context: &Context) -> bool {
     context.dirs.runtime == Path::new(RUNTIME)
         && Path::new("/run/systemd/system").is_dir()
-        && property("LoadState").as_deref() == Some("loaded")
+        && property(UNIT, "LoadState").as_deref() == Some("loaded")
 }
 
 /// Whether the unit's main process is this one, as opposed to a daemon started by hand.
 pub(super) fn runs(pid: u32) -> bool {
-    property("MainPID").as_deref() == Some(pid.to_string().as_str())
+    property(UNIT, "MainPID").as_deref() == Some(pid.to_string().as_str())
 }
 
-/// `systemctl VERB`, which waits for the job to end.
-pub(super) fn control(verb: &str) -> CliResult {
-    let output = systemctl(&[verb, UNIT])
+/// Starts the unit, and the socket that it needs.
+pub(super) fn start() -> CliResult {
+    control("start", &[UNIT])
+}
+
+/// Stops the unit, and the socket: the next question would start it again.
+pub(super) fn stop() -> CliResult {
+    let has_socket = property(SOCKET, "LoadState").as_deref() == Some("loaded");
+    control("stop", if has_socket { &[SOCKET, UNIT] } else { &[UNIT] })
+}
+
+/// `systemctl VERB`, which waits for the jobs to end.
+fn control(verb: &str, units: &[&str]) -> CliResult {
+    let output = systemctl(&[&[verb], units].concat())
         .map_err(|error| Failure::new(FailureKind::Failed, format!("run systemctl: {error}")))?;
     if output.status.success() {
         return Ok(());
@@ -37,8 +50,8 @@ pub(super) fn control(verb: &str) -> CliResult {
     Err(failure.with_hint(format!("see: journalctl -u {UNIT}")).into())
 }
 
-fn property(name: &str) -> Option<String> {
-    let output = systemctl(&["show", "--value", "-p", name, UNIT]).ok()?;
+fn property(unit: &str, name: &str) -> Option<String> {
+    let output = systemctl(&["show", "--value", "-p", name, unit]).ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 

@@ -24,7 +24,7 @@ use crate::store::{Durability, Store, StoreError};
 
 pub(super) use emergency::emergency;
 pub(super) use groups::groups;
-pub(super) use release::release;
+pub(super) use release::{release, release_as_on_stop};
 pub(super) use throttle::throttle;
 
 /// The kernel's interfaces where the configuration says. A configuration that is broken must not keep anyone

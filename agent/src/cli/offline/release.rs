@@ -5,6 +5,7 @@ use super::{carry_out, effect_failure, existing_store, kernel, lock, operator, s
 use crate::cli::error::{CliResult, failed};
 use crate::cli::globals::Context;
 use crate::cli::processes;
+use crate::config::settings::{OnStop, Settings};
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{GroupStatus, ProcRef, Release, ReleaseOf, Released};
 use crate::daemon::wishes::Wishes;
@@ -58,6 +59,22 @@ pub(in crate::cli) fn release(context: &Context, spec: &Release) -> CliResult<Re
         Failure::new(FailureKind::Partial, message)
     })?;
     Ok(released)
+}
+
+/// Restores prior values unless the configuration says to keep limits when the daemon stops. Asks no daemon: where
+/// a service manager listens on its socket, asking would start one.
+pub(in crate::cli) fn release_as_on_stop(context: &Context, spec: &Release) -> CliResult<Released> {
+    match Settings::load(&context.dirs) {
+        Ok((settings, _)) if settings.on_stop == OnStop::Keep => {
+            return Ok(Released { dry_run: spec.dry_run, ..Released::default() });
+        }
+        Ok(_) => {}
+        // A configuration that cannot be read asks for nothing special.
+        Err(findings) => {
+            context.output.message(&format!("Warning: on_stop is not known, limits are lifted: {findings}"));
+        }
+    }
+    release(context, spec)
 }
 
 /// The groups and processes that are meant.

@@ -1,0 +1,45 @@
+//! What the daemon may do once it has started: less than a start needs.
+//!
+//! Capabilities are of a thread, and new threads have their creator's: this comes before the threads that work.
+
+use std::io;
+
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+/// What its work needs. Loading BPF programs (`CAP_PERFMON`) and giving the socket away (`CAP_CHOWN`) are over.
+const KEPT: CapabilitySet = CapabilitySet::BPF // Linux before 5.19 asks for it at every access to a map.
+    .union(CapabilitySet::NET_ADMIN) // The proc connector, when the BPF source breaks.
+    .union(CapabilitySet::SYS_PTRACE) // Other users' processes in /proc.
+    .union(CapabilitySet::SYS_NICE) // Nice values of others, and the engine thread's own priority.
+    .union(CapabilitySet::DAC_OVERRIDE) // Cgroups that were handed to other users.
+    .union(CapabilitySet::DAC_READ_SEARCH);
+
+/// Gives up every other capability, of this thread and of those that it will start.
+///
+/// # Errors
+/// When the kernel refuses, which it does not for less than there was; a container's filter may.
+pub(super) fn reduce() -> io::Result<()> {
+    let mut sets = capabilities(None)?;
+    sets.permitted &= KEPT;
+    sets.effective &= KEPT;
+    sets.inheritable = CapabilitySet::empty();
+    set_capabilities(None, sets)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_else_is_left_to_the_thread_and_those_it_starts() {
+        let started = std::thread::spawn(|| {
+            reduce().unwrap();
+            std::thread::spawn(|| capabilities(None).unwrap()).join().unwrap()
+        });
+        let sets = started.join().unwrap();
+        assert_eq!(sets.effective - KEPT, CapabilitySet::empty());
+        assert_eq!(sets.permitted - KEPT, CapabilitySet::empty());
+        assert!(!rustix::process::geteuid().is_root() || sets.effective.contains(CapabilitySet::SYS_NICE));
+    }
+}
