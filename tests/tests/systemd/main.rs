@@ -3,5 +3,6 @@
 
 mod bad_input;
 mod daemon;
+mod installed;
 mod scope;
 mod unit;
