@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The held lock. Dropping it empties the file and gives the lock back; the file stays, because removing it
 /// would let a third process lock a new file while a second one waits on the old.
@@ -37,6 +38,11 @@ pub enum LockError {
     },
 }
 
+/// Who holds the lock and names no pid is not an agent at work: it asks who is ([`PidLock::holder`]), which takes
+/// microseconds, or it has just begun or ended. It is looked at again for a second.
+const LOOKS: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(5);
+
 impl PidLock {
     /// Takes the lock and writes the own pid.
     ///
@@ -48,12 +54,20 @@ impl PidLock {
             move |source| LockError::Io { operation, path, source }
         };
         let mut file = open(path).map_err(at("open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held { pid: read_pid(&mut file), path: path.display().to_string() });
+        let mut looks = 0;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let pid = read_pid(&mut file);
+                    looks += 1;
+                    if pid != 0 || looks == LOOKS {
+                        return Err(LockError::Held { pid, path: path.display().to_string() });
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+                Err(TryLockError::Error(source)) => return Err(at("lock")(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(at("lock")(source)),
         }
         file.set_len(0).map_err(at("truncate"))?;
         writeln!(file, "{}", std::process::id()).map_err(at("write"))?;
@@ -116,5 +130,31 @@ mod tests {
         drop(lock);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
         drop(PidLock::take(&path).unwrap());
+    }
+
+    #[test]
+    fn who_only_asks_keeps_nobody_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.pid");
+        drop(PidLock::take(&path).unwrap());
+        let asking = File::open(&path).unwrap();
+        asking.lock_shared().unwrap();
+        let starting = std::thread::spawn({
+            let path = path.clone();
+            move || PidLock::take(&path).map(drop)
+        });
+        // Until the other one has met the lock: its own description of the file is open then.
+        while !starting.is_finished() && open_descriptions(&path) < 2 {
+            std::thread::yield_now();
+        }
+        drop(asking);
+        starting.join().unwrap().unwrap();
+    }
+
+    fn open_descriptions(path: &Path) -> usize {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        descriptors
+            .filter(|fd| fd.as_ref().is_ok_and(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == path)))
+            .count()
     }
 }
