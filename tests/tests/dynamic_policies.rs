@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use integration_tests::cgroup::{TestCgroup, cpu_quota_of};
+use integration_tests::cgroup::cpu_quota_of;
 use integration_tests::clock::{SOON, Stopwatch, pause, wait_for, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
@@ -31,6 +31,12 @@ fn activate(daemon: &Daemon<'_>, name: &str, rule: &Value) -> Result<()> {
     daemon.ask(&["profile", "activate", name]).map(drop)
 }
 
+/// Has a hog go before whatever else the machine is busy with: what is measured is the quota.
+fn prefer(hog: &Workload) -> Result<()> {
+    let pid = i32::try_from(hog.pid()).ok().and_then(rustix::process::Pid::from_raw);
+    rustix::process::setpriority_process(pid, -20).context("prefer a hog").map(drop)
+}
+
 fn use_of(hogs: &[Workload]) -> Result<f64> {
     let before = hogs.iter().map(|hog| used(hog.pid())).sum::<Result<f64>>()?;
     let watch = Stopwatch::start();
@@ -54,6 +60,7 @@ fn adaptive_holds_a_target_from_above_and_from_below() -> Result<()> {
     let places = Places::new()?;
     let program = Program::Spin.write(&places.bin(), "pt-adapt")?;
     let hogs = [Workload::spawn(&program)?, Workload::spawn(&program)?];
+    hogs.iter().try_for_each(prefer)?;
     let daemon = Daemon::start(&places)?;
     for (name, start) in [("from-above", "150%"), ("from-below", "10%")] {
         let policy = json!({ "type": "adaptive", "target": { "cpu": "40%" }, "min": "5%", "max": "200%" });
@@ -85,9 +92,10 @@ fn adaptive_holds_a_target_from_above_and_from_below() -> Result<()> {
 #[test]
 fn a_ramp_goes_down_step_by_step_and_stays_at_its_end() -> Result<()> {
     let _turn = Turn::take()?;
-    let (places, cgroup) = (Places::new()?, TestCgroup::new("ramp")?);
-    let before = cgroup.limits()?;
-    let hog = Workload::spawn_in(&Program::Spin.write(&places.bin(), "pt-ramp")?, &cgroup)?;
+    let places = Places::new()?;
+    let hog = Workload::spawn(&Program::Spin.write(&places.bin(), "pt-ramp")?)?;
+    let home = format!("/proc/{}/cgroup", hog.pid());
+    let before = fs::read_to_string(&home)?;
     let daemon = Daemon::start(&places)?;
     let policy = json!({ "type": "gradual", "from": "100%", "over": "8s", "interval": "1s" });
     let rule = json!({
@@ -97,7 +105,7 @@ fn a_ramp_goes_down_step_by_step_and_stays_at_its_end() -> Result<()> {
 
     let (mut seen, watch) = (Vec::new(), Stopwatch::start());
     wait_until("the end of the ramp", Duration::from_secs(12), || {
-        let quota = cgroup.cpu_quota()?.context("a quota")?;
+        let quota = cpu_quota_of(hog.pid())?.context("a quota")?;
         if seen.last() != Some(&quota) {
             seen.push(quota);
         }
@@ -109,18 +117,17 @@ fn a_ramp_goes_down_step_by_step_and_stays_at_its_end() -> Result<()> {
     ensure!(seen.first() == Some(&100.0) && seen.last() == Some(&20.0), "{seen:?}");
     // On a busy machine not every step is seen; each is told.
     ensure!((4..=9).contains(&seen.len()), "steps of a second: {seen:?}");
-    let told = daemon.events("throttle_adjusted")?;
-    ensure!((seen.len() - 1..=8).contains(&told.len()), "{} events for {seen:?}", told.len());
+    wait_until("every step is told", SOON, || Ok(daemon.events("throttle_adjusted")?.len() == 8))?;
     // A process that comes late meets the limit of now, and the ramp does not begin anew.
-    let late = Workload::spawn_in(&places.bin().join("pt-ramp"), &cgroup)?;
+    let late = Workload::spawn(&places.bin().join("pt-ramp"))?;
     wait_until("the late one is a member", SOON, || {
         let group = daemon.group("ramp")?.context("the group is shown")?;
         Ok(group["members"].as_array().is_some_and(|members| members.len() == 2))
     })?;
-    ensure!(cgroup.cpu_quota()? == Some(20.0), "{:?}", cgroup.cpu_quota()?);
-    drop((hog, late));
+    wait_until("it is limited as the other is", SOON, || Ok(cpu_quota_of(late.pid())? == Some(20.0)))?;
+    ensure!(cpu_quota_of(hog.pid())? == Some(20.0), "{:?}", cpu_quota_of(hog.pid())?);
     daemon.stop()?;
-    ensure!(cgroup.limits()? == before, "limits after: {:?}", cgroup.limits()?);
+    ensure!(fs::read_to_string(&home)? == before, "it is elsewhere: {}", fs::read_to_string(&home)?);
     Ok(())
 }
 

@@ -46,7 +46,7 @@ use crate::procfs::Proc;
 use crate::procfs::cgroup::Version;
 use crate::source::attach::Options;
 use crate::source::ebpf::EbpfSource;
-use crate::source::select::{self, Choice, Kind};
+use crate::source::select::{self, Choice, Kind, Selected};
 use crate::store::{Durability, Store};
 use crate::sys;
 
@@ -104,6 +104,11 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let outbox = book.again().map_err(failed)?;
     let past = book.again().map_err(failed)?;
 
+    let source = open_source(&settings)?;
+    // Nothing that follows needs more, on any thread: the programs are loaded, the socket has its group.
+    if let Err(error) = privilege::reduce() {
+        tracing::warn!(%error, "cannot give up the capabilities that only a start needs");
+    }
     let (followers, recordings) = (Publisher::new(STREAM), Publisher::new(STREAM));
     let due = Arc::new(Notify::new());
     let (journal, journal_thread) = journal::start(journal::Parts {
@@ -117,9 +122,10 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
 
     let waker = Waker::new().map_err(failed)?;
     let recorder = Recorder::new(recordings.clone());
-    let mut parts = parts(&settings, kernel, store, &journal, recorder, &waker, started)?;
+    let opened = Opened { source, kernel, store };
+    let mut parts = parts(&settings, opened, &journal, recorder, &waker, started)?;
     parts.wishes = wishes;
-    let source = parts.source.source.name().to_owned();
+    let source_name = parts.source.source.name().to_owned();
     let (commands, inbox) = sync_channel(COMMANDS);
     let (ended, end) = oneshot::channel();
     let engine_thread = spawn(parts, inbox, ended).map_err(failed)?;
@@ -133,7 +139,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         recordings,
         proc: Mutex::new(Proc::host().map_err(failed)?),
         systemd: host.systemd,
-        source,
+        source: source_name,
         loaded: Mutex::new(Loaded { dirs: dirs.clone(), settings, profile: None, since: None, error: None }),
         scheduler: Mutex::new(scheduler),
         journal,
@@ -276,24 +282,18 @@ fn routing() -> Routing {
     Routing { endpoint: ENDPOINT.to_owned(), kinds: kinds.map(str::to_owned).to_vec() }
 }
 
-fn parts(
-    settings: &Settings,
-    kernel: Kernel,
-    store: Store,
-    journal: &Journal,
-    recorder: Recorder,
-    waker: &Waker,
-    started: Timestamp,
-) -> Result<Parts> {
-    let proc = Proc::host().map_err(failed)?;
-    let own = preflight::own(&proc).map_err(failed)?;
-    let cgroups = format!("{} at {}", kernel.driver.version(), settings.cgroup_root.display());
-    let choice = match settings.source {
+fn choice(settings: &Settings) -> Choice {
+    match settings.source {
         SourceChoice::Auto => Choice::Auto,
         SourceChoice::Ebpf => Choice::Only(Kind::Ebpf),
         SourceChoice::Netlink => Choice::Only(Kind::Netlink),
         SourceChoice::Poll => Choice::Only(Kind::Poll),
-    };
+    }
+}
+
+/// Opens the best event source there is.
+fn open_source(settings: &Settings) -> Result<Selected> {
+    let proc = Proc::host().map_err(failed)?;
     let options = Options {
         priority_bytes: settings.priority_ring,
         bulk_bytes: settings.bulk_ring,
@@ -301,14 +301,33 @@ fn parts(
         cgroup_v1: proc.hierarchy().is_some_and(|hierarchy| hierarchy.version == Version::V1Cpu),
         ..Options::default()
     };
-    let source = select::open(choice, || Ok(Box::new(EbpfSource::open(&options)?))).map_err(failed)?;
-    // Nothing that follows needs more: the programs are loaded, the socket has its group.
-    if let Err(error) = privilege::reduce() {
-        tracing::warn!(%error, "cannot give up the capabilities that only a start needs");
-    }
+    let source =
+        select::open(choice(settings), || Ok(Box::new(EbpfSource::open(&options)?))).map_err(failed)?;
     for degradation in &source.degradations {
         tracing::warn!("degraded: {degradation}");
     }
+    Ok(source)
+}
+
+/// What is opened before any thread is started.
+struct Opened {
+    source: Selected,
+    kernel: Kernel,
+    store: Store,
+}
+
+fn parts(
+    settings: &Settings,
+    opened: Opened,
+    journal: &Journal,
+    recorder: Recorder,
+    waker: &Waker,
+    started: Timestamp,
+) -> Result<Parts> {
+    let Opened { source, kernel, store } = opened;
+    let proc = Proc::host().map_err(failed)?;
+    let own = preflight::own(&proc).map_err(failed)?;
+    let cgroups = format!("{} at {}", kernel.driver.version(), settings.cgroup_root.display());
     Ok(Parts {
         source,
         engine: Engine::new(EngineConfig::new(own.clone())),
@@ -321,7 +340,7 @@ fn parts(
         wishes: Wishes::default(),
         recorder,
         waker: waker.clone(),
-        choice,
+        choice: choice(settings),
         own,
         cgroups,
         webhook: settings.webhook.is_some(),

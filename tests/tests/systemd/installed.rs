@@ -46,11 +46,12 @@ fn it_is_started_when_it_answers_and_runs_with_few_rights() -> Result<()> {
     ensure!(status["source"]["name"] == "ebpf", "{status}\n{}", installed.log());
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let status = fs::read_to_string(task?.path().join("status"))?;
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).context(name);
         for set in ["CapPrm:\t", "CapEff:\t"] {
-            let text = status.lines().find_map(|line| line.strip_prefix(set)).context(set)?;
-            ensure!(u64::from_str_radix(text, 16)? == CAPABILITIES, "{status}");
+            let found = u64::from_str_radix(field(set)?, 16)?;
+            ensure!(found == CAPABILITIES, "thread {}: {set}{found:x}", field("Name:\t")?);
         }
-        ensure!(status.contains("NoNewPrivs:\t1"), "{status}");
+        ensure!(field("NoNewPrivs:\t")? == "1", "it may gain privileges");
     }
     ensure!(!installed.log().contains("may react late"), "no priority for the engine\n{}", installed.log());
     Ok(())

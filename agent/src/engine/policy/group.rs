@@ -208,13 +208,6 @@ impl Group {
         before != *self.limits()
     }
 
-    /// Begins to move the limits again after an end.
-    pub(crate) fn revive(&mut self, now: Timestamp) {
-        if self.motion.is_none() {
-            self.motion = Motion::begin(&self.terms.limits, &self.terms.policy, None, now);
-        }
-    }
-
     /// Takes a process in. One that is limited already, by having been born in the group, needs no
     /// application.
     pub(crate) fn insert(&mut self, process: &Process, member: Member) {

@@ -82,7 +82,7 @@ impl Throttle {
         }
     }
 
-    /// Ends the motion of a group; it begins anew when somebody comes in.
+    /// Takes the timer of a group away that is no more.
     pub(super) fn rest(&mut self, name: &Name) {
         if let Some(group) = self.groups.get_mut(name) {
             group.motion = None;

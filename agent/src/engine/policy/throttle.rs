@@ -106,7 +106,6 @@ impl Throttle {
             group.relimit |= group.in_force.is_some() && changed;
             group.reason = reason.clone();
         }
-        group.revive(now);
         if joiner.limited.is_none() || group.relimit {
             group.note(reason, joiner.caused_at);
         }
@@ -231,7 +230,6 @@ impl Throttle {
         // Lifting limits does not wait for a back-off.
         self.resume(name);
         self.set_until(name, None);
-        self.rest(name);
         self.dirty.insert(name.clone());
         members
     }
