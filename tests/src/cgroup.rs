@@ -248,7 +248,7 @@ fn hand_down(sign: char, controller: &str) -> Result<()> {
     fs::write(&path, &word).with_context(|| format!("write {word} to {}", path.display()))
 }
 
-fn hierarchies() -> Result<Vec<PathBuf>> {
+pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
     let mount = Path::new(MOUNT);
     if is_v2() {
         return Ok(vec![mount.to_owned()]);

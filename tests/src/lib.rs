@@ -10,6 +10,7 @@ pub mod clock;
 pub mod command;
 pub mod daemon;
 pub mod follow;
+pub mod foreign;
 pub mod installed;
 pub mod kernel;
 pub mod places;

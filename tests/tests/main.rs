@@ -9,6 +9,7 @@ mod critical_alert;
 mod daemon_lifecycle;
 mod dry_run;
 mod dynamic_policies;
+mod emergency;
 mod exec_to_throttle;
 mod exit_codes;
 mod fallback_sources;

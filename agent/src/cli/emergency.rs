@@ -47,6 +47,7 @@ impl Emergency {
             Order::Status => return status(context),
         };
         let spec = Spec { order, dry_run: context.dry_run };
+        let resumes = spec.order == EmergencyOrder::Resume && !spec.dry_run;
         let status: EmergencyStatus =
             match context.ask_quickly(&Request::Emergency(spec.clone()), PATIENCE)? {
                 Ok(Some(status)) => status,
@@ -56,6 +57,9 @@ impl Emergency {
                 }
                 Err(error) => return Err(Failure::from(error).into()),
             };
+        if resumes {
+            context.output.message("Rules limit again; what was limited by hand stays released.");
+        }
         context.output.show(&status)
     }
 }

@@ -11,6 +11,7 @@ use crate::control::proto::{GroupStatus, Member, PolicyStatus, Request};
 use crate::model::id::Name;
 use crate::model::limits::Scope;
 use crate::model::reason::readings;
+use crate::store::block::Block;
 
 /// Arguments of `status`.
 #[derive(Args, Debug)]
@@ -26,6 +27,11 @@ impl Status {
             Some(groups) => groups,
             None => super::offline::groups(context)?,
         };
+        // Whoever may not read the record sees no limits, and asks `emergency status` why.
+        if let Ok(Some(block)) = Block::read(&context.dirs.emergency_file()) {
+            let reason = block.reason;
+            context.output.message(&format!("Nothing is limited, an emergency stop is in force: {reason}"));
+        }
         let Some(wanted) = self.group else { return context.output.show(&groups) };
         let found: Vec<_> = groups.into_iter().filter(|group| group.group == wanted).collect();
         match <[_; 1]>::try_from(found) {

@@ -26,13 +26,13 @@ pub fn record(reason: String, uid: u32) -> Block {
     // An account that is not known has no name.
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
     let reason = if reason.trim().is_empty() { NO_REASON.to_owned() } else { reason };
-    Block { reason, uid, user, at: clock::unix_millis(clock::wall()), released: None }
+    Block { reason, uid, user, at: clock::unix_millis(clock::wall()), released: None, told: false }
 }
 
 /// What a record tells.
 #[must_use]
 pub fn told(block: Block) -> EmergencyStatus {
-    let Block { reason, uid, user, at, released } = block;
+    let Block { reason, uid, user, at, released, told: _ } = block;
     EmergencyStatus {
         active: true,
         reason: Some(reason),
@@ -110,7 +110,7 @@ impl Office {
         let stop = Some(block.reason.clone());
         let (groups, errors) =
             self.ask(|answer| Command::Emergency { stop, told: false, uid, answer }).await?;
-        block.released = Some(groups);
+        (block.released, block.told) = (Some(groups), true);
         let recorded = recorded.and_then(|()| block.write(&path));
         if !errors.is_empty() {
             let message = format!("not everything could be lifted, it is tried again: {}", errors.join("; "));

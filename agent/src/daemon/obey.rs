@@ -107,6 +107,10 @@ impl Turn {
     }
 
     fn throttle(&mut self, throttle: ManualThrottle, dry_run: bool, answer: Answer<Throttled>) {
+        if let Some(words) = self.parts.engine.emergency() {
+            let failure = Failure::new(FailureKind::Conflict, words);
+            return send(answer, Err(failure.with_hint("process-throttler emergency resume")));
+        }
         let taken =
             self.parts.engine.snapshot().groups.into_iter().find(|group| group.name == throttle.group);
         if let Some(rule) = taken.and_then(|group| group.rule) {

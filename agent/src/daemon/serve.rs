@@ -127,11 +127,14 @@ async fn hold(office: &Office) -> bool {
     let block = match Block::read(&office.emergency_file()) {
         Ok(None) => return false,
         Ok(Some(block)) => block,
-        Err(error) => Block { reason: chain(&error), uid: 0, user: None, at: 0, released: None },
+        Err(error) => Block { reason: chain(&error), uid: 0, user: None, at: 0, released: None, told: false },
     };
     tracing::warn!(reason = block.reason, "an emergency stop is in force: nothing is limited");
-    let (stop, uid) = (Some(block.reason), block.uid);
-    match office.ask(|answer| Command::Emergency { stop, told: true, uid, answer }).await {
+    let (stop, told, uid) = (Some(block.reason.clone()), block.told, block.uid);
+    if !told && let Err(error) = (Block { told: true, ..block }).write(&office.emergency_file()) {
+        tracing::warn!("the emergency stop will be told again: {}", chain(&error));
+    }
+    match office.ask(|answer| Command::Emergency { stop, told, uid, answer }).await {
         Ok((_, errors)) => errors.iter().for_each(|error| tracing::error!("not lifted: {error}")),
         Err(failure) => tracing::error!("emergency: {failure}"),
     }

@@ -1,16 +1,22 @@
 //! The thread that moves processes between cgroups. A lone move costs 6 to 10 ms and has been seen to take
 //! seconds in a fork storm; the engine thread must not wait for it.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
+use crate::control::proto::PROCESSES_MAX;
 use crate::daemon::waker::Waker;
 use crate::effect::throttle::MoveBatch;
 use crate::engine::action::ActionId;
 use crate::engine::input::Outcome;
 use crate::model::id::Name;
 
-/// Batches on their way; one batch holds all moves of one action.
-const QUEUE: usize = 256;
+/// Most jobs that wait: each process of the largest request may have a group to itself, and each group has one
+/// batch on its way.
+const WAITING_MAX: usize = PROCESSES_MAX + 256;
+/// Batches that are done and not yet fetched.
+const DONE_MAX: usize = 256;
 
 /// A batch that is done.
 #[derive(Debug)]
@@ -33,7 +39,9 @@ enum Job {
 /// The engine thread's end.
 #[derive(Debug)]
 pub struct Worker {
-    jobs: SyncSender<Job>,
+    /// Bounded by `waiting`: a bounded channel would hold memory for its longest queue from the beginning.
+    jobs: Sender<Job>,
+    waiting: Arc<AtomicUsize>,
     finished: Receiver<Finished>,
 }
 
@@ -43,10 +51,13 @@ impl Worker {
     /// # Errors
     /// When no thread can be started.
     pub fn start(waker: Waker) -> std::io::Result<Self> {
-        let (jobs, inbox) = sync_channel::<Job>(QUEUE);
-        let (outbox, finished) = sync_channel(QUEUE);
+        let (jobs, inbox) = channel::<Job>();
+        let (outbox, finished) = sync_channel(DONE_MAX);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&waiting);
         std::thread::Builder::new().name("moves".to_owned()).spawn(move || {
             for job in inbox {
+                left.fetch_sub(1, Ordering::Relaxed);
                 let (id, batch) = match job {
                     Job::Batch(id, batch) => (id, batch),
                     Job::Question(ask) => {
@@ -62,7 +73,7 @@ impl Worker {
                 waker.wake();
             }
         })?;
-        Ok(Self { jobs, finished })
+        Ok(Self { jobs, waiting, finished })
     }
 
     /// Hands over a batch. With the queue full it is refused at once: the engine tries again later.
@@ -70,16 +81,23 @@ impl Worker {
         let group = batch.group().cloned();
         let refused =
             |why: &str| Some(Finished { id, group, outcome: Outcome::Failed { error: why.to_owned() } });
-        match self.jobs.try_send(Job::Batch(id, batch)) {
+        match self.send(Job::Batch(id, batch)) {
             Ok(()) => None,
-            Err(TrySendError::Full(_)) => refused("too many moves are waiting"),
-            Err(TrySendError::Disconnected(_)) => refused("the thread that moves processes has ended"),
+            Err(why) => refused(why),
         }
     }
 
     /// Hands over a question, which answers whoever asked by itself; false when there is no room for it.
     pub fn ask(&self, question: impl FnOnce() + Send + 'static) -> bool {
-        self.jobs.try_send(Job::Question(Box::new(question))).is_ok()
+        self.send(Job::Question(Box::new(question))).is_ok()
+    }
+
+    fn send(&self, job: Job) -> Result<(), &'static str> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err("too many moves are waiting");
+        }
+        self.jobs.send(job).map_err(|_closed| "the thread that moves processes has ended")
     }
 
     /// A batch that is done, if there is one.

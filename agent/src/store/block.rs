@@ -31,6 +31,9 @@ pub struct Block {
     /// How many groups were released by it; absent while that goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<usize>,
+    /// Whether it has been told as an event: a command without a daemon tells nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
 }
 
 impl Block {
@@ -55,7 +58,14 @@ impl Block {
 
     fn unreadable(path: &Path, why: &str) -> Self {
         let path = printable(path.as_os_str().as_encoded_bytes()).to_string();
-        Self { reason: format!("{path} is damaged: {why}"), uid: 0, user: None, at: 0, released: None }
+        Self {
+            reason: format!("{path} is damaged: {why}"),
+            uid: 0,
+            user: None,
+            at: 0,
+            released: None,
+            told: false,
+        }
     }
 
     /// Puts it into force: afterwards it is on the disk, whole.
@@ -122,6 +132,7 @@ mod tests {
             user: Some("me".to_owned()),
             at: 5,
             released: Some(3),
+            told: true,
         }
     }
 
