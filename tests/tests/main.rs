@@ -13,6 +13,7 @@ mod emergency;
 mod exec_to_throttle;
 mod exit_codes;
 mod fallback_sources;
+mod guides;
 mod killed_at_points;
 mod loss_accounting;
 mod manual_limits_survive;
