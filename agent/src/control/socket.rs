@@ -71,7 +71,8 @@ pub(super) fn bind(path: &Path, group: Gid) -> Result<(UnixListener, SocketFile)
 }
 
 /// Takes over a listening socket that the service manager has bound to `path`, with mode 0660, for the given
-/// group. Its file is the manager's and stays.
+/// group. Its file is the manager's and stays. Where this process may not give it to the group, it stays with the
+/// manager's: fewer users may ask then, not more.
 pub(super) fn adopt(socket: OwnedFd, path: &Path, group: Gid) -> Result<UnixListener, BindError> {
     let io = |operation: &'static str| {
         let path = path.to_owned();
@@ -84,9 +85,11 @@ pub(super) fn adopt(socket: OwnedFd, path: &Path, group: Gid) -> Result<UnixList
     }
     let meta = std::fs::symlink_metadata(path).map_err(io("look at"))?;
     // The manager's own setting may be the same; only root with CAP_CHOWN may choose another group.
-    if meta.gid() != group.as_raw() {
-        std::os::unix::fs::chown(path, None, Some(group.as_raw()))
-            .map_err(io("change the group (set the same SocketGroup= in the socket unit) of"))?;
+    if meta.gid() != group.as_raw()
+        && let Err(error) = std::os::unix::fs::chown(path, None, Some(group.as_raw()))
+    {
+        let (path, gid) = (path.display(), group.as_raw());
+        tracing::warn!(%error, "{path} is not for group {gid}: set SocketGroup= in the socket unit, too");
     }
     listener.set_nonblocking(true).map_err(io("make non-blocking"))?;
     Ok(listener)

@@ -169,6 +169,16 @@ fn a_question_starts_it_but_asking_whether_it_runs_does_not() -> Result<()> {
 }
 
 #[test]
+fn a_group_that_the_socket_is_not_for_is_told() -> Result<()> {
+    let (_turn, installed) = (Turn::take()?, Installed::new()?);
+    installed.configure("socket_group: users\n")?;
+    installed.start()?;
+    ensure!(installed.log().contains("set SocketGroup= in the socket unit"), "{}", installed.log());
+    installed.run(&["daemon", "status"])?.expect(0)?;
+    Ok(())
+}
+
+#[test]
 fn the_daemon_commands_go_through_systemd() -> Result<()> {
     let (_turn, installed) = (Turn::take()?, Installed::new()?);
     installed.run(&["daemon", "start"])?.expect(0)?;

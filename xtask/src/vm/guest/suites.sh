@@ -28,7 +28,7 @@ controllers() {
 nothing_left() {
     local left
     left=$(find /sys/fs/cgroup -mindepth 1 \( -name 'pt-test*' -o -name 'process-throttler*' \) -type d)
-    left="$left$(pgrep -a '^(process-thrott|pt-)' || true)"
+    left="$left$(pgrep -a '^process-thro'; pgrep -a '^pt-')"
     [ -z "$left" ] || { echo "left behind: $left"; echo "clean-up $1" >>$FAILED; }
 }
 
