@@ -54,6 +54,13 @@ impl Shell {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
+        // The parent goes on when the child has its new memory, a moment before it has its new name.
+        let end = clock::now().after(clock::patience(PATIENCE));
+        let comm = format!("/proc/{}/comm", shell.id());
+        while std::fs::read(&comm).unwrap() != b"sh\n" {
+            assert!(clock::now() < end, "the shell has no name");
+            std::thread::yield_now();
+        }
         Self(shell)
     }
 
