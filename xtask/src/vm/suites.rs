@@ -49,7 +49,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=effect::systemd_tests::",
         ],
         controllers: true,
-        seconds: 600,
+        seconds: 1_200,
     },
     Suite {
         name: "kernel",
@@ -60,11 +60,16 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=bad_input::bad_profiles",
             "--skip=bad_input::limits_out_of_range",
             "--skip=cli_outputs::completions",
+            // Figures, which an emulated machine has none of: how soon a target is held, how fast a thousand go.
+            "--skip=dynamic_policies::adaptive",
+            "--skip=dynamic_policies::a_rule_under_pressure",
+            "--skip=emergency::a_thousand_groups",
+            "--skip=guides::",
             "--skip=exit_codes::usage_errors",
             "--test-threads=4",
         ],
         controllers: false,
-        seconds: 900,
+        seconds: 2_400,
     },
     Suite {
         name: "systemd",
@@ -72,7 +77,7 @@ pub(super) const SUITES: [Suite; 3] = [
         target: "systemd",
         arguments: &["--test-threads=1"],
         controllers: false,
-        seconds: 600,
+        seconds: 1_200,
     },
 ];
 
