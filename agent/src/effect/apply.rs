@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::{Cgroup as _, Controller, Knob, Memberships, mark, subtree, v1, v2};
+use crate::cgroup::mark::Mark;
+use crate::cgroup::{Cgroup as _, Controller, Knob, Memberships, mark, shown, subtree, v1, v2};
 use crate::clock;
 use crate::effect::fail_point::Point;
 use crate::effect::group::{Group, Place, Rung};
@@ -171,6 +172,7 @@ impl Run<'_> {
                     place: if plan.place.paths().contains(&path) { change.place } else { String::new() },
                     ..change
                 };
+                self.check_ours(path, &own)?;
                 for dir in subtree::missing(mount, path) {
                     steps.push(owned(self.change(&plan.place, Kind::CreatedDir, dir.clone()), &dir));
                 }
@@ -201,6 +203,22 @@ impl Run<'_> {
                 }
             }
             self.shared.point(Point::DirMade);
+        }
+        Ok(())
+    }
+
+    /// Nobody else's cgroup becomes ours because it has the name of one.
+    fn check_ours(&self, path: &Path, own: &Path) -> Result<(), EffectError> {
+        let below = |dir: &&Path| dir.starts_with(own) && *dir != own;
+        for dir in path.ancestors().take_while(below).filter(|dir| dir.exists()) {
+            if Mark::read(dir).is_some_and(|mark| mark.owner == self.kernel().roots.owner) {
+                continue;
+            }
+            let rows = self.shared.store().read(|tables| tables.intents_of(&self.apply.group))?;
+            if !rows.iter().any(|row| row.change.kind == Kind::CreatedDir && row.change.path == dir) {
+                let why = format!("cgroup {} exists already and is not ours", shown(dir));
+                return Err(EffectError::Refused(why));
+            }
         }
         Ok(())
     }

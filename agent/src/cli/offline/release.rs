@@ -24,14 +24,7 @@ pub(in crate::cli) fn release(context: &Context, spec: &Release) -> CliResult<Re
     }
     let _lock = lock(context)?;
     if spec.target == ReleaseOf::All {
-        let kernel = kernel(context)?;
-        let mut store = store(context)?;
-        // First, so that a start after a death in between brings nothing back.
-        let forgotten = store.write(|tables| tables.delete_wishes());
-        let report = restore::release_all(&kernel, &mut store);
-        let mut report = report.map_err(|error| effect_failure(&error))?;
-        report.failures.extend(forgotten.err().map(|error| chain(&error)));
-        return told(context, report);
+        return lift(context, true);
     }
     let (groups, processes) = targets(context, &spec.target)?;
     let (kernel, mut store) = (kernel(context)?, store(context)?);
@@ -74,7 +67,24 @@ pub(in crate::cli) fn release_as_on_stop(context: &Context, spec: &Release) -> C
             context.output.message(&format!("Warning: on_stop is not known, limits are lifted: {findings}"));
         }
     }
-    release(context, spec)
+    if spec.dry_run {
+        return release(context, spec);
+    }
+    let _lock = lock(context)?;
+    // What operators wish for comes back with the next daemon.
+    lift(context, false)
+}
+
+/// Restores everything.
+fn lift(context: &Context, forget_wishes: bool) -> CliResult<Released> {
+    let kernel = kernel(context)?;
+    let mut store = store(context)?;
+    // First, so that a start after a death in between brings nothing back.
+    let forgotten = if forget_wishes { store.write(|tables| tables.delete_wishes()).err() } else { None };
+    let report = restore::release_all(&kernel, &mut store);
+    let mut report = report.map_err(|error| effect_failure(&error))?;
+    report.failures.extend(forgotten.map(|error| chain(&error)));
+    told(context, report)
 }
 
 /// The groups and processes that are meant.
