@@ -205,15 +205,19 @@ impl Engine {
     fn spare(&mut self, key: ProcKey, why: String) {
         let Some(entry) = self.table.get(key) else { return };
         if let Some(group) = entry.group.clone() {
-            self.throttle.leave(&group, key, Reason::Protected { why });
+            self.throttle.leave(&group, key, Reason::Protected { why: why.clone() });
+            // Also one that was not brought in yet: it may have been born in the group's cgroup.
+            self.throttle.expel(&group, key, Reason::Protected { why });
             return self.set_group(key, None);
         }
         if entry.bars.as_ref().is_some_and(|bars| bars.expelled) {
             return;
         }
         // Born in a group's cgroup, and protected by the time it was first seen: limited all the same.
-        let born = self.born_limited(key).map(|(group, _)| group);
-        let Some(group) = born.or_else(|| self.throttle.in_cgroup(entry.process.cgroup)) else { return };
+        // Its parent's limits may have come into force around its birth: whether it is in their cgroup, the
+        // executor sees.
+        let parents = self.table.ancestors(&entry.process).next().and_then(|parent| parent.group.clone());
+        let Some(group) = parents.or_else(|| self.throttle.in_cgroup(entry.process.cgroup)) else { return };
         if let Some(entry) = self.table.get_mut(key) {
             entry.bars.get_or_insert_with(Box::<Bars>::default).expelled = true;
         }

@@ -645,6 +645,17 @@ fn a_critical_child_of_a_limited_process_is_freed() {
 }
 
 #[test]
+fn a_critical_child_born_while_its_parent_is_being_limited_is_freed() {
+    let mut rig = Rig::new(with_critical(rsync_rule(), real_nginx()));
+    let action = one(rig.exec(process(10, "rsync").cgroup(7)));
+    // Before the outcome of its parent's limits is known.
+    assert_eq!(kinds(&rig.alive(process(11, "nginx").ppid(10).cgroup(7))), ["watch"]);
+    let actions = rig.applied(&action);
+    assert_eq!(kinds(&actions), ["throttle_applied", "detach"]);
+    assert!(matches!(&actions[1].what, What::Detach { key: freed, .. } if *freed == key(11)));
+}
+
+#[test]
 fn a_stranger_in_a_limited_cgroup_is_freed_with_it() {
     let mut rig = Rig::new(rsync_rule());
     let limited = |rig: &mut Rig| {
