@@ -5,6 +5,7 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{DynamicApplied, DynamicRemoved, DynamicStatus, Moving};
 use crate::daemon::command::Answer;
 use crate::daemon::obey::{failures, send};
+use crate::daemon::pending::Settled;
 use crate::daemon::report;
 use crate::daemon::turn::Turn;
 use crate::engine::input::{Input, Override, ReleaseTarget};
@@ -22,6 +23,14 @@ struct Target {
     by_rule: bool,
     overridden: bool,
     groups: Vec<Name>,
+}
+
+/// The reply, unless an action that the command caused has failed.
+fn unless_failed<T>(settled: &[Settled], reply: T) -> Result<T, Failure> {
+    match failures(settled) {
+        errors if errors.is_empty() => Ok(reply),
+        errors => Err(Failure::new(FailureKind::Failed, errors.join("; "))),
+    }
 }
 
 impl Turn {
@@ -87,13 +96,7 @@ impl Turn {
         }
         let input = Input::Override(Override { target: name, terms: Some((limits, policy)), reason });
         self.feed_and_wait(input, move |_turn, settled| {
-            let errors = failures(&settled);
-            let result = if errors.is_empty() {
-                Ok(reply)
-            } else {
-                Err(Failure::new(FailureKind::Failed, errors.join("; ")))
-            };
-            send(answer, result);
+            send(answer, unless_failed(&settled, reply));
         });
     }
 
@@ -135,13 +138,7 @@ impl Turn {
             Input::Override(Override { target: name, terms: None, reason })
         };
         self.feed_and_wait(input, move |_turn, settled| {
-            let errors = failures(&settled);
-            let result = if errors.is_empty() {
-                Ok(reply)
-            } else {
-                Err(Failure::new(FailureKind::Failed, errors.join("; ")))
-            };
-            send(answer, result);
+            send(answer, unless_failed(&settled, reply));
         });
     }
 

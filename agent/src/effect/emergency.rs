@@ -1,7 +1,7 @@
 //! Lifting everything at once: limits first, so that all are free within microseconds each, then memberships,
 //! in one batch, because moves that follow each other at once are cheap and lone ones are not.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use crate::effect::kernel::EffectError;
@@ -44,13 +44,9 @@ impl Shared {
     pub(super) fn lift(&self) -> Result<Outcome, EffectError> {
         let report = restore::recover(&self.kernel, &mut self.store())?;
         restore::log_notes(&report);
-        let kept: BTreeMap<_, _> = self
-            .store()
-            .read(|tables| tables.groups())?
-            .into_iter()
-            .map(|row| (row.name.clone(), row))
-            .collect();
-        self.forget_groups(|name| kept.contains_key(name));
+        let kept = self.store().read(|tables| tables.groups())?;
+        let kept: BTreeSet<_> = kept.into_iter().map(|row| row.name).collect();
+        self.forget_groups(|name| kept.contains(name));
         if report.failures.is_empty() {
             Ok(Outcome::Released)
         } else {

@@ -84,6 +84,15 @@ impl Place {
         Self { each, rung, dirs, unit: None, why: String::new() }
     }
 
+    /// Keeps what a place of the same rung has for controllers that are not asked for now.
+    pub(crate) fn keep_dirs(&mut self, known: Option<&Self>) {
+        let Some(known) = known.filter(|known| known.rung == self.rung) else { return };
+        let more = known.dirs.iter().filter(|dir| self.dir(dir.controller).is_none()).cloned();
+        let more: Vec<PlaceDir> = more.collect();
+        self.dirs.extend(more);
+        self.dirs.sort_by_key(|dir| dir.controller);
+    }
+
     /// Whether it is the same place, for whatever reason it was chosen.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

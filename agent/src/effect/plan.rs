@@ -123,6 +123,17 @@ impl Plan {
         group::how(self.places.iter().map(|plan| &plan.place))
     }
 
+    /// Refuses all of these because one that is in the place already cannot come along to another.
+    fn refuse_all(&mut self, all: Vec<Candidate>, one: &Candidate, why: &str) -> Result<(), EffectError> {
+        let why = format!("process {} cannot come along: {why}", one.process.key.pid);
+        if all.is_empty() {
+            return Err(EffectError::Refused(why));
+        }
+        let refused = |one: Candidate| (one.process.key, Refusal::NotAllowed(why.clone()));
+        self.refused.extend(all.into_iter().map(refused));
+        Ok(())
+    }
+
     /// The processes that will be limited.
     #[must_use]
     pub fn members(&self) -> Vec<ProcKey> {

@@ -156,8 +156,15 @@ impl Engine {
                 Some(_) | None => self.throttle.set_membership(&group, key, Membership::Inherited),
             };
         }
-        let Some((name, since)) = self.born_limited(key).or_else(|| self.found_limited(key)) else {
-            return self.throttle.intruded(process.cgroup, &process);
+        let (name, since) = match self.born_limited(key) {
+            Some(born) => born,
+            None => {
+                let Some(home) = self.throttle.in_cgroup(process.cgroup) else { return };
+                match self.found_limited(key, &home) {
+                    Some(since) => (home, since),
+                    None => return self.throttle.intruded(&home, &process),
+                }
+            }
         };
         let Some(group) = self.throttle.group(&name) else { return };
         let (terms, reason) = (group.terms.clone(), group.reason.clone());
@@ -187,18 +194,17 @@ impl Engine {
         (process.started >= since).then(|| (name.clone(), process.started))
     }
 
-    /// The group on whose cgroup the limits are that a process was first seen in, and since when they hold for it.
+    /// Since when the limits of a group hold for a process that was first seen in the cgroup that they are on.
     /// Its parent is one of the group's, or gone: only those could give birth to it there. One whose parent is
     /// elsewhere was put there.
-    fn found_limited(&self, key: ProcKey) -> Option<(Name, Timestamp)> {
+    fn found_limited(&self, key: ProcKey, home: &Name) -> Option<Timestamp> {
         let entry = self.table.get(key)?;
-        let name = self.throttle.in_cgroup(entry.process.cgroup)?;
-        let group = self.throttle.group(&name)?;
+        let group = self.throttle.group(home)?;
         let elsewhere =
             |parent: &Entry| parent.process.key.pid != 1 && parent.process.cgroup != entry.process.cgroup;
         let put = entry.came || self.table.ancestors(&entry.process).next().is_some_and(elsewhere);
         let since = group.in_force?.max(entry.process.started);
-        (group.borrowed && !put).then_some((name, since))
+        (group.borrowed && !put).then_some(since)
     }
 
     /// A process that may not be limited: take it out of wherever it is.

@@ -28,21 +28,11 @@ impl Planner<'_> {
             let path = subtree::group_dir(mount, subtree, &self.apply.group, each);
             place.dirs.push(PlaceDir { controller: *controller, path });
         }
-        if let Some(known) = known.filter(|known| known.rung == Rung::Own) {
-            let more = known.dirs.iter().filter(|dir| place.dir(dir.controller).is_none()).cloned();
-            place.dirs.extend(more.collect::<Vec<_>>());
-            place.dirs.sort_by_key(|dir| dir.controller);
-        }
+        place.keep_dirs(known);
         // Those that are in the place already have to come along, or stay limited in the old way.
         for one in present {
             if let Err(why) = self.may_move(&place, one, why_not) {
-                let why = format!("process {} cannot come along: {why}", one.process.key.pid);
-                if candidates.is_empty() {
-                    return Err(EffectError::Refused(why));
-                }
-                let refused = |one: Candidate| (one.process.key, Refusal::NotAllowed(why.clone()));
-                plan.refused.extend(candidates.into_iter().map(refused));
-                return Ok(());
+                return plan.refuse_all(candidates, one, &why);
             }
         }
         let mover =

@@ -18,15 +18,14 @@ impl Throttle {
 
     /// Lifts the limits of a group because a process that is none of its members is in their cgroup, and limits
     /// the members anew in a way that spares it, or not at all.
-    pub(crate) fn intruded(&mut self, id: u64, process: &Process) {
-        let Some(name) = self.in_cgroup(id) else { return };
-        let Some(group) = self.groups.get(&name) else { return };
+    pub(crate) fn intruded(&mut self, name: &Name, process: &Process) {
+        let Some(group) = self.groups.get(name) else { return };
         if !group.borrowed || group.terms.whole_unit || group.release.is_some() {
             return;
         }
         let who = format!("process {} ({})", process.key.pid, process.comm);
-        self.untangle(&name, Reason::Intruded { who });
-        self.dirty.insert(name);
+        self.untangle(name, Reason::Intruded { who });
+        self.dirty.insert(name.clone());
     }
 
     /// Takes a live process out of a group's cgroups that was never a member: it was born there.
