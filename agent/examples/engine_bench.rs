@@ -120,7 +120,7 @@ fn profile() -> anyhow::Result<Profile> {
         name: "bench".parse()?,
         version: "1".to_owned(),
         description: String::new(),
-        critical: vec![Critical { name: "nginx".parse()?, matches: nginx }],
+        critical: vec![Critical::new("nginx".parse()?, nginx)],
         rules: rules.collect::<anyhow::Result<_>>()?,
         schedule: Vec::new(),
     })

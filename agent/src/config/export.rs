@@ -63,8 +63,8 @@ fn entries(profile: &Profile) -> Vec<(&'static str, Tree)> {
         map.push(("description", text(description)));
     }
     if !critical.is_empty() {
-        let item = |Critical { name, matches }: &Critical| {
-            Tree::Map(vec![("name", text(name)), ("match", matching(matches))])
+        let item = |critical: &Critical| {
+            Tree::Map(vec![("name", text(&critical.name)), ("match", matching(&critical.matches))])
         };
         map.push(("critical_processes", Tree::List(critical.iter().map(item).collect())));
     }
@@ -581,7 +581,7 @@ mod tests {
             let mut profile = Profile { name, version, description, critical: Vec::new(), rules: Vec::new(), schedule };
             for (index, (name, matches)) in critical.into_iter().enumerate() {
                 let name = format!("c{index}-{name}").parse().unwrap();
-                profile.critical.push(Critical { name, matches });
+                profile.critical.push(Critical::new(name, matches));
             }
             for (index, rule) in rules.into_iter().enumerate() {
                 if !profile.critical.iter().any(|critical| critical.matches == rule.matches) {

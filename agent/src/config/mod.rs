@@ -5,6 +5,7 @@
 
 pub mod calendar;
 mod condition;
+mod critical;
 pub mod error;
 pub mod export;
 mod fields;

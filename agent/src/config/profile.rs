@@ -6,7 +6,7 @@ use super::error::{Finding, Findings, Severity};
 use super::fields::Cursor;
 use super::file::{self, Place, Source, Trust, Value};
 use super::host::Host;
-use super::{calendar, condition, limits, matching, policy};
+use super::{calendar, condition, critical, limits, matching, policy};
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::Policy;
@@ -15,21 +15,6 @@ use crate::model::rule::{Critical, OnConflict, Profile, Rule, Turn};
 pub(super) const PROFILE_KEYS: &[&str] =
     &["name", "version", "description", "critical_processes", "throttling_rules", "schedule"];
 const PROFILE_UNSUPPORTED: &[&str] = &["extends"];
-const CRITICAL_KEYS: &[&str] = &["name", "match"];
-const CRITICAL_UNSUPPORTED: &[&str] = &[
-    "protection_level",
-    "restart_policy",
-    "restart",
-    "health_check",
-    "dependencies",
-    "expect",
-    "reserve",
-    "latency_slo",
-    "oom_score_adj",
-    "nice",
-    "cpu_weight",
-    "io_weight",
-];
 const RULE_KEYS: &[&str] = &[
     "name",
     "description",
@@ -132,7 +117,7 @@ fn read_profile(
         |value| short(value, VERSION_MAX, false, findings).filter(|version| !version.is_empty()),
     );
     let description = text_or_empty(map.get("description"), findings);
-    let critical = map.get("critical_processes").map(|list| read_critical(list, host, findings));
+    let critical = map.get("critical_processes").map(|list| critical::read(list, host, findings));
     let rules = map.get("throttling_rules").map(|list| read_rules(list, host, findings));
     let (critical, rules) = (critical.unwrap_or_default(), rules.unwrap_or_default());
     let schedule = map.get("schedule").map(|list| read_schedule(list, siblings, findings));
@@ -189,27 +174,6 @@ fn check_sibling(at: &Cursor<'_>, name: &Name, siblings: Siblings<'_>, findings:
         Siblings::In(_) | Siblings::Unknown => at.error(message).with_fix("create it, or correct the name"),
     };
     findings.push(finding);
-}
-
-fn read_critical<'a>(list: &Cursor<'a>, host: &Host, findings: &mut Findings) -> Vec<(Critical, Cursor<'a>)> {
-    let mut names = Vec::new();
-    let mut all = Vec::new();
-    for item in list.list(findings).unwrap_or_default() {
-        let Some(map) = item.map(CRITICAL_KEYS, CRITICAL_UNSUPPORTED, findings) else { continue };
-        let name = map.required("name", findings).and_then(|at| unique(at, &mut names, findings));
-        let at = map.required("match", findings);
-        let matches = at.and_then(|at| matching::parse(at, host, findings));
-        if let (Some(name), Some(matches), Some(at)) = (name, matches, at) {
-            if matches.is_forgeable() {
-                let message = format!(
-                    "critical for alerts only: a process can give itself this match, so {name} is not exempt from rules"
-                );
-                findings.push(at.warning(message).with_fix("add exe, user or uid to the match"));
-            }
-            all.push((Critical { name, matches }, at.clone()));
-        }
-    }
-    all
 }
 
 fn read_rules<'a>(list: &Cursor<'a>, host: &Host, findings: &mut Findings) -> Vec<(Rule, Cursor<'a>)> {
@@ -321,7 +285,11 @@ pub(super) fn read_name(at: &Cursor<'_>, findings: &mut Findings) -> Option<Name
     }
 }
 
-fn unique(at: &Cursor<'_>, names: &mut Vec<(Name, Place)>, findings: &mut Findings) -> Option<Name> {
+pub(super) fn unique(
+    at: &Cursor<'_>,
+    names: &mut Vec<(Name, Place)>,
+    findings: &mut Findings,
+) -> Option<Name> {
     let name = read_name(at, findings)?;
     if let Some((_, first)) = names.iter().find(|(other, _)| *other == name) {
         let message = format!("the name \"{name}\" is taken at {}:{}", first.line, first.column);

@@ -96,8 +96,8 @@ mod tests {
         let line = Match::CmdlineRegex("backup".to_owned());
         let mut profile = profile(vec![rule("backups", Match::Any(vec![comm("sshd"), line]))]);
         let exe = Match::Exe(Pattern::Exact("/bin/postgres".to_owned()));
-        profile.critical.push(Critical { name: "named".parse().unwrap(), matches: comm("postgres") });
-        profile.critical.push(Critical { name: "db".parse().unwrap(), matches: exe });
+        profile.critical.push(Critical::new("named".parse().unwrap(), comm("postgres")));
+        profile.critical.push(Critical::new("db".parse().unwrap(), exe));
         let own = Own { key: ProcKey { pid: 99, start: 1 }, ancestors: Vec::new() };
         let alive = [
             (process(30, "sh").build(), facts("/bin/sh", "sh backup.sh", "/")),

@@ -202,7 +202,7 @@ fn profiles(which: u8) -> Option<Profile> {
     let mut profile = profile(rules);
     let exe = Match::Exe(Pattern::Exact("/yes".to_owned()));
     let root_web = || Match::All(vec![exact("nginx"), Match::Uid(0)]);
-    let mut critical = |text, matches| profile.critical.push(Critical { name: name(text), matches });
+    let mut critical = |text, matches| profile.critical.push(Critical::new(name(text), matches));
     critical("web", if which == 2 { root_web() } else { exact("nginx") });
     critical("copy", Match::All(vec![exact("rsync"), Match::CmdlineRegex("^/yes".to_owned())]));
     critical("root-web", root_web());

@@ -132,7 +132,7 @@ fn rsync_rule() -> Profile {
 }
 
 fn with_critical(mut profile: Profile, matches: Match) -> Profile {
-    profile.critical.push(Critical { name: name("web"), matches });
+    profile.critical.push(Critical::new(name("web"), matches));
     profile
 }
 
@@ -367,7 +367,7 @@ fn a_critical_name_saves_no_hog_from_its_limit() {
 fn any_protecting_entry_protects_and_the_first_entry_names_the_alert() {
     let exe = Match::Exe(Pattern::Exact("/usr/sbin/nginx".into()));
     let mut both = with_critical(profile(vec![rule("all", Match::Uid(1000))]), comm("nginx"));
-    both.critical.push(Critical { name: name("real"), matches: exe });
+    both.critical.push(Critical::new(name("real"), exe));
     let mut rig = Rig::new(both);
     // Nothing is done to it before it is told whether it is protected.
     let actions = rig.exec(process(10, "nginx"));
@@ -397,7 +397,7 @@ fn any_protecting_entry_protects_and_the_first_entry_names_the_alert() {
 fn protection_ends_with_what_earned_it() {
     let all = profile(vec![rule("all", Match::Uid(1000))]);
     let mut both = with_critical(all, comm("nginx"));
-    both.critical.push(Critical { name: name("root-web"), matches: Match::Uid(0) });
+    both.critical.push(Critical::new(name("root-web"), Match::Uid(0)));
     let mut rig = Rig::new(both.clone());
     assert_eq!(watch(&one(rig.alive(process(10, "nginx").uid(0)))), (key(10), true, true));
     let actions = rig.alive(process(10, "nginx"));

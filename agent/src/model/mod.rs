@@ -1,6 +1,9 @@
 //! Plain values that every other module speaks in. No I/O, no clock, no policy.
 
+pub mod alert;
 pub mod chain;
+pub mod critical;
+pub mod endpoint;
 pub mod event;
 pub mod hints;
 pub mod hours;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::critical::Critical;
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::{Policy, When};
@@ -124,16 +125,6 @@ pub struct Rule {
     pub priority: i32,
     /// Disabled rules match nothing and are shown as such.
     pub enabled: bool,
-}
-
-/// A process that must live. Its death is an alert; it is exempt from limits as well if its match is one that
-/// a process cannot forge, see [`Match::is_forgeable`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Critical {
-    /// Unique within the profile.
-    pub name: Name,
-    /// Which processes.
-    pub matches: Match,
 }
 
 /// A profile, validated.

@@ -239,7 +239,7 @@ impl Migration<'_> {
                     ("resource_reserve", "reserves are not supported by this version yet"),
                 ],
             );
-            all.push(Critical { name, matches });
+            all.push(Critical::new(name, matches));
         }
         all
     }

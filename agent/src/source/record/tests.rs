@@ -75,7 +75,7 @@ fn profile() -> Profile {
         priority: -1,
         enabled: true,
     };
-    let critical = Critical { name: "db".parse().unwrap(), matches: Match::Any(vec![comm]) };
+    let critical = Critical::new("db".parse().unwrap(), Match::Any(vec![comm]));
     Profile {
         name: "web".parse().unwrap(),
         version: "1.0".to_owned(),

@@ -1,0 +1,217 @@
+//! Critical processes as a profile states them: who must live, and what is done to keep it so.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::Name;
+use crate::model::rule::Match;
+use crate::model::unit::{Bytes, Nice, Weight};
+
+/// A process that must live. Its death is an alert; it is exempt from limits as well if its match is one that
+/// a process cannot forge, see [`Match::is_forgeable`]. Only then may it be protected or restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Critical {
+    /// Unique within the profile.
+    pub name: Name,
+    /// Which processes.
+    pub matches: Match,
+    /// What is written to keep it alive and served; nothing that is not stated.
+    #[serde(default, skip_serializing_if = "Protection::is_empty")]
+    pub protection: Protection,
+    /// How it is brought back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// How it is asked whether it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+    /// Critical processes of the same profile that it needs: restarted before it, and while one of them is down
+    /// its own alerts are held back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<Name>,
+    /// What there is to be of it at all times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
+}
+
+impl Critical {
+    /// One that is alerted for, and nothing more.
+    #[must_use]
+    pub const fn new(name: Name, matches: Match) -> Self {
+        Self {
+            name,
+            matches,
+            protection: Protection::NONE,
+            restart: None,
+            health: None,
+            dependencies: Vec::new(),
+            expect: None,
+        }
+    }
+}
+
+/// What the kernel is told about a critical process. The configuration has resolved the level and what
+/// overrides it; an absent field is left alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protection {
+    /// The level as written, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
+    /// `/proc/PID/oom_score_adj`, -1000 to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i16>,
+    /// Nice value of every thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<Nice>,
+    /// CPU weight of its unit, or of the cgroup that it has to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_weight: Option<Weight>,
+    /// I/O weight, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_weight: Option<Weight>,
+    /// Memory that reclaim spares, likewise (v1: there is none, and that is told).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_low: Option<Bytes>,
+}
+
+impl Protection {
+    /// Nothing is written.
+    pub const NONE: Self = Self {
+        level: None,
+        oom_score_adj: None,
+        nice: None,
+        cpu_weight: None,
+        io_weight: None,
+        memory_low: None,
+    };
+
+    /// Whether nothing was stated.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::NONE
+    }
+}
+
+/// How much protection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The least.
+    Low,
+    /// More.
+    Medium,
+    /// More still.
+    High,
+    /// The OOM killer takes it last.
+    Maximum,
+}
+
+/// How a critical process is brought back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// After which deaths.
+    pub policy: RestartPolicy,
+    /// By what.
+    pub by: RestartBy,
+    /// Wait before the first restart; doubled with each further one.
+    pub backoff: Duration,
+    /// Longest wait.
+    pub backoff_max: Duration,
+    /// Most restarts in `per`; then it is given up, which is one alert.
+    pub most: u32,
+    /// See `most`. A life longer than this resets the back-off, too.
+    pub per: Duration,
+}
+
+/// After which deaths something is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// All of them.
+    Always,
+    /// A signal, or an exit code other than 0.
+    OnFailure,
+    /// None.
+    Never,
+}
+
+/// What restarts it. Never a command line that was read from a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartBy {
+    /// The service manager restarts this unit.
+    Unit(String),
+    /// This program is run, without a shell.
+    Command(Program),
+}
+
+/// A program to run, without a shell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The absolute path of the program, then its arguments.
+    pub command: Vec<String>,
+    /// The user that it runs as.
+    pub user: String,
+    /// The group; `None`: the user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The working directory; `None`: `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Its whole environment but for `PATH`, in the order written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<(String, String)>,
+}
+
+/// How a critical process is asked whether it works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub probe: Probe,
+    /// From one check to the next, give or take a tenth of it.
+    pub interval: Duration,
+    /// Hard limit on one check.
+    pub timeout: Duration,
+    /// Failures in a row that make it unhealthy; at least 1.
+    pub retries: u32,
+    /// Whether being unhealthy counts as a death for `restart`.
+    pub restart: bool,
+}
+
+/// A kind of health check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Probe {
+    /// A TCP connection to `host:port` is accepted.
+    Port {
+        /// The address.
+        target: String,
+    },
+    /// A GET of this URL is answered with a 2xx, redirects not followed.
+    Http {
+        /// The URL, http or https.
+        target: String,
+    },
+    /// This program ends with 0.
+    Command {
+        /// The program.
+        program: Program,
+    },
+    /// This file exists, and was changed not longer ago than that.
+    File {
+        /// Absolute path.
+        target: String,
+        /// `None`: any age will do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_age: Option<Duration>,
+    },
+}
+
+/// What there is to be of a critical process at all times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expect {
+    /// Instances, at least 1.
+    pub min_instances: u32,
+    /// How long after the profile came into force, or after the last one was lost, they may take to come up.
+    pub start_within: Duration,
+}
