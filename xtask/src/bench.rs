@@ -5,6 +5,8 @@
 
 mod adaptive;
 mod cost;
+mod effect;
+mod emergency;
 mod idle;
 mod latency;
 mod loss;
@@ -56,6 +58,10 @@ enum Bench {
     Memory,
     /// Control of many groups.
     Adaptive,
+    /// The executor by itself.
+    Effect,
+    /// Lifting a thousand groups at once.
+    Emergency,
 }
 
 /// What every benchmark gets.
@@ -104,6 +110,8 @@ impl Bench {
             Self::Idle => idle::run(setting),
             Self::Memory => memory::run(setting),
             Self::Adaptive => adaptive::run(setting),
+            Self::Effect => effect::run(setting),
+            Self::Emergency => emergency::run(setting),
         }
     }
 }
