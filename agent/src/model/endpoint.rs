@@ -95,7 +95,7 @@ pub enum SecretSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     /// Any address of it.
-    pub address: std::net::IpAddr,
+    pub address: core::net::IpAddr,
     /// Length of the prefix in bits.
     pub prefix: u8,
 }
