@@ -40,7 +40,9 @@ impl Machine {
         archive::join(&[&root, &modules, payload], &initrd)?;
         let errors = File::create(dir.join("qemu.log")).context("create qemu.log")?;
         let serial = |name: &str| format!("file:{}", dir.join(name).display());
-        let mut qemu = Command::new("qemu-system-x86_64");
+        // It ends with us, however we end: a machine that nobody waits for keeps both CPUs busy.
+        let mut qemu = Command::new("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY]);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         qemu.arg("-kernel").arg(image.kernel(kernel)).arg("-initrd").arg(&initrd);
