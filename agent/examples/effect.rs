@@ -39,14 +39,12 @@ fn main() -> Result<()> {
     for _ in 0..rounds {
         let begun = clock::now();
         let outcome = run(&throttle, apply("alone", true, std::slice::from_ref(alone))?);
-        in_place.push(micros(clock::now().since(begun)));
-        limited(&outcome, 1)?;
+        in_place.push(micros(limited(&outcome, 1)?.since(begun)));
         released(&throttle, "alone")?;
     }
     let begun = clock::now();
     let outcome = run(&throttle, apply("many", false, many)?);
-    let moved = micros(clock::now().since(begun));
-    limited(&outcome, many.len())?;
+    let moved = micros(limited(&outcome, many.len())?.since(begun));
     let begun = clock::now();
     released(&throttle, "many")?;
     let back = micros(clock::now().since(begun));
@@ -87,9 +85,10 @@ fn run(throttle: &Throttle, what: What) -> Option<Outcome> {
     }
 }
 
-fn limited(outcome: &Option<Outcome>, count: usize) -> Result<()> {
+/// When the limits were read back.
+fn limited(outcome: &Option<Outcome>, count: usize) -> Result<Timestamp> {
     match outcome {
-        Some(Outcome::Applied { members, .. }) if members.len() == count => Ok(()),
+        Some(Outcome::Applied { members, at, .. }) if members.len() == count => Ok(*at),
         other => Err(format!("{count} processes were to be limited: {other:?}").into()),
     }
 }

@@ -1,6 +1,7 @@
 //! Behaviours of the agent on the real kernel, one per module. Needs root; `cargo xtask test` runs it.
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module as a whole")]
 
+mod bad_cgroups;
 mod bad_input;
 mod bystanders;
 mod cli_outputs;

@@ -25,7 +25,7 @@ pub use crate::cgroup::error::{CgroupError, shown};
 pub use crate::cgroup::knob::{Knob, Part};
 pub use crate::cgroup::membership::Memberships;
 pub use crate::cgroup::owner::Owner;
-pub use crate::cgroup::stat::{CpuStat, CpuUsage, Usage};
+pub use crate::cgroup::stat::{CpuMeter, CpuStat, CpuUsage, Usage};
 pub use crate::cgroup::v1::V1;
 pub use crate::cgroup::v2::V2;
 use crate::model::limits::Limits;

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-use crate::cgroup::{Controller, CpuStat, CpuUsage};
+use crate::cgroup::{Controller, CpuMeter, CpuStat, CpuUsage};
 use crate::clock;
 use crate::effect::Throttle;
 use crate::engine::action::SampleWants;
@@ -17,23 +17,75 @@ use crate::model::signal::{Hundredths, Resource};
 use crate::procfs::Proc;
 use crate::procfs::pressure::Pressure;
 
+/// Cgroups whose files are kept open: two for each.
+const OPEN_MOST: usize = 256;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Sampler {
     /// CPUs online.
     cpus: u32,
-    used: BTreeMap<Name, Meter>,
-    throttled: BTreeMap<Name, Meter>,
+    meters: BTreeMap<Name, Meter>,
     throttled_ns: u64,
     /// Whether the kernel accounts CPU time where limits are; it is asked once.
     by_process: bool,
 }
 
-/// A sum of counters that come and go: what each has grown by since it was first seen.
+/// What is read of a group.
 #[derive(Debug, Default)]
 struct Meter {
+    /// Its cgroups.
+    cgroups: Vec<CpuMeter>,
+    used: Sum,
+    throttled: Sum,
+}
+
+impl Meter {
+    /// Has the files of the group's cgroups open, in the order of its places.
+    fn open(&mut self, name: &Name, throttle: &Throttle) {
+        let known = throttle.with_group(name, |group| {
+            let dirs = || group.places.iter().filter_map(|place| place.dir(Controller::Cpu));
+            if !self.cgroups.iter().map(CpuMeter::dir).eq(dirs()) {
+                // A cgroup that went away meanwhile has nothing more to add.
+                self.cgroups = dirs().filter_map(|dir| CpuMeter::open(dir).ok()).collect();
+            }
+        });
+        if known.is_none() {
+            self.cgroups.clear();
+        }
+    }
+
+    /// What the quota did, summed over the cgroups; nothing where there is none.
+    fn stat(&mut self) -> (CpuStat, u64) {
+        let mut sum = CpuStat::default();
+        let mut gone = false;
+        let mut throttled = Vec::with_capacity(self.cgroups.len());
+        for (index, cgroup) in self.cgroups.iter().enumerate() {
+            let Ok(stat) = cgroup.stat() else {
+                gone = true;
+                continue;
+            };
+            sum.periods += stat.periods;
+            sum.throttled_periods += stat.throttled_periods;
+            sum.throttled_ns += stat.throttled_ns;
+            throttled.push((Counted::Place(index), stat.throttled_ns));
+        }
+        let before = self.throttled.total;
+        let grown = self.throttled.read(throttled).saturating_sub(before);
+        if gone {
+            // There may be another one of its name by now.
+            self.cgroups.clear();
+        }
+        (sum, grown)
+    }
+}
+
+/// A sum of counters that come and go: what each has grown by since it was first seen.
+#[derive(Debug, Default)]
+struct Sum {
     total: u64,
-    last: BTreeMap<Counted, u64>,
+    /// In the order in which they were given.
+    last: Vec<(Counted, u64)>,
 }
 
 /// What has a counter.
@@ -45,11 +97,13 @@ enum Counted {
     Process(ProcKey),
 }
 
-impl Meter {
-    fn read(&mut self, counters: impl IntoIterator<Item = (Counted, u64)>) -> u64 {
-        let now: BTreeMap<Counted, u64> = counters.into_iter().collect();
+impl Sum {
+    fn read(&mut self, mut now: Vec<(Counted, u64)>) -> u64 {
+        now.sort_unstable();
         for (counted, value) in &now {
-            if let Some(before) = self.last.get(counted) {
+            if let Ok(at) = self.last.binary_search_by_key(counted, |(last, _)| *last)
+                && let Some((_, before)) = self.last.get(at)
+            {
                 self.total = self.total.saturating_add(value.saturating_sub(*before));
             }
         }
@@ -73,66 +127,39 @@ impl Sampler {
         proc: &Proc,
         members: impl Fn(&Name) -> Vec<ProcKey>,
     ) -> Sample {
-        let mut groups = Vec::with_capacity(wants.groups.len());
-        for name in &wants.groups {
-            let counters = self.counters(name, throttle, &members);
-            let used_ns = self.used.entry(name.clone()).or_default().read(counters);
-            let CpuStat { periods, throttled_periods: throttled, .. } = quota_stat(throttle, name);
-            groups.push(GroupSample { group: name.clone(), used_ns, periods, throttled });
-        }
-        if self.used.len() > 2 * wants.groups.len() + 64 {
-            self.used.retain(|name, _| throttle.group(name).is_some());
-        }
+        let groups = wants.groups.iter().map(|name| self.group(name, throttle, &members)).collect();
+        let cpu = if wants.cpu { self.cpu(throttle, proc) } else { None };
+        self.forget(throttle);
         Sample {
             pressure: if wants.pressure { pressure(proc) } else { None },
-            cpu: if wants.cpu { self.cpu(throttle, proc) } else { None },
+            cpu,
             load: if wants.load { load(proc) } else { None },
             groups,
             clock: (!wants.zones.is_empty()).then(|| wall_clock(&wants.zones)),
         }
     }
 
-    /// What counts a group's CPU time: its cgroups where the kernel accounts there, else its processes one by one,
-    /// of which those that live shorter than an interval are missed.
-    fn counters(
+    fn group(
         &mut self,
         name: &Name,
         throttle: &Throttle,
         members: &impl Fn(&Name) -> Vec<ProcKey>,
-    ) -> Vec<(Counted, u64)> {
-        if !self.by_process
-            && let Some(group) = throttle.group(name)
-            && !group.places.is_empty()
-        {
-            let dirs = group.places.iter().filter_map(|place| place.dir(Controller::Cpu)).enumerate();
-            // A cgroup that went away meanwhile has nothing more to add.
-            let read: Vec<_> =
-                dirs.filter_map(|(index, dir)| Some((index, CpuUsage::read(dir).ok()?))).collect();
-            // Where one hierarchy does not account, none does.
-            self.by_process = read.iter().any(|(_, used)| used.is_none());
-            if !self.by_process {
-                let counted =
-                    |(index, used): (usize, Option<CpuUsage>)| Some((Counted::Place(index), used?.used_ns));
-                return read.into_iter().filter_map(counted).collect();
-            }
-        }
-        let used = |key| Some((Counted::Process(key), used_ns(key)?));
-        members(name).into_iter().filter_map(used).collect()
+    ) -> GroupSample {
+        let meter = self.meters.entry(name.clone()).or_default();
+        meter.open(name, throttle);
+        let counters = counters(&meter.cgroups, &mut self.by_process, || members(name));
+        let used_ns = meter.used.read(counters);
+        let (stat, grown) = meter.stat();
+        self.throttled_ns = self.throttled_ns.saturating_add(grown);
+        GroupSample { group: name.clone(), used_ns, periods: stat.periods, throttled: stat.throttled_periods }
     }
 
     fn cpu(&mut self, throttle: &Throttle, proc: &Proc) -> Option<CpuSample> {
-        let mut gone = std::mem::take(&mut self.throttled);
-        for (name, group) in throttle.groups() {
-            let dirs = group.places.iter().enumerate();
-            let dirs = dirs.filter_map(|(index, place)| Some((index, place.dir(Controller::Cpu)?)));
-            // A cgroup that went away meanwhile has nothing more to add.
-            let stats = dirs.filter_map(|(index, dir)| Some((index, CpuStat::read(dir).ok()?)));
-            let counters = stats.map(|(index, stat)| (Counted::Place(index), stat.throttled_ns));
-            let mut meter = gone.remove(&name).unwrap_or_default();
-            let before = meter.total;
-            let grown = meter.read(counters).saturating_sub(before);
+        for name in throttle.names() {
+            let meter = self.meters.entry(name.clone()).or_default();
+            meter.open(&name, throttle);
+            let (_, grown) = meter.stat();
             self.throttled_ns = self.throttled_ns.saturating_add(grown);
-            self.throttled.insert(name, meter);
         }
         match proc.busy_us() {
             Ok(busy_us) => {
@@ -144,19 +171,43 @@ impl Sampler {
             }
         }
     }
+
+    /// Forgets groups that are gone, and closes the files beyond what may be open.
+    fn forget(&mut self, throttle: &Throttle) {
+        if self.meters.len() > 2 * throttle.names().len() + 64 {
+            self.meters.retain(|name, _| throttle.with_group(name, |_| ()).is_some());
+        }
+        let mut open = 0;
+        for (name, meter) in &mut self.meters {
+            open += meter.cgroups.len();
+            if open > OPEN_MOST || throttle.with_group(name, |_| ()).is_none() {
+                meter.cgroups.clear();
+            }
+        }
+    }
 }
 
-/// What the quota of a group did, summed over its cgroups; nothing where it has none.
-fn quota_stat(throttle: &Throttle, name: &Name) -> CpuStat {
-    let mut sum = CpuStat::default();
-    let places = throttle.group(name).map(|group| group.places).unwrap_or_default();
-    // A cgroup that went away meanwhile has nothing more to add.
-    for stat in places.iter().filter_map(|place| CpuStat::read(place.dir(Controller::Cpu)?).ok()) {
-        sum.periods += stat.periods;
-        sum.throttled_periods += stat.throttled_periods;
-        sum.throttled_ns += stat.throttled_ns;
+/// What counts a group's CPU time: its cgroups where the kernel accounts there, else its processes one by one, of
+/// which those that live shorter than an interval are missed.
+fn counters(
+    cgroups: &[CpuMeter],
+    by_process: &mut bool,
+    members: impl FnOnce() -> Vec<ProcKey>,
+) -> Vec<(Counted, u64)> {
+    if !*by_process && !cgroups.is_empty() {
+        // A cgroup that went away meanwhile has nothing more to add.
+        let read = |(index, cgroup): (usize, &CpuMeter)| Some((index, cgroup.usage().ok()?));
+        let read: Vec<_> = cgroups.iter().enumerate().filter_map(read).collect();
+        // Where one hierarchy does not account, none does.
+        *by_process = read.iter().any(|(_, used)| used.is_none());
+        if !*by_process {
+            let counted =
+                |(index, used): (usize, Option<CpuUsage>)| Some((Counted::Place(index), used?.used_ns));
+            return read.into_iter().filter_map(counted).collect();
+        }
     }
-    sum
+    let used = |key| Some((Counted::Process(key), used_ns(key)?));
+    members().into_iter().filter_map(used).collect()
 }
 
 /// CPU time of a process, all threads it ever had included (clock_getcpuclockid(3)). One that took over the pid
@@ -229,12 +280,12 @@ mod tests {
     #[test]
     fn counters_that_come_and_go_only_add() {
         let process = |pid| Counted::Process(ProcKey { pid, start: 1 });
-        let mut meter = Meter::default();
-        assert_eq!(meter.read([(process(1), 500)]), 0, "from before it was looked at");
-        assert_eq!(meter.read([(process(1), 600), (process(2), 900)]), 100);
-        assert_eq!(meter.read([(process(2), 950)]), 150);
-        assert_eq!(meter.read([(process(2), 10), (Counted::Place(0), 7)]), 150, "a reused pid");
-        assert_eq!(meter.read([]), 150);
+        let mut sum = Sum::default();
+        assert_eq!(sum.read(vec![(process(1), 500)]), 0, "from before it was looked at");
+        assert_eq!(sum.read(vec![(process(2), 900), (process(1), 600)]), 100);
+        assert_eq!(sum.read(vec![(process(2), 950)]), 150);
+        assert_eq!(sum.read(vec![(process(2), 10), (Counted::Place(0), 7)]), 150, "a reused pid");
+        assert_eq!(sum.read(Vec::new()), 150);
     }
 
     #[test]

@@ -110,10 +110,22 @@ impl Throttle {
         groups.iter().filter_map(|(name, seat)| Some((name.clone(), seat.group.clone()?))).collect()
     }
 
+    /// Their names.
+    #[must_use]
+    pub fn names(&self) -> Vec<Name> {
+        let groups = self.shared.seats();
+        groups.iter().filter(|(_, seat)| seat.group.is_some()).map(|(name, _)| name.clone()).collect()
+    }
+
     /// A group in force.
     #[must_use]
     pub fn group(&self, name: &Name) -> Option<Group> {
         self.shared.group(name)
+    }
+
+    /// Looks at a group in force without copying it, while no other thread changes it.
+    pub fn with_group<T>(&self, name: &Name, look: impl FnOnce(&Group) -> T) -> Option<T> {
+        self.shared.seats().get(name).and_then(|seat| seat.group.as_ref()).map(look)
     }
 
     /// Writes to the store that holds the records, in a transaction.

@@ -42,7 +42,8 @@ pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
         arguments.extend(many.iter().map(Workload::pid_text));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let text = output_of("cargo", &arguments)?;
-        let measured: Value = serde_json::from_str(&text).with_context(|| format!("effect printed {text:?}"))?;
+        let measured: Value =
+            serde_json::from_str(&text).with_context(|| format!("effect printed {text:?}"))?;
         let list = measured["in_place_us"].as_array().context("in_place_us")?;
         let times = Samples::new(list.iter().filter_map(Value::as_f64).collect()).context("times")?;
         p50.push(times.median());
