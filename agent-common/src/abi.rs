@@ -1,16 +1,22 @@
 //! Version and names shared by the eBPF object and its loader.
 
 /// Version of the records and maps; the loader refuses an object of another one.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Names of the object's `.rodata` globals.
 pub mod global {
     /// A symbol that only objects of [`super::ABI_VERSION`] have; its value means nothing.
-    pub const ABI: &str = "PROCESS_THROTTLER_ABI_2";
+    pub const ABI: &str = "PROCESS_THROTTLER_ABI_3";
     /// [`crate::offsets::Offsets`].
     pub const OFFSETS: &str = "OFFSETS";
     /// `u32`: number of entries of `SLOTS` less one; the number is a power of two.
     pub const SLOT_MASK: &str = "SLOT_MASK";
+    /// [`crate::offsets::CauseOffsets`].
+    pub const CAUSE_OFFSETS: &str = "CAUSE_OFFSETS";
+    /// `u32`: what `mark_victim` carries, one of [`crate::offsets::victim`].
+    pub const VICTIM_IS: &str = "VICTIM_IS";
+    /// `u32`: 1 where limits of memory cgroups can be read.
+    pub const HAS_MEMCG: &str = "HAS_MEMCG";
     /// `u32`: 1 where `sched_process_exit` carries `group_dead` as its second argument.
     pub const HAS_GROUP_DEAD: &str = "HAS_GROUP_DEAD";
     /// `u8`, defined by aya-log: 0 removes the debug output from the loaded programs.
@@ -25,6 +31,10 @@ pub mod program {
     pub const EXEC: &str = "on_exec";
     /// `tp_btf/sched_process_exit`.
     pub const EXIT: &str = "on_exit";
+    /// `tp_btf/signal_generate`: who sends signals to critical processes.
+    pub const SIGNAL: &str = "on_signal";
+    /// `tp_btf/mark_victim`: critical processes that the OOM killer chooses.
+    pub const VICTIM: &str = "on_victim";
     /// `iter/task`: snapshot and sweep.
     pub const TASKS: &str = "on_task";
 }
@@ -54,6 +64,12 @@ pub mod map {
     pub const CGROUPS: &str = "CGROUPS";
     /// `HashMap<u32, u64>`: critical tgid to its start in ticks of [`crate::gate::TICK_NANOS`].
     pub const CRITICAL: &str = "CRITICAL";
+    /// `Array<u64>`: one bit per tgid of the critical set, see [`crate::gate::watched`]; tgids share bits.
+    pub const WATCHED: &str = "WATCHED";
+    /// `LruHashMap<u64, SignalMark>`: what was sent to critical processes, by [`crate::gate::signal_key`].
+    pub const SIGNALS: &str = "SIGNALS";
+    /// `LruHashMap<u32, VictimMark>`: critical processes that the OOM killer has chosen, by tgid.
+    pub const VICTIMS: &str = "VICTIMS";
 }
 
 /// Capacity of `COMMS`, `UIDS` and `CGROUPS`.
@@ -62,7 +78,13 @@ pub const RULE_ENTRIES: u32 = 1024;
 pub const PREFIX_ENTRIES: u32 = 32;
 /// Capacity of `CRITICAL`.
 pub const CRITICAL_ENTRIES: u32 = 4096;
-/// Default size of the priority ring in bytes: about 2,500 records.
+/// Words of `WATCHED`: a bit for each of 65,536 tgids.
+pub const WATCHED_WORDS: u32 = 1024;
+/// Capacity of `SIGNALS`; what was sent longest ago makes room.
+pub const SIGNAL_ENTRIES: u32 = 2048;
+/// Capacity of `VICTIMS`, likewise.
+pub const VICTIM_ENTRIES: u32 = 512;
+/// Default size of the priority ring in bytes: about 1,200 deaths or 2,500 other records.
 pub const PRIORITY_RING_BYTES: u32 = 256 * 1024;
 /// Default size of the bulk ring in bytes: about 4,600 ended processes between two drains.
 pub const BULK_RING_BYTES: u32 = 512 * 1024;

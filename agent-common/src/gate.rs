@@ -1,5 +1,6 @@
 //! The decisions of the kernel-side programs, free of BPF so that the host can test them.
 
+use crate::event::death::{limit, origin};
 use crate::event::flag;
 use crate::settings::Prefix;
 use crate::text::CommBytes;
@@ -82,6 +83,74 @@ pub const fn sweep_wants(since_ns: u64, start_ns: u64, exec_ns: u64) -> bool {
     since_ns == 0 || start_ns >= since_ns || exec_ns >= since_ns
 }
 
+/// Word and bit of a tgid in `WATCHED`.
+#[must_use]
+pub const fn watched(tgid: u32) -> (u32, u64) {
+    let bit = tgid % (crate::abi::WATCHED_WORDS * 64);
+    (bit / 64, 1 << (bit % 64))
+}
+
+/// Key of `SIGNALS`.
+#[must_use]
+pub const fn signal_key(tgid: u32, signal: u32) -> u64 {
+    ((tgid as u64) << 32) | signal as u64
+}
+
+/// Signals that end no process unless it wants to: SIGCHLD, SIGCONT, the four that stop, SIGURG and SIGWINCH
+/// (signal(7), numbers of x86-64 and arm64).
+const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
+
+/// Whether a signal can end a process, so that its sender is worth knowing.
+#[must_use]
+pub const fn may_end(signal: u32) -> bool {
+    signal != 0 && signal <= 64 && (signal == 64 || HARMLESS & (1 << signal) == 0)
+}
+
+/// Signals that ask a process to end by itself: SIGTERM, SIGINT, SIGQUIT.
+pub const REQUESTS: [u32; 3] = [15, 2, 3];
+
+/// Whether `signal_generate` says that the signal is on its way: delivered, or delivered without its siginfo
+/// (`TRACE_SIGNAL_*` of include/trace/events/signal.h).
+#[must_use]
+pub const fn is_sent(result: i32) -> bool {
+    matches!(result, 0 | 4)
+}
+
+/// Who sent a signal, one of [`origin`]: by the address of its `kernel_siginfo`, of which 0 and 1 are
+/// `SEND_SIG_NOINFO` and `SEND_SIG_PRIV` (include/linux/signal.h), and its `si_code`.
+#[must_use]
+pub const fn signal_origin(info: u64, code: i32) -> u32 {
+    match (info, code) {
+        (0, _) => origin::PROCESS,
+        (1, _) => origin::KERNEL,
+        // SI_USER, SI_QUEUE, SI_TKILL: no process can have another's name on them, since it is the one that
+        // runs that is noted.
+        (_, 0 | -1 | -6) => origin::PROCESS,
+        (_, 1..) => origin::KERNEL,
+        (_, _) => origin::UNKNOWN,
+    }
+}
+
+/// Whether a memory cgroup is at its limit as far as the OOM killer is concerned. Its account goes by batches
+/// of pages and others free some meanwhile, so a little is allowed for.
+#[must_use]
+pub const fn at_limit(usage: u64, max: u64) -> bool {
+    /// `PAGE_COUNTER_MAX` is `LONG_MAX / PAGE_SIZE`; no page is larger than 64 KiB.
+    const UNLIMITED: u64 = (i64::MAX / 65_536) as u64;
+    max < UNLIMITED && usage.saturating_add(64 + max / 64) >= max
+}
+
+/// Which limit made the OOM killer choose a process, one of [`limit`]. `full`: a memory cgroup around it is at
+/// its limit; `inside`: whoever was short of memory is in that cgroup, too.
+#[must_use]
+pub const fn oom_limit(known: bool, full: bool, inside: bool) -> u32 {
+    match (known, full, inside) {
+        (false, _, _) | (true, true, false) => limit::UNKNOWN,
+        (true, true, true) => limit::CGROUP,
+        (true, false, _) => limit::MACHINE,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,5 +219,56 @@ mod tests {
         assert!(sweep_wants(10, 10, 0));
         assert!(sweep_wants(10, 3, 11));
         assert!(!sweep_wants(10, 9, 9));
+    }
+
+    #[test]
+    fn every_pid_has_a_bit() {
+        assert_eq!(watched(0), (0, 1));
+        assert_eq!(watched(65_535), (1023, 1 << 63));
+        assert_eq!(watched(65_536 + 64), (1, 1));
+    }
+
+    #[test]
+    fn only_signals_that_can_end_are_noted() {
+        for signal in [1, 2, 3, 6, 9, 11, 15, 31, 34, 64] {
+            assert!(may_end(signal), "{signal}");
+        }
+        for signal in [0, 17, 18, 19, 20, 21, 22, 23, 28, 65, u32::MAX] {
+            assert!(!may_end(signal), "{signal}");
+        }
+        assert!(is_sent(0) && is_sent(4));
+        assert!(!is_sent(1) && !is_sent(2) && !is_sent(3) && !is_sent(-1));
+        assert_ne!(signal_key(1, 9), signal_key(9, 1));
+    }
+
+    #[test]
+    fn the_sender_is_known_by_the_siginfo() {
+        assert_eq!(signal_origin(0, 77), origin::PROCESS);
+        assert_eq!(signal_origin(1, 0), origin::KERNEL);
+        for (code, from) in [
+            (0, origin::PROCESS),
+            (-1, origin::PROCESS),
+            (-6, origin::PROCESS),
+            (0x80, origin::KERNEL),
+            (1, origin::KERNEL),
+            (-2, origin::UNKNOWN),
+            (i32::MIN, origin::UNKNOWN),
+        ] {
+            assert_eq!(signal_origin(0xffff_8880_0000_0000, code), from, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_full_cgroup_around_both_is_the_limit() {
+        assert!(at_limit(4096, 4096) && at_limit(4000, 4096));
+        assert!(!at_limit(3900, 4096) && !at_limit(u64::MAX, (i64::MAX / 4096) as u64));
+        assert_eq!(oom_limit(true, true, true), limit::CGROUP);
+        assert_eq!(
+            oom_limit(true, true, false),
+            limit::UNKNOWN,
+            "it is full, but who was short is elsewhere"
+        );
+        assert_eq!(oom_limit(true, false, false), limit::MACHINE);
+        assert_eq!(oom_limit(false, false, false), limit::UNKNOWN);
     }
 }

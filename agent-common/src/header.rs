@@ -10,6 +10,8 @@ pub mod kind {
     pub const EXIT: u32 = 3;
     /// A process that is alive, from the task iterator.
     pub const ALIVE: u32 = 4;
+    /// The last thread of a critical process ended: as [`EXIT`], with what may have been the cause.
+    pub const DEATH: u32 = 5;
 }
 
 /// Head of every record on both rings and in the iterator's output.

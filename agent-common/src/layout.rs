@@ -2,12 +2,13 @@
 
 use core::mem::{align_of, size_of};
 
+use crate::event::death::{DeathRecord, SignalMark, VictimMark};
 use crate::event::exec::ExecRecord;
 use crate::event::exit::ExitRecord;
 use crate::event::fork::ForkRecord;
 use crate::event::{AliveRecord, TaskFacts, TaskSlot};
 use crate::header::Header;
-use crate::offsets::Offsets;
+use crate::offsets::{CauseOffsets, Offsets};
 use crate::settings::{Prefix, Settings};
 
 const _: () = {
@@ -17,10 +18,15 @@ const _: () = {
     assert!(size_of::<ExecRecord>() == 16 + 64);
     assert!(size_of::<ForkRecord>() == 16 + 64);
     assert!(size_of::<ExitRecord>() == 16 + 64 + 2 * 8 + 2 * 4);
+    assert!(size_of::<SignalMark>() == 2 * 8 + 4 * 4 + 16);
+    assert!(size_of::<VictimMark>() == 4 * 8 + 2 * 4);
+    assert!(size_of::<DeathRecord>() == 104 + 2 * 4 + 48 + 40);
     assert!(size_of::<TaskSlot>() == 3 * 8 + 2 * 4);
     assert!(size_of::<Settings>() == 8 + 8 * 4);
     assert!(size_of::<Offsets>() == Offsets::FIELDS * 4);
+    assert!(size_of::<CauseOffsets>() == CauseOffsets::FIELDS * 4);
     assert!(size_of::<Prefix>() == 2 * 16);
     // Ring records are 8-byte aligned by the kernel; nothing here may ask for more.
     assert!(align_of::<ExitRecord>() == 8 && align_of::<AliveRecord>() == 8);
+    assert!(align_of::<DeathRecord>() == 8);
 };

@@ -2,37 +2,43 @@
 //! the loader resolves them from the kernel's BTF and writes them into the object before it is loaded.
 
 macro_rules! offsets {
-    ($($(#[$doc:meta])* $field:ident: $owner:literal . $member:literal,)*) => {
-        /// Offsets in bytes, one global of the object; and one enum value.
+    (
+        $(#[$about:meta])* $name:ident, $(#[$subsys_doc:meta])* $subsys:ident;
+        $($(#[$doc:meta])* $field:ident: $owner:literal . $member:literal,)*
+    ) => {
+        $(#[$about])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Offsets {
+        pub struct $name {
             $($(#[$doc])* pub $field: u32,)*
-            /// `cpu_cgrp_id` of `enum cgroup_subsys_id`: the index into `css_set.subsys`.
-            pub cpu_subsys: u32,
+            $(#[$subsys_doc])* pub $subsys: u32,
         }
 
-        impl Offsets {
+        impl $name {
             /// Number of fields.
             pub const FIELDS: usize = [$($member),*].len() + 1;
             /// What the object holds before the loader fills it in.
-            pub const UNRESOLVED: Self = Self { $($field: 0,)* cpu_subsys: 0 };
+            pub const UNRESOLVED: Self = Self { $($field: 0,)* $subsys: 0 };
 
             /// Resolves every member by `offset_of(struct, member)`.
             ///
             /// # Errors
             /// The first error of `offset_of`.
             pub fn resolve<E>(
-                cpu_subsys: u32,
+                $subsys: u32,
                 mut offset_of: impl FnMut(&'static str, &'static str) -> Result<u32, E>,
             ) -> Result<Self, E> {
-                Ok(Self { $($field: offset_of($owner, $member)?,)* cpu_subsys })
+                Ok(Self { $($field: offset_of($owner, $member)?,)* $subsys })
             }
         }
     };
 }
 
 offsets! {
+    /// Offsets in bytes, one global of the object; and one enum value.
+    Offsets,
+    /// `cpu_cgrp_id` of `enum cgroup_subsys_id`: the index into `css_set.subsys`.
+    cpu_subsys;
     /// Thread id.
     task_pid: "task_struct"."pid",
     /// Process id.
@@ -83,4 +89,29 @@ offsets! {
     cgroup_kn: "cgroup"."kn",
     /// Id of a directory: its inode number where inode numbers have 64 bits.
     kernfs_id: "kernfs_node"."id",
+}
+
+offsets! {
+    /// Where a memory cgroup keeps its limit: what tells which limit the OOM killer enforced, and nothing else.
+    CauseOffsets,
+    /// `memory_cgrp_id` of `enum cgroup_subsys_id`.
+    memory_subsys;
+    /// State above, or null.
+    css_parent: "cgroup_subsys_state"."parent",
+    /// The controller's state as every controller has it; it comes first, and that is checked.
+    memcg_css: "mem_cgroup"."css",
+    /// The account of memory.
+    memcg_memory: "mem_cgroup"."memory",
+    /// Pages in use.
+    counter_usage: "page_counter"."usage",
+    /// Pages allowed.
+    counter_max: "page_counter"."max",
+}
+
+/// What the tracepoint `mark_victim` carries.
+pub mod victim {
+    /// The pid of a thread of the process: Linux before 6.8.
+    pub const PID: u32 = 1;
+    /// Its `task_struct`.
+    pub const TASK: u32 = 2;
 }

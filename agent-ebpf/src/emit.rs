@@ -53,6 +53,23 @@ pub fn priority<T: 'static>(counters: Counters, record: T) {
     }
 }
 
+/// Sends a record on the priority ring that is written where it will lie, and wakes the agent.
+///
+/// # Safety
+/// `fill` must write every byte of the record.
+#[inline(always)]
+pub unsafe fn priority_in_place<T: 'static>(counters: Counters, fill: impl FnOnce(*mut T)) {
+    counters.add(loss::PRIORITY_PRODUCED);
+    let Some(mut entry) = PRIORITY.reserve::<T>(0) else {
+        counters.add(loss::PRIORITY_DROPPED);
+        return;
+    };
+    fill(entry.as_mut_ptr());
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    counters.add(loss::PRIORITY_SENT);
+    counters.add(loss::WAKEUPS);
+}
+
 /// Sends a record on the bulk ring, which is drained in time and wakes nobody.
 #[inline(always)]
 pub fn bulk<T: 'static>(counters: Counters, record: T) {

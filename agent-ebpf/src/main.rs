@@ -10,6 +10,7 @@
 mod atomic;
 mod emit;
 mod maps;
+mod memory;
 mod probe;
 mod task;
 
@@ -38,6 +39,20 @@ fn on_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn on_exit(ctx: BtfTracePointContext) -> i32 {
     probe::exit::run(&ctx);
+    0
+}
+
+/// A signal is sent: `(sig, info, task, group, result)`.
+#[btf_tracepoint(function = "signal_generate")]
+fn on_signal(ctx: BtfTracePointContext) -> i32 {
+    probe::signal::run(&ctx);
+    0
+}
+
+/// The OOM killer has chosen a process: `(task, uid)`, before Linux 6.8 `(pid)`.
+#[btf_tracepoint(function = "mark_victim")]
+fn on_victim(ctx: BtfTracePointContext) -> i32 {
+    probe::victim::run(&ctx);
     0
 }
 

@@ -2,12 +2,13 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
 use agent_common::abi;
 use agent_common::event::TaskSlot;
+use agent_common::event::death::{SignalMark, VictimMark};
 use agent_common::loss;
-use agent_common::offsets::Offsets;
+use agent_common::offsets::{CauseOffsets, Offsets};
 use agent_common::settings::{Prefix, Settings};
 use agent_common::text::CommBytes;
 
@@ -44,13 +45,31 @@ pub static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(abi::RULE_ENTR
 /// See `abi::map::CRITICAL`.
 #[map]
 pub static CRITICAL: HashMap<u32, u64> = HashMap::with_max_entries(abi::CRITICAL_ENTRIES, 0);
+/// See `abi::map::WATCHED`.
+#[map]
+pub static WATCHED: Array<u64> = Array::with_max_entries(abi::WATCHED_WORDS, 0);
+/// See `abi::map::SIGNALS`.
+#[map]
+pub static SIGNALS: LruHashMap<u64, SignalMark> = LruHashMap::with_max_entries(abi::SIGNAL_ENTRIES, 0);
+/// See `abi::map::VICTIMS`.
+#[map]
+pub static VICTIMS: LruHashMap<u32, VictimMark> = LruHashMap::with_max_entries(abi::VICTIM_ENTRIES, 0);
 
 /// See `abi::global::ABI`.
 #[unsafe(no_mangle)]
-pub static PROCESS_THROTTLER_ABI_2: Global<u32> = Global::new(abi::ABI_VERSION);
+pub static PROCESS_THROTTLER_ABI_3: Global<u32> = Global::new(abi::ABI_VERSION);
 /// See `abi::global::OFFSETS`; read by `task` alone.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::UNRESOLVED;
+/// See `abi::global::CAUSE_OFFSETS`; read by `memory` alone.
+#[unsafe(no_mangle)]
+pub static CAUSE_OFFSETS: CauseOffsets = CauseOffsets::UNRESOLVED;
+/// See `abi::global::VICTIM_IS`.
+#[unsafe(no_mangle)]
+pub static VICTIM_IS: Global<u32> = Global::new(0);
+/// See `abi::global::HAS_MEMCG`.
+#[unsafe(no_mangle)]
+pub static HAS_MEMCG: Global<u32> = Global::new(0);
 /// See `abi::global::SLOT_MASK`.
 #[unsafe(no_mangle)]
 pub static SLOT_MASK: Global<u32> = Global::new(abi::SLOT_ENTRIES_MAX - 1);

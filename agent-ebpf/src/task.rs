@@ -104,6 +104,13 @@ impl Task {
         self.0.read(at!(task_se) + at!(se_sum_exec_runtime))
     }
 
+    /// Address of its state under a controller; 0 where there is none.
+    #[inline(always)]
+    pub fn css(self, subsys: usize) -> usize {
+        let states = at!(css_set_subsys) + subsys * size_of::<*const u8>();
+        self.0.follow(at!(task_cgroups)).follow(states).0 as usize
+    }
+
     /// What the threads of its process share.
     #[inline(always)]
     pub fn signal(self) -> Signal {
@@ -152,6 +159,14 @@ impl Task {
         }
         clear_after_nul(comm)
     }
+}
+
+/// Id of the cgroup of a controller's state, each read done by `read`.
+#[inline(always)]
+pub fn kernfs_of_css(css: usize, read: impl Fn(usize) -> u64) -> u64 {
+    let cgroup = read(css + at!(css_cgroup)) as usize;
+    let directory = read(cgroup + at!(cgroup_kn)) as usize;
+    read(directory + at!(kernfs_id))
 }
 
 /// A `signal_struct`: one process.

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use process_throttler::clock::now;
 use process_throttler::engine::input::Input;
 use process_throttler::engine::{Engine, EngineConfig, Own};
+use process_throttler::model::death::Cause;
 use process_throttler::model::event::{Event, Exit, Status};
 use process_throttler::model::id::ProcKey;
 use process_throttler::model::limits::{Limits, Scope};
@@ -87,7 +88,14 @@ fn process(pid: u32, start: u64, comm: &str) -> Process {
 
 fn exit(process: Process) -> Event {
     let at = process.started;
-    Event::Exit(Exit { process, at, status: Some(Status::Code(0)), cpu: None, peak_rss: None })
+    Event::Exit(Exit {
+        process,
+        at,
+        status: Some(Status::Code(0)),
+        cpu: None,
+        peak_rss: None,
+        cause: Cause::UNKNOWN,
+    })
 }
 
 /// All forms that are decided without `/proc`, and command lines of other users' processes.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use agent_common::event::death::{DeathRecord, limit, origin};
 use agent_common::event::exec::ExecRecord;
 use agent_common::event::exit::ExitRecord;
 use agent_common::event::fork::ForkRecord;
@@ -12,10 +13,12 @@ use agent_common::event::{AliveRecord, TaskFacts, flag};
 use agent_common::header::{Header, kind};
 use agent_common::text::CommBytes;
 
+use crate::model::death::{Cause, OomLimit, Sender, Sent};
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::ProcKey;
 use crate::model::process::{Comm, Process};
 use crate::model::time::Timestamp;
+use crate::model::unit::Bytes;
 
 /// Why bytes are no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +78,7 @@ impl Decoder {
             kind::EXEC => size_of::<ExecRecord>(),
             kind::FORK => size_of::<ForkRecord>(),
             kind::EXIT => size_of::<ExitRecord>(),
+            kind::DEATH => size_of::<DeathRecord>(),
             kind::ALIVE => size_of::<AliveRecord>(),
             unknown => return Err(Malformed::Kind(unknown)),
         };
@@ -92,21 +96,70 @@ impl Decoder {
             kind::EXEC => Event::Exec(process),
             kind::FORK => Event::Fork(process),
             kind::ALIVE => Event::Alive(process),
-            _ => {
-                let (cpu_ns, maxrss_pages) = (body.u64().ok_or(wrong)?, body.u64().ok_or(wrong)?);
-                let status = body.u32().ok_or(wrong)?;
-                Event::Exit(Exit {
-                    process,
-                    at: Timestamp::from_nanos(header.time_ns),
-                    status: Some(Status::from_wait(status)),
-                    cpu: Some(Duration::from_nanos(cpu_ns)),
-                    // A kernel thread has no memory of its own.
-                    peak_rss: (!process.kthread).then(|| maxrss_pages.saturating_mul(self.page_bytes)),
-                })
+            kind => {
+                let mut exit = self.exit(process, header.time_ns, &mut body).ok_or(wrong)?;
+                if kind == kind::DEATH {
+                    exit.cause = self.cause(exit.status, &mut body).ok_or(wrong)?;
+                }
+                Event::Exit(exit)
             }
         })
     }
+
+    fn exit(self, process: Process, time_ns: u64, body: &mut Reader<'_>) -> Option<Exit> {
+        let (cpu_ns, maxrss_pages, status) = (body.u64()?, body.u64()?, body.u32()?);
+        let _reserved = body.u32()?;
+        Some(Exit {
+            process,
+            at: Timestamp::from_nanos(time_ns),
+            status: Some(Status::from_wait(status)),
+            cpu: Some(Duration::from_nanos(cpu_ns)),
+            // A kernel thread has no memory of its own.
+            peak_rss: (!process.kthread).then(|| self.bytes(maxrss_pages)),
+            cause: Cause::UNKNOWN,
+        })
+    }
+
+    /// In the order of [`DeathRecord`] from behind its exit on.
+    fn cause(self, status: Option<Status>, body: &mut Reader<'_>) -> Option<Cause> {
+        let (signal, _reserved) = (body.u32()?, body.u32()?);
+        let (_start, sent_ns, origin) = (body.u64()?, body.u64()?, body.u32()?);
+        let (pid, uid, _code) = (body.u32()?, body.u32()?, body.u32()?);
+        let comm = Comm::from_bytes(&body.take::<{ size_of::<CommBytes>() }>()?);
+        let (_start, _time) = (body.u64()?, body.u64()?);
+        let (cgroup, limit_pages, limited, _reserved) = (body.u64()?, body.u64()?, body.u32()?, body.u32()?);
+
+        let by = match origin {
+            origin::PROCESS => Some(Sender::Process { pid, uid, comm }),
+            origin::KERNEL => Some(Sender::Kernel),
+            origin::UNKNOWN => Some(Sender::Unknown),
+            _ => None,
+        };
+        let signal = u8::try_from(signal).ok().filter(|signal| *signal != 0);
+        let at = Timestamp::from_nanos(sent_ns);
+        let sent = by.zip(signal).map(|(by, signal)| Sent { signal, by, at });
+        let oom = match limited {
+            limit::CGROUP => Some(match Bytes::new(self.bytes(limit_pages)) {
+                Some(limit) => OomLimit::Cgroup { id: cgroup, limit },
+                None => OomLimit::Unknown,
+            }),
+            limit::MACHINE => Some(OomLimit::Machine),
+            limit::UNKNOWN => Some(OomLimit::Unknown),
+            _ => None,
+        };
+        // The OOM killer also marks what dies anyway: by another's SIGKILL, or by itself.
+        let killed = matches!(status, Some(Status::Signal { number: SIGKILL, .. }));
+        let by_process = matches!(by, Some(Sender::Process { .. }));
+        Some(Cause { sent, oom: oom.filter(|_| killed && !by_process) })
+    }
+
+    const fn bytes(self, pages: u64) -> u64 {
+        pages.saturating_mul(self.page_bytes)
+    }
 }
+
+/// Number of SIGKILL.
+const SIGKILL: u8 = 9;
 
 /// A record, and the stream behind it.
 pub type Cut<'a> = (&'a [u8], &'a [u8]);
@@ -194,10 +247,14 @@ mod tests {
     use proptest::prelude::*;
 
     const DECODER: Decoder = Decoder::new(4096);
-    const KINDS: [u32; 4] = [kind::EXEC, kind::FORK, kind::EXIT, kind::ALIVE];
+    const KINDS: [u32; 5] = [kind::EXEC, kind::FORK, kind::EXIT, kind::ALIVE, kind::DEATH];
 
     fn record(kind: u32) -> Vec<u8> {
-        let len: u32 = if kind == kind::EXIT { 104 } else { 80 };
+        let len: u32 = match kind {
+            kind::EXIT => 104,
+            kind::DEATH => 200,
+            _ => 80,
+        };
         let mut bytes = Vec::new();
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(len.to_ne_bytes());
@@ -209,13 +266,71 @@ mod tests {
             bytes.extend(word.to_ne_bytes());
         }
         bytes.extend(b"b\xffckup\0dirt\0\0\0\0\0");
-        if kind == kind::EXIT {
+        if kind == kind::EXIT || kind == kind::DEATH {
             bytes.extend(123_u64.to_ne_bytes());
             bytes.extend(10_u64.to_ne_bytes());
             bytes.extend((3_u32 << 8).to_ne_bytes());
             bytes.extend(0_u32.to_ne_bytes());
         }
+        if kind == kind::DEATH {
+            death(&mut bytes);
+        }
         bytes
+    }
+
+    /// SIGTERM at 8 s from pid 4242, and chosen by the OOM killer for a limit of 1,000 pages.
+    fn death(bytes: &mut Vec<u8>) {
+        bytes.extend([15_u32, 0].map(u32::to_ne_bytes).concat());
+        bytes.extend([500_u64, 8_000_000_000].map(u64::to_ne_bytes).concat());
+        bytes.extend([origin::PROCESS, 4242, 1000, 0].map(u32::to_ne_bytes).concat());
+        bytes.extend(b"ba\xffsh\0dirt\0\0\0\0\0\0");
+        bytes.extend([500_u64, 8_500_000_000, 77, 1000].map(u64::to_ne_bytes).concat());
+        bytes.extend([limit::CGROUP, 0].map(u32::to_ne_bytes).concat());
+    }
+
+    const STATUS_AT: usize = 96;
+    const SIGNAL_AT: usize = 104;
+    const ORIGIN_AT: usize = 128;
+    const LIMIT_AT: usize = 192;
+
+    fn cause(changes: &[(usize, u32)]) -> Cause {
+        let bytes =
+            changes.iter().fold(record(kind::DEATH), |bytes, (at, value)| with_u32(bytes, *at, *value));
+        let Event::Exit(exit) = DECODER.event(&bytes).unwrap() else { panic!("no exit") };
+        exit.cause
+    }
+
+    #[test]
+    fn a_death_tells_who_asked_for_it() {
+        let sent = cause(&[]).sent.unwrap();
+        assert_eq!((sent.signal, sent.at), (15, Timestamp::from_nanos(8_000_000_000)));
+        let comm = Comm::from_bytes(b"ba\xffsh");
+        assert_eq!(sent.by, Sender::Process { pid: 4242, uid: 1000, comm });
+        assert_eq!(cause(&[(ORIGIN_AT, origin::KERNEL)]).sent.unwrap().by, Sender::Kernel);
+        assert_eq!(cause(&[(ORIGIN_AT, origin::UNKNOWN)]).sent.unwrap().by, Sender::Unknown);
+        assert_eq!(cause(&[(ORIGIN_AT, origin::NONE)]).sent, None);
+        assert_eq!(cause(&[(ORIGIN_AT, 99)]).sent, None);
+        assert_eq!(cause(&[(SIGNAL_AT, 0)]).sent, None);
+        assert_eq!(cause(&[(SIGNAL_AT, 256)]).sent, None, "no signal has this number");
+    }
+
+    #[test]
+    fn a_victim_of_the_oom_killer_is_one_that_it_killed() {
+        assert_eq!(cause(&[]).oom, None, "it ended by itself");
+        assert_eq!(cause(&[(STATUS_AT, 9)]).oom, None, "somebody else was first");
+        let killed = [(STATUS_AT, 9), (ORIGIN_AT, origin::KERNEL)];
+        let limit = Bytes::new(4_096_000).unwrap();
+        assert_eq!(cause(&killed).oom, Some(OomLimit::Cgroup { id: 77, limit }));
+        for (value, oom) in [
+            (limit::NONE, None),
+            (limit::MACHINE, Some(OomLimit::Machine)),
+            (limit::UNKNOWN, Some(OomLimit::Unknown)),
+            (99, None),
+        ] {
+            assert_eq!(cause(&[killed[0], killed[1], (LIMIT_AT, value)]).oom, oom);
+        }
+        let unmarked = [(STATUS_AT, 9), (ORIGIN_AT, origin::NONE)];
+        assert!(cause(&unmarked).oom.is_some(), "its signal was not seen, but the choice was");
     }
 
     fn with_u32(mut bytes: Vec<u8>, at: usize, value: u32) -> Vec<u8> {
@@ -245,7 +360,7 @@ mod tests {
     #[test]
     fn lengths_that_lie() {
         for kind in KINDS {
-            for said in [0, 1, 15, 16, 79, 81, 103, 105, u32::MAX] {
+            for said in [0, 1, 15, 16, 79, 81, 103, 105, 199, 201, u32::MAX] {
                 let error = DECODER.event(&with_u32(record(kind), 4, said)).unwrap_err();
                 assert!(matches!(error, Malformed::Length { said: found, .. } if found == said));
             }
@@ -259,7 +374,7 @@ mod tests {
 
     #[test]
     fn kinds_that_are_none() {
-        for kind in [0, 5, u32::MAX] {
+        for kind in [0, 6, u32::MAX] {
             assert_eq!(DECODER.event(&with_u32(record(kind::ALIVE), 0, kind)), Err(Malformed::Kind(kind)));
         }
         assert_eq!(DECODER.event(&with_u32(record(kind::EXEC), 40, 0)), Err(Malformed::NoPid));
@@ -319,12 +434,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0_u32..6) {
+        fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..256), kind in 0_u32..7) {
             let _result = DECODER.event(&bytes);
             let _result = cut(&bytes);
             if bytes.len() >= 16 {
                 let honest = with_u32(with_u32(bytes.clone(), 0, kind), 4, u32::try_from(bytes.len()).unwrap());
                 let _result = DECODER.event(&honest);
+            }
+        }
+
+        #[test]
+        fn any_death(body in proptest::collection::vec(any::<u8>(), 184)) {
+            let head = [kind::DEATH.to_ne_bytes(), 200_u32.to_ne_bytes()].concat();
+            let bytes = [head, vec![0; 8], body].concat();
+            match DECODER.event(&bytes) {
+                Ok(Event::Exit(exit)) => {
+                    let json = serde_json::to_string(&exit).unwrap();
+                    prop_assert_eq!(serde_json::from_str::<Exit>(&json).unwrap(), exit);
+                    let _told = crate::model::death::Obituary { exit: &exit, oom_cgroup: None }.to_string();
+                }
+                Ok(_) => prop_assert!(false, "a death is an exit"),
+                Err(error) => prop_assert_eq!(error, Malformed::NoPid),
             }
         }
     }

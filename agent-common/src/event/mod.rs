@@ -1,5 +1,6 @@
 //! The records, one file each, and the facts of a task that they share.
 
+pub mod death;
 pub mod exec;
 pub mod exit;
 pub mod fork;

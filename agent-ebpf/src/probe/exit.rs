@@ -7,6 +7,7 @@
 //! double report needs the death of the other process between the two threads' hooks; the agent takes a
 //! second report of the same process for what it is.
 
+use agent_common::event::death::{DeathRecord, SignalMark, VictimMark};
 use agent_common::event::exit::ExitRecord;
 use agent_common::event::{TaskFacts, flag};
 use agent_common::gate::{self, Route};
@@ -17,12 +18,14 @@ use aya_log_ebpf::debug;
 
 use crate::atomic;
 use crate::emit::{self, Counters};
-use crate::maps::HAS_GROUP_DEAD;
+use crate::maps::{HAS_GROUP_DEAD, SIGNALS, VICTIMS};
 use crate::probe::{critical, header, now_ns, recall, settings, slot};
 use crate::task::Task;
 
 /// `WCOREFLAG`: bit 7 of the wait status.
 const CORE_DUMPED: u32 = 0x80;
+/// Bits of the wait status that hold the signal.
+const SIGNAL: u32 = 0x7f;
 
 #[inline(always)]
 pub fn run(ctx: &BtfTracePointContext) {
@@ -60,13 +63,62 @@ pub fn run(ctx: &BtfTracePointContext) {
     match gate::route_exit(facts.flags) {
         Route::Priority => {
             debug!(ctx, "exit {} status {}", facts.tgid, status);
-            emit::priority(counters, record);
+            send_death(counters, record);
         }
         Route::Bulk => emit::bulk(counters, record),
         Route::Defer => {}
     }
     counters.event(loss::EXITS);
     emit::wake_if_armed(counters);
+}
+
+/// Sends the exit of a critical process with what may have been its cause.
+#[inline(always)]
+fn send_death(counters: Counters, mut exit: ExitRecord) {
+    exit.header = header::<DeathRecord>(kind::DEATH, exit.header.time_ns);
+    let TaskFacts { tgid, start_ns, .. } = exit.task;
+    let of_this = |ticks: u64| gate::same_start(start_ns, ticks);
+    let sent = |signal: u32| -> Option<&'static SignalMark> {
+        // SAFETY: whoever reuses the value meanwhile names another process in it, and is read as it is.
+        unsafe { SIGNALS.get(gate::signal_key(tgid, signal)) }.filter(|mark| of_this(mark.start_ticks))
+    };
+    let mut signal = exit.status & SIGNAL;
+    let mut mark = None;
+    if signal != 0 {
+        mark = sent(signal);
+    } else {
+        let [term, int, quit] = gate::REQUESTS;
+        let mut last = 0;
+        if let Some(found) = sent(term) {
+            (signal, mark, last) = (term, Some(found), found.time_ns);
+        }
+        if let Some(found) = sent(int).filter(|found| found.time_ns > last) {
+            (signal, mark, last) = (int, Some(found), found.time_ns);
+        }
+        if let Some(found) = sent(quit).filter(|found| found.time_ns > last) {
+            (signal, mark) = (quit, Some(found));
+        }
+    }
+    // SAFETY: as for signals.
+    let victim = unsafe { VICTIMS.get(tgid) }.filter(|victim| of_this(victim.start_ticks));
+    let fill = |place: *mut DeathRecord| {
+        // SAFETY: `place` is a record's room in the ring; all its members are written.
+        unsafe {
+            (&raw mut (*place).exit).write(exit);
+            (&raw mut (*place).signal).write(signal);
+            (&raw mut (*place).reserved).write(0);
+            match mark {
+                Some(mark) => (&raw mut (*place).sent).write(*mark),
+                None => (&raw mut (*place).sent).write(SignalMark::default()),
+            }
+            match victim {
+                Some(victim) => (&raw mut (*place).victim).write(*victim),
+                None => (&raw mut (*place).victim).write(VictimMark::default()),
+            }
+        }
+    };
+    // SAFETY: it writes every byte: the record has no padding (asserted in `agent_common::layout`).
+    unsafe { emit::priority_in_place(counters, fill) };
 }
 
 /// Whether this thread is the one to report the death.

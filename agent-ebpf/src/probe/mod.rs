@@ -3,7 +3,9 @@
 pub mod exec;
 pub mod exit;
 pub mod fork;
+pub mod signal;
 pub mod tasks;
+pub mod victim;
 
 use agent_common::abi;
 use agent_common::event::{TaskFacts, TaskSlot, flag};
@@ -12,7 +14,7 @@ use agent_common::header::Header;
 use agent_common::settings::Settings;
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 
-use crate::maps::{CGROUPS, COMMS, CRITICAL, PREFIXES, SETTINGS, SLOT_MASK, SLOTS, UIDS};
+use crate::maps::{CGROUPS, COMMS, CRITICAL, PREFIXES, SETTINGS, SLOT_MASK, SLOTS, UIDS, WATCHED};
 
 /// The agent's settings; the one entry always exists.
 #[inline(always)]
@@ -52,14 +54,25 @@ fn recall(facts: &mut TaskFacts) {
 /// [`flag::CRITICAL`] when the critical set has this process, not merely its pid.
 #[inline(always)]
 fn critical(settings: &Settings, tgid: u32, start_ns: u64) -> u32 {
+    match critical_ticks(settings, tgid, || start_ns) {
+        Some(_) => flag::CRITICAL,
+        None => 0,
+    }
+}
+
+/// The start in ticks of a process that the critical set has. Most are told from it by one bit.
+#[inline(always)]
+fn critical_ticks(settings: &Settings, tgid: u32, start_ns: impl FnOnce() -> u64) -> Option<u64> {
     if settings.has_critical == 0 {
-        return 0;
+        return None;
+    }
+    let (word, bit) = gate::watched(tgid);
+    if WATCHED.get(word)? & bit == 0 {
+        return None;
     }
     // SAFETY: a map value of 8 bytes, read whole.
-    match unsafe { CRITICAL.get(tgid) } {
-        Some(ticks) if gate::same_start(start_ns, *ticks) => flag::CRITICAL,
-        Some(_) | None => 0,
-    }
+    let ticks = unsafe { CRITICAL.get(tgid) }?;
+    gate::same_start(start_ns(), *ticks).then_some(*ticks)
 }
 
 /// [`flag::RULE`] when a hint matches. Cheapest first; a map is asked only when it has entries.

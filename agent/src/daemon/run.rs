@@ -306,6 +306,9 @@ fn open_source(settings: &Settings) -> Result<Selected> {
     for degradation in &source.degradations {
         tracing::warn!("degraded: {degradation}");
     }
+    for lack in source.source.lacks() {
+        tracing::warn!("degraded: causes of death will not tell {lack}");
+    }
     Ok(source)
 }
 

@@ -75,7 +75,13 @@ impl Turn {
         };
         let rules = self.active.as_ref().is_some_and(|profile| profile.rules.iter().any(|rule| rule.enabled));
         let (rules_state, rules_why) = needs_profile(rules, "enabled rule");
-        let (critical_state, critical_why) = needs_profile(!view.critical.is_empty(), "critical process");
+        let (mut critical_state, mut critical_why) =
+            needs_profile(!view.critical.is_empty(), "critical process");
+        let lacks = self.parts.source.source.lacks();
+        if critical_state == FeatureState::Working && !lacks.is_empty() {
+            critical_state = FeatureState::Degraded;
+            critical_why = format!("causes of death: {}", lacks.join("; "));
+        }
         let (webhook_state, webhook_why) = if self.parts.webhook {
             (FeatureState::Working, String::new())
         } else {

@@ -5,6 +5,7 @@ use crate::engine::process::lifecycle::Seen;
 use crate::engine::rule::matcher::Subject;
 use crate::engine::rule::{First, Needs};
 use crate::engine::{EXIT_GRACE, Engine};
+use crate::model::death::Cause;
 use crate::model::event::{Event, Exit};
 use crate::model::id::{Name, ProcKey};
 use crate::model::notice::Notice;
@@ -97,7 +98,7 @@ impl Engine {
         self.counts.missed_exits += 1;
         let process = entry.process;
         let at = self.out.now();
-        self.ended(&Exit { process, at, status: None, cpu: None, peak_rss: None });
+        self.ended(&Exit { process, at, status: None, cpu: None, peak_rss: None, cause: Cause::UNKNOWN });
     }
 
     fn critical_down(&mut self, name: Name, exit: &Exit) {

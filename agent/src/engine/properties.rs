@@ -13,6 +13,7 @@ use crate::engine::policy::protect;
 use crate::engine::rule::testing::{facts, profile, rule};
 use crate::engine::testing::{at, engine};
 use crate::engine::{Engine, Own};
+use crate::model::death::Cause;
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
@@ -400,7 +401,8 @@ impl World {
         self.known.retain(|_, key| *key != process.key);
         self.held.remove(&process.key);
         let status = Some(Status::Code(0));
-        let exit = Exit { process, at: at(self.now), status, cpu: None, peak_rss: None };
+        let exit =
+            Exit { process, at: at(self.now), status, cpu: None, peak_rss: None, cause: Cause::UNKNOWN };
         self.input(Input::Event { event: Event::Exit(exit) });
     }
 
@@ -448,6 +450,7 @@ impl World {
                             status: None,
                             cpu: None,
                             peak_rss: None,
+                            cause: Cause::UNKNOWN,
                         })
                     } else {
                         Event::Alive(ghost)
@@ -689,7 +692,14 @@ fn many_short_lives_leave_nothing_behind() {
         if round % 10 == 0 {
             world.engine.handle(Input::Event { event: Event::Alive(process) }, at(world.now));
         }
-        let exit = Exit { process, at: at(world.now), status: None, cpu: None, peak_rss: None };
+        let exit = Exit {
+            process,
+            at: at(world.now),
+            status: None,
+            cpu: None,
+            peak_rss: None,
+            cause: Cause::UNKNOWN,
+        };
         world.engine.handle(Input::Event { event: Event::Exit(exit) }, at(world.now));
     }
     assert_eq!(world.engine.next_action(), None);

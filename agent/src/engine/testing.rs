@@ -1,6 +1,7 @@
 //! Builders for the engine's tests.
 
 use crate::engine::{Engine, EngineConfig, Own};
+use crate::model::death::Cause;
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::ProcKey;
 use crate::model::process::{Comm, Process};
@@ -72,7 +73,14 @@ impl Builder {
     }
 
     pub(crate) fn exit(self, millis: u64, status: Status) -> Event {
-        Event::Exit(Exit { process: self.0, at: at(millis), status: Some(status), cpu: None, peak_rss: None })
+        Event::Exit(Exit {
+            process: self.0,
+            at: at(millis),
+            status: Some(status),
+            cpu: None,
+            peak_rss: None,
+            cause: Cause::UNKNOWN,
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::death::Cause;
 use crate::model::process::Process;
 use crate::model::time::Timestamp;
 
@@ -49,6 +50,9 @@ pub struct Exit {
     /// Peak resident set in bytes, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_rss: Option<u64>,
+    /// Who or what ended it, where known: of watched processes only, and by eBPF only.
+    #[serde(default, skip_serializing_if = "Cause::is_unknown")]
+    pub cause: Cause,
 }
 
 impl Exit {

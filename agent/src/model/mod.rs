@@ -3,6 +3,7 @@
 pub mod alert;
 pub mod chain;
 pub mod critical;
+pub mod death;
 pub mod endpoint;
 pub mod event;
 pub mod hints;

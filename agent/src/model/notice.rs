@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::death::Obituary;
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::Limits;
@@ -235,11 +236,8 @@ impl fmt::Display for Notice {
         match self {
             Self::CriticalProcessDown { name, exit, remaining } => {
                 let process = &exit.process;
-                write!(f, "critical process {name} is down: pid {} ({})", process.key.pid, process.comm)?;
-                match exit.status {
-                    Some(status) => write!(f, " ended with {status}")?,
-                    None => f.write_str(" ended, cause unknown to this event source")?,
-                }
+                write!(f, "critical process {name} is down: pid {} ({}) ", process.key.pid, process.comm)?;
+                write!(f, "{}", Obituary { exit, oom_cgroup: None })?;
                 write!(f, " after {:.3} s, {remaining} of its instances left", exit.lifetime().as_secs_f64())
             }
             Self::ThrottleApplied { group, limits, processes, how, reason, latency_ns } => {

@@ -16,6 +16,7 @@ use aya::{Ebpf, EbpfLoader};
 
 use crate::source::SourceError;
 use crate::source::btf::Btf;
+use crate::source::cause::{self, CauseFit, Watched};
 
 /// The object that is built into the agent.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -71,6 +72,9 @@ pub(super) struct Kernel {
     pub(super) uids: HashMap<MapData, u32, u32>,
     pub(super) cgroups: HashMap<MapData, u64, u32>,
     pub(super) critical: HashMap<MapData, u32, u64>,
+    pub(super) watched: Watched,
+    /// What the programs cannot tell on this kernel, and why.
+    pub(super) lacks: Vec<String>,
 }
 
 /// What is read from the kernel while it runs.
@@ -88,6 +92,9 @@ pub(super) fn load(options: &Options, fit: &Fit) -> Result<(Kernel, Rings), Sour
         .override_global(global::ABI, &abi::ABI_VERSION, true)
         .override_global(global::OFFSETS, &fit.offsets, true)
         .override_global(global::SLOT_MASK, &slot_mask, true)
+        .override_global(global::CAUSE_OFFSETS, &fit.causes.offsets, true)
+        .override_global(global::VICTIM_IS, &fit.causes.victim_is, true)
+        .override_global(global::HAS_MEMCG, &fit.causes.has_memcg, true)
         .override_global(global::HAS_GROUP_DEAD, &fit.has_group_dead, true)
         .override_global(global::LOG_LEVEL, &log_level, true)
         .map_max_entries(map::SLOTS, fit.slots)
@@ -114,13 +121,15 @@ pub(super) fn load(options: &Options, fit: &Fit) -> Result<(Kernel, Rings), Sour
         uids: typed!(HashMap, map::UIDS),
         cgroups: typed!(HashMap, map::CGROUPS),
         critical: typed!(HashMap, map::CRITICAL),
+        watched: Watched::new(typed!(Array, map::WATCHED)),
+        lacks: Vec::new(),
         ebpf,
     };
     Ok((kernel, rings))
 }
 
 /// Loads the programs into the kernel and attaches the hooks.
-pub(super) fn attach(kernel: &mut Kernel) -> Result<(), SourceError> {
+pub(super) fn attach(kernel: &mut Kernel, fit: &Fit) -> Result<(), SourceError> {
     let btf = aya::Btf::from_sys_fs().map_err(|error| bpf("BTF of the kernel", &error))?;
     let iter: &mut Iter = program(&mut kernel.ebpf, program::TASKS)?;
     iter.load("task", &btf).map_err(|error| bpf(program::TASKS, &error))?;
@@ -137,6 +146,7 @@ pub(super) fn attach(kernel: &mut Kernel) -> Result<(), SourceError> {
         let hook: &mut BtfTracePoint = program(&mut kernel.ebpf, name)?;
         hook.attach().map_err(|error| bpf(name, &error))?;
     }
+    kernel.lacks = cause::attach(&mut kernel.ebpf, &btf, &fit.causes);
     Ok(())
 }
 
@@ -157,12 +167,13 @@ pub(super) fn bpf(what: &str, error: &dyn Error) -> SourceError {
 }
 
 /// What of the object depends on the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fit {
     pub(super) offsets: Offsets,
     pub(super) has_group_dead: u32,
     /// Entries of the slot table: a power of two.
     pub(super) slots: u32,
+    pub(super) causes: CauseFit,
 }
 
 impl Fit {
@@ -185,7 +196,9 @@ impl Fit {
         // The first argument is the tracer's own; then the task, then group_dead where it is passed.
         let arguments =
             btf.argument_count("btf_trace_sched_process_exit").map_err(|error| btf_error(&error))?;
-        Ok(Self { offsets, has_group_dead: u32::from(arguments >= 3), slots: slot_entries(pid_max) })
+        let has_group_dead = u32::from(arguments >= 3);
+        let causes = CauseFit::resolve(btf);
+        Ok(Self { offsets, has_group_dead, slots: slot_entries(pid_max), causes })
     }
 }
 
@@ -256,6 +269,8 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use agent_common::offsets::CauseOffsets;
+
     use super::*;
 
     #[test]
@@ -291,9 +306,11 @@ mod tests {
         let path = directory.path().join("object");
         std::fs::write(&path, object).unwrap();
         let options = Options { object: Some(path), ..Options::default() };
-        let fit = Fit { offsets: Offsets::UNRESOLVED, has_group_dead: 0, slots: 8 };
+        let causes =
+            CauseFit { offsets: CauseOffsets::UNRESOLVED, has_memcg: 0, victim_is: 0, lacks: Vec::new() };
+        let fit = Fit { offsets: Offsets::UNRESOLVED, has_group_dead: 0, slots: 8, causes };
         let error = load(&options, &fit).err().unwrap().to_string();
-        assert!(error.starts_with("eBPF: object is not of ABI version 2"), "{error}");
+        assert!(error.starts_with("eBPF: object is not of ABI version 3"), "{error}");
     }
 
     #[test]

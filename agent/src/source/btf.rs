@@ -167,11 +167,27 @@ impl Btf {
     /// # Errors
     /// When there is no such function type.
     pub fn argument_count(&self, typedef: &str) -> Result<usize, BtfError> {
+        self.prototype(typedef).map(|proto| proto.count)
+    }
+
+    /// Whether an argument of a `typedef void (*name)(…)` is a pointer; false where it has no such argument.
+    ///
+    /// # Errors
+    /// When there is no such function type.
+    pub fn argument_is_pointer(&self, typedef: &str, index: usize) -> Result<bool, BtfError> {
+        let proto = self.prototype(typedef)?;
+        if index >= proto.count {
+            return Ok(false);
+        }
+        let argument = read_u32(&self.bytes, proto.at + TYPE_BYTES + index * 8 + 4)?;
+        Ok(self.unqualified(argument).is_some_and(|head| head.kind == kind::PTR))
+    }
+
+    fn prototype(&self, typedef: &str) -> Result<Head, BtfError> {
         self.heads()
             .filter(|head| head.kind == kind::TYPEDEF && self.name(head.name) == typedef.as_bytes())
             .filter_map(|head| self.by_id(head.target).filter(|pointer| pointer.kind == kind::PTR))
             .find_map(|pointer| self.by_id(pointer.target).filter(|proto| proto.kind == kind::FUNC_PROTO))
-            .map(|proto| proto.count)
             .ok_or_else(|| BtfError::NoFunction(typedef.to_owned()))
     }
 
@@ -363,6 +379,8 @@ pub(super) mod tests {
         assert_eq!(btf.member_offset("task", "deep"), Ok(12), "through an anonymous const structure");
         assert_eq!(btf.enum_value("ids", "cpu"), Ok(5));
         assert_eq!(btf.argument_count("hook"), Ok(3));
+        let pointers: Vec<_> = (0..4).map(|index| btf.argument_is_pointer("hook", index)).collect();
+        assert!(pointers.iter().all(|found| *found == Ok(false)), "void, structures, and none");
     }
 
     #[test]
@@ -406,6 +424,7 @@ pub(super) mod tests {
             }
             let _found = btf.enum_value("ids", "cpu");
             let _found = btf.argument_count("hook");
+            let _found = btf.argument_is_pointer("hook", 1);
         }
     }
 

@@ -107,7 +107,7 @@ impl EbpfSource {
             last: Totals::default(),
         };
         source.write_settings()?;
-        attach::attach(&mut source.kernel)?;
+        attach::attach(&mut source.kernel, fit)?;
         Ok(source)
     }
 
@@ -289,11 +289,16 @@ impl Source for EbpfSource {
         } else {
             absent_is_fine(critical.remove(&key.pid)).map_err(|e| attach::bpf("unwatch a process", &e))?;
         }
+        self.kernel.watched.set(key.pid, on)?;
         if on && self.settings.has_critical == 0 {
             self.settings.has_critical = 1;
             self.write_settings()?;
         }
         Ok(())
+    }
+
+    fn lacks(&self) -> &[String] {
+        &self.kernel.lacks
     }
 
     fn counts(&self) -> Counts {

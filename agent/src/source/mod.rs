@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod btf;
+mod cause;
 pub mod ebpf;
 pub mod netlink;
 mod pace;
@@ -60,6 +61,11 @@ pub trait Source {
     /// # Errors
     /// When the map is full or cannot be written.
     fn watch(&mut self, key: ProcKey, on: bool) -> Result<(), SourceError>;
+
+    /// What it cannot tell of causes of death on this kernel, and why; a lesser source tells none at all.
+    fn lacks(&self) -> &[String] {
+        &[]
+    }
 
     /// Counts since the source was opened.
     fn counts(&self) -> Counts;

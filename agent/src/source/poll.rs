@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use crate::model::death::Cause;
 use crate::model::event::{Event, Exit};
 use crate::model::id::ProcKey;
 use crate::model::process::{Comm, Process};
@@ -190,7 +191,14 @@ impl Source for Poll {
 }
 
 fn ended(process: Process, at: Timestamp) -> Exit {
-    Exit { process, at: at.max(process.started), status: None, cpu: None, peak_rss: None }
+    Exit {
+        process,
+        at: at.max(process.started),
+        status: None,
+        cpu: None,
+        peak_rss: None,
+        cause: Cause::UNKNOWN,
+    }
 }
 
 #[cfg(test)]

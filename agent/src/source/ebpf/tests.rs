@@ -15,6 +15,8 @@ use crate::model::process::{Comm, Process};
 use crate::procfs::cgroup::Version;
 use crate::source::conformance::{Abilities, behaviours};
 
+mod causes;
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn open(options: &Options) -> EbpfSource {

@@ -15,6 +15,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use crate::model::death::Cause;
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::{ProcKey, TICK_NANOS};
 use crate::model::process::Process;
@@ -229,7 +230,14 @@ impl Lives {
         let raw = if status == 0 { leader.unwrap_or(0) } else { status };
         let cpu = stat.map(|stat| ticks(stat.utime.saturating_add(stat.stime)));
         let status = Some(Status::from_wait(raw));
-        sink(Event::Exit(Exit { process, at: at.max(process.started), status, cpu, peak_rss: None }));
+        sink(Event::Exit(Exit {
+            process,
+            at: at.max(process.started),
+            status,
+            cpu,
+            peak_rss: None,
+            cause: Cause::UNKNOWN,
+        }));
     }
 
     fn aftermath(&mut self, tgid: u32) -> Aftermath {

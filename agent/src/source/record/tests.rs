@@ -9,6 +9,7 @@ use crate::engine::input::{
     ClockSample, CpuSample, GroupSample, ManualThrottle, Outcome, Override, PressureSample, ReleaseTarget,
     Sample,
 };
+use crate::model::death::Cause;
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::ProcKey;
 use crate::model::limits::{Limits, Scope};
@@ -105,6 +106,7 @@ fn inputs() -> Vec<Input> {
         status: Some(Status::Signal { number: 11, core: true }),
         cpu: Some(Duration::from_nanos(123_456_789)),
         peak_rss: Some(u64::MAX),
+        cause: Cause::UNKNOWN,
     };
     let bare = Exit { status: None, cpu: None, peak_rss: None, ..exit };
     let code = Exit { status: Some(Status::Code(3)), ..exit };
