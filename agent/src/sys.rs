@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::process::Pid;
+
 /// Gives the calling thread the lowest real-time priority (`SCHED_FIFO` 1, sched(7)): it runs as soon as it
 /// is woken, before every thread of normal priority. Threads that it starts do not inherit it.
 ///
@@ -17,6 +19,58 @@ pub fn run_first() -> io::Result<()> {
         libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const param)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The scheduling policy of a thread, flags included (sched_getscheduler(2)).
+///
+/// # Errors
+/// `ESRCH` when the thread is gone.
+pub fn scheduling_policy(thread: Pid) -> io::Result<i32> {
+    // SAFETY: takes no pointer. The raw call, because not every C library has the function.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getscheduler, thread.as_raw_nonzero().get()) };
+    returned(result)
+}
+
+/// Gives a thread a scheduling policy that has no priorities; its nice value stays (sched_setscheduler(2)).
+///
+/// # Errors
+/// `ESRCH` when the thread is gone, `EPERM` without `CAP_SYS_NICE`.
+pub fn set_scheduling_policy(thread: Pid, policy: i32) -> io::Result<()> {
+    let param = libc::sched_param { sched_priority: 0 };
+    let thread = thread.as_raw_nonzero().get();
+    // SAFETY: the pointer is to a local that outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, thread, policy, &raw const param) };
+    returned(result).map(drop)
+}
+
+/// `IOPRIO_WHO_PROCESS` of linux/ioprio.h, which means one thread.
+const ONE_THREAD: libc::c_int = 1;
+
+/// The I/O priority of a thread: class and data as linux/ioprio.h packs them (ioprio_get(2)).
+///
+/// # Errors
+/// `ESRCH` when the thread is gone.
+pub fn io_priority(thread: Pid) -> io::Result<i32> {
+    // SAFETY: takes no pointer.
+    returned(unsafe { libc::syscall(libc::SYS_ioprio_get, ONE_THREAD, thread.as_raw_nonzero().get()) })
+}
+
+/// Sets what [`io_priority`] reads.
+///
+/// # Errors
+/// `ESRCH` when the thread is gone, `EPERM` without `CAP_SYS_NICE`.
+pub fn set_io_priority(thread: Pid, priority: i32) -> io::Result<()> {
+    let thread = thread.as_raw_nonzero().get();
+    // SAFETY: takes no pointer.
+    returned(unsafe { libc::syscall(libc::SYS_ioprio_set, ONE_THREAD, thread, priority) }).map(drop)
+}
+
+/// The result of a system call that returns an int.
+fn returned(result: libc::c_long) -> io::Result<i32> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(result).map_err(io::Error::other)
 }
 
 /// The sockets that a service manager has opened for this process (sd_listen_fds(3)); none where there is no

@@ -82,12 +82,17 @@ impl Workload {
         Ok(used.as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0)
     }
 
+    /// Ends its standard input.
+    pub fn close_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Ends its standard input and waits for its end.
     ///
     /// # Errors
     /// When it does not end soon.
     pub fn finish(&mut self) -> Result<ExitStatus> {
-        drop(self.child.stdin.take());
+        self.close_input();
         self.wait()
     }
 

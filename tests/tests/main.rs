@@ -18,5 +18,6 @@ mod guides;
 mod killed_at_points;
 mod loss_accounting;
 mod manual_limits_survive;
+mod process_attributes;
 mod release_on_sigkill;
 mod run_command;

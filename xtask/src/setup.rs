@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 /// Debian packages: the toolchain of the eBPF object, then what the build and the tests run.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 13] = [
     "llvm-22",
     "llvm-22-dev",
     "libpolly-22-dev",
@@ -18,6 +18,8 @@ const PACKAGES: [&str; 11] = [
     "rust-web-clippy",
     "gcc",
     "libc6-dev",
+    "python3-minimal",
+    "util-linux",
 ];
 
 /// The linker is built with an LLVM at least as new as the compiler's; later ones want another LLVM.

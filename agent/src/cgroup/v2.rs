@@ -183,7 +183,7 @@ mod tests {
             io_weight: "10000".parse().ok(),
             io_read: "1M".parse().ok(),
             io_write: "2M".parse().ok(),
-            nice: None,
+            ..Limits::default()
         }
     }
 

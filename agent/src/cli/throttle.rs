@@ -13,6 +13,8 @@ use super::status::members;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::feature;
 use crate::control::proto::{PROCESSES_MAX, ProcRef, Request, Throttle as Spec, Throttled};
+use crate::model::attribute::{IoClass, IoLevel, OomScoreAdj, Sched};
+use crate::model::cpu_list::CpuList;
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::Policy;
@@ -29,6 +31,7 @@ left, until they are released or the processes have ended. A reboot ends them.";
     group = ArgGroup::new("processes").required(true).args(["pid", "pattern"]),
     group = ArgGroup::new("some_limit").required(true).multiple(true).args([
         "cpu", "cpu_weight", "memory", "memory_high", "io_read", "io_write", "io_weight", "pids", "nice",
+        "sched", "io_class", "io_priority", "cpu_affinity", "oom_score_adj",
     ])
 )]
 pub(super) struct Throttle {
@@ -105,6 +108,21 @@ pub(super) struct LimitArgs {
     /// Nice value, -20 to 19
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     nice: Option<Nice>,
+    /// Scheduling policy of every thread: batch or idle
+    #[arg(long, value_name = "POLICY")]
+    sched: Option<Sched>,
+    /// I/O class of every thread: best-effort or idle
+    #[arg(long, value_name = "CLASS")]
+    io_class: Option<IoClass>,
+    /// I/O priority of every thread within the best-effort class, 0 (first) to 7
+    #[arg(long, value_name = "N")]
+    io_priority: Option<IoLevel>,
+    /// CPUs that every thread is confined to, such as 0-2,5
+    #[arg(long, value_name = "CPUS")]
+    cpu_affinity: Option<CpuList>,
+    /// OOM score adjustment to raise every process to, -1000 to 1000; never lowers it
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    oom_score_adj: Option<OomScoreAdj>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -140,6 +158,11 @@ impl LimitArgs {
             io_read: self.io_read,
             io_write: self.io_write,
             nice: self.nice,
+            sched: self.sched,
+            io_class: self.io_class,
+            io_priority: self.io_priority,
+            cpu_affinity: self.cpu_affinity.clone(),
+            oom_score_adj: self.oom_score_adj,
         }
     }
 }

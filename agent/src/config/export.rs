@@ -134,8 +134,22 @@ fn size(bytes: Bytes) -> Tree {
 }
 
 fn limits_tree(limits: &Limits) -> Tree {
-    let Limits { cpu, cpu_weight, memory_high, memory_max, pids, io_weight, io_read, io_write, nice } =
-        limits;
+    let Limits {
+        cpu,
+        cpu_weight,
+        memory_high,
+        memory_max,
+        pids,
+        io_weight,
+        io_read,
+        io_write,
+        nice,
+        sched,
+        io_class,
+        io_priority,
+        cpu_affinity,
+        oom_score_adj,
+    } = limits;
     let weight = |weight: Weight| Tree::Integer(weight.get().into());
     let pairs = [
         ("cpu", cpu.map(text)),
@@ -147,6 +161,11 @@ fn limits_tree(limits: &Limits) -> Tree {
         ("io_read", io_read.map(size)),
         ("io_write", io_write.map(size)),
         ("nice", nice.map(|nice| Tree::Integer(nice.get().into()))),
+        ("sched", sched.map(text)),
+        ("io_class", io_class.map(text)),
+        ("io_priority", io_priority.map(|level| Tree::Integer(level.get().into()))),
+        ("cpu_affinity", cpu_affinity.as_ref().map(text)),
+        ("oom_score_adj", oom_score_adj.map(|score| Tree::Integer(score.get().into()))),
     ];
     Tree::Map(pairs.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect())
 }
@@ -386,6 +405,8 @@ mod tests {
     use crate::config::file::Source;
     use crate::config::host::Host;
     use crate::config::profile::parse;
+    use crate::model::attribute::{IoClass, IoLevel, OomScoreAdj, Sched};
+    use crate::model::cpu_list::CpuList;
     use crate::model::hours::Hours;
     use crate::model::id::Name;
     use crate::model::signal::Signal;
@@ -395,6 +416,7 @@ mod tests {
     fn host() -> Host {
         Host {
             cpus: None,
+            online: || None,
             memory: None,
             user: |name| Ok((name == "root").then_some(0)),
             group: |name| Ok((name == "adm").then_some(4)),
@@ -465,8 +487,20 @@ mod tests {
         let weight = || of((1..=10_000u64).prop_map(|weight| Weight::new(weight).unwrap()));
         let cpu = (1_000..100_000_000u64).prop_map(|millis| CpuPercent::from_millis(millis).unwrap());
         let nice = of((-20..=19i64).prop_map(|nice| Nice::new(nice).unwrap()));
-        (cpu, weight(), bytes(), bytes(), of(1..=4_194_304u32), weight(), bytes(), bytes(), nice).prop_map(
-            |(cpu, cpu_weight, high, max, pids, io_weight, io_read, io_write, nice)| Limits {
+        let level = of((0..=7i64).prop_map(|level| IoLevel::new(level).unwrap()));
+        let io = prop_oneof![
+            Just((None, None)),
+            Just((Some(IoClass::Idle), None)),
+            level.prop_map(|level| (Some(IoClass::BestEffort), level)),
+            Just((None, IoLevel::new(2))),
+        ];
+        let sched = of(prop_oneof![Just(Sched::Batch), Just(Sched::Idle)]);
+        let cpus = of(proptest::collection::vec(0..=CpuList::LAST, 1..5))
+            .prop_map(|cpus| cpus.and_then(CpuList::new));
+        let oom = of((-1000..=1000i64).prop_map(|score| OomScoreAdj::new(score).unwrap()));
+        let of_process = (nice, sched, io, cpus, oom);
+        (cpu, weight(), bytes(), bytes(), of(1..=4_194_304u32), weight(), bytes(), bytes(), of_process)
+            .prop_map(|(cpu, cpu_weight, high, max, pids, io_weight, io_read, io_write, of_process)| Limits {
                 cpu: Some(cpu),
                 cpu_weight,
                 memory_high: high.min(max.or(high)),
@@ -475,9 +509,13 @@ mod tests {
                 io_weight,
                 io_read,
                 io_write,
-                nice,
-            },
-        )
+                nice: of_process.0,
+                sched: of_process.1,
+                io_class: of_process.2.0,
+                io_priority: of_process.2.1,
+                cpu_affinity: of_process.3,
+                oom_score_adj: of_process.4,
+            })
     }
 
     fn turns() -> impl Strategy<Value = Turn> {

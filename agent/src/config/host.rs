@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::model::cpu_list::CpuList;
+
 /// Looks up an account by name; `None` when there is none.
 pub type Lookup = fn(&str) -> io::Result<Option<u32>>;
 
@@ -10,6 +12,8 @@ pub type Lookup = fn(&str) -> io::Result<Option<u32>>;
 pub struct Host {
     /// CPUs online; `None` when unknown, and then nothing is checked against it.
     pub cpus: Option<u32>,
+    /// Which CPUs are online; `None` as above.
+    pub online: fn() -> Option<CpuList>,
     /// Memory in bytes; `None` as above.
     pub memory: Option<u64>,
     /// Uid of a user.
@@ -25,14 +29,18 @@ impl Host {
         let info = rustix::system::sysinfo();
         // Wider than any word, so that it cannot overflow on any machine.
         let total = u128::from(info.totalram) * u128::from(info.mem_unit.max(1));
-        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
         Self {
-            cpus: online.as_deref().and_then(count_cpus),
+            cpus: online_text().as_deref().and_then(count_cpus),
+            online: || online_text()?.parse().ok(),
             memory: u64::try_from(total).ok(),
             user: uid_of,
             group: gid_of,
         }
     }
+}
+
+fn online_text() -> Option<String> {
+    std::fs::read_to_string("/sys/devices/system/cpu/online").ok()
 }
 
 fn uid_of(name: &str) -> io::Result<Option<u32>> {

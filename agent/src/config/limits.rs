@@ -4,11 +4,27 @@ use super::error::Findings;
 use super::fields::Cursor;
 use super::file::Value;
 use super::host::Host;
+use crate::model::attribute::{IoClass, IoLevel, OomScoreAdj, Sched};
+use crate::model::cpu_list::CpuList;
 use crate::model::limits::Limits;
 use crate::model::unit::{Bytes, CpuPercent, Nice, Weight};
 
-pub(super) const KEYS: &[&str] =
-    &["cpu", "cpu_weight", "memory_high", "memory_max", "pids", "io_weight", "io_read", "io_write", "nice"];
+pub(super) const KEYS: &[&str] = &[
+    "cpu",
+    "cpu_weight",
+    "memory_high",
+    "memory_max",
+    "pids",
+    "io_weight",
+    "io_read",
+    "io_write",
+    "nice",
+    "sched",
+    "io_class",
+    "io_priority",
+    "cpu_affinity",
+    "oom_score_adj",
+];
 
 /// `PID_MAX_LIMIT` of 64-bit kernels; `pids.max` takes no more.
 pub(super) const PIDS_MAX: i128 = 4 << 20;
@@ -46,6 +62,14 @@ pub(super) fn parse_any(cursor: &Cursor<'_>, host: &Host, findings: &mut Finding
                 let number = value.integer(-20..=19, "a nice value from -20 to 19", findings);
                 limits.nice = number.and_then(|n| i64::try_from(n).ok()).and_then(Nice::new);
             }
+            "sched" => limits.sched = value.choice(&Sched::WORDS, findings),
+            "io_class" => limits.io_class = value.choice(&IoClass::WORDS, findings),
+            "io_priority" => {
+                let number = value.integer(0..=7, IoLevel::EXPECTED, findings);
+                limits.io_priority = number.and_then(|n| i64::try_from(n).ok()).and_then(IoLevel::new);
+            }
+            "cpu_affinity" => limits.cpu_affinity = cpus(value, host, findings),
+            "oom_score_adj" => limits.oom_score_adj = oom_score_adj(value, findings),
             other => findings.push(value.error(format!("limit {other:?} has no reader"))),
         }
     }
@@ -55,6 +79,9 @@ pub(super) fn parse_any(cursor: &Cursor<'_>, host: &Host, findings: &mut Finding
     {
         let message = format!("memory_high {high} is above memory_max {max}: it would never be reached");
         findings.push(at.error(message).with_fix("make memory_high the smaller one"));
+    }
+    if let (Some(why), Some(at)) = (limits.contradiction(), map.get("io_priority")) {
+        findings.push(at.error(why).with_fix("remove io_priority, or make io_class best-effort"));
     }
     (findings.errors() == before).then_some(limits)
 }
@@ -81,6 +108,37 @@ pub(super) fn cpu(value: &Cursor<'_>, host: &Host, findings: &mut Findings) -> O
             None
         }
     }
+}
+
+/// A list, which a single CPU need not be.
+fn cpus(value: &Cursor<'_>, host: &Host, findings: &mut Findings) -> Option<CpuList> {
+    let text = match value.value() {
+        Value::Integer(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Float(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
+            value.text(findings)?.to_owned()
+        }
+    };
+    match text.parse::<CpuList>() {
+        Ok(list) => {
+            if let Some(online) = (host.online)().filter(|online| !list.meets(online)) {
+                let message =
+                    format!("none of the CPUs {list} is online on this machine, which {online} are");
+                findings.push(value.error(message).with_fix("name at least one that is online"));
+                return None;
+            }
+            Some(list)
+        }
+        Err(error) => {
+            findings.push(value.error(error.to_string()));
+            None
+        }
+    }
+}
+
+/// A number as `/proc/PID/oom_score_adj` takes it.
+pub(super) fn oom_score_adj(value: &Cursor<'_>, findings: &mut Findings) -> Option<OomScoreAdj> {
+    let number = value.integer(-1000..=1000, OomScoreAdj::EXPECTED, findings)?;
+    i64::try_from(number).ok().and_then(OomScoreAdj::new)
 }
 
 fn memory(value: &Cursor<'_>, host: &Host, findings: &mut Findings) -> Option<Bytes> {

@@ -402,6 +402,7 @@ mod tests {
     fn host() -> Host {
         Host {
             cpus: None,
+            online: || None,
             memory: None,
             user: |_| Ok(None),
             group: |name| Ok((name == "staff").then_some(50)),

@@ -15,6 +15,7 @@ use crate::model::rule::{Match, Pattern, Profile};
 fn host() -> Host {
     Host {
         cpus: Some(2),
+        online: || "0-1".parse().ok(),
         memory: Some(1 << 30),
         user: |name| match name {
             "root" => Ok(Some(0)),
@@ -247,6 +248,13 @@ fn bad_limits_are_refused_at_their_place() {
         ("{ pids: 4194305 }", 21, "4194305 is not a number of tasks"),
         ("{ nice: 20 }", 21, "20 is not a nice value"),
         ("{ nice: -21 }", 21, "-21 is not a nice value"),
+        ("{ sched: fifo }", 22, "\"fifo\" is not one of batch, idle"),
+        ("{ io_class: realtime }", 25, "\"realtime\" is not one of best-effort, idle"),
+        ("{ io_priority: 8 }", 28, "8 is not an I/O priority from 0 to 7"),
+        ("{ io_class: idle, io_priority: 3 }", 44, "there are no priorities within the idle I/O class"),
+        ("{ cpu_affinity: 0-x }", 29, "\"0-x\" is not a list of CPUs"),
+        ("{ cpu_affinity: 7 }", 29, "none of the CPUs 7 is online"),
+        ("{ oom_score_adj: 1001 }", 30, "1001 is not an OOM score adjustment"),
         ("{ io_read: 1 }", 24, "\"1\" is not a size"),
         ("{ io_weight: [] }", 26, "expected a weight"),
         ("{ memory: 1G }", 15, "unknown key \"memory\""),

@@ -1,7 +1,7 @@
 //! Carrying out a plan: record, write, read back, mark; and taking all of it back when a part fails.
 
+mod attributes;
 mod systemd;
-mod threads;
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,6 +19,7 @@ use crate::effect::protect::Refusal;
 use crate::effect::restore::{self, Report};
 use crate::effect::throttle::Shared;
 use crate::engine::action::Apply;
+use crate::model::attribute::Demand;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey, TICK_NANOS};
 use crate::procfs::stat::Stat;
@@ -81,7 +82,8 @@ impl Run<'_> {
         for plan in &plan.places {
             changes.extend(plan.movers.iter().flat_map(|mover| self.membership_changes(&plan.place, mover)));
         }
-        changes.extend(self.nice_changes(plan)?);
+        let attributes = self.attribute_changes(plan)?;
+        changes.extend(attributes.iter().map(|change| self.attribute_intent(change)));
         self.record(&changes)?;
         self.shared.point(Point::Planned);
         for (knob, change) in &knobs {
@@ -95,8 +97,7 @@ impl Run<'_> {
         }
         self.shared.point(Point::Moved);
         self.verify_units(plan)?;
-        self.set_nice(plan, &changes)?;
-        self.shared.point(Point::Niced);
+        self.set_attributes(plan, &attributes)?;
         plan.refused.extend(gone.iter().map(|key| (*key, Refusal::Gone)));
         plan.accepted.retain(|one| !gone.contains(&one.process.key));
         if plan.write || plan.places.iter().any(|plan| plan.replaces.is_some()) {
@@ -365,10 +366,11 @@ impl Run<'_> {
                 setting.choices.iter().map(|choice| (dir.join(choice.file), choice.part.to_item()))
             })
             .collect();
+        let demanded: Vec<_> = self.apply.limits.demands().iter().map(Demand::attribute).collect();
         let mut rows = self.shared.store().read(|tables| tables.intents_of(&self.apply.group))?;
         rows.retain(|row| match row.change.kind {
             Kind::File => !wanted.contains(&(row.change.path.clone(), row.change.item.clone())),
-            Kind::Nice => self.apply.limits.nice.is_none(),
+            Kind::Attribute(attribute) => !demanded.contains(&attribute),
             Kind::UnitProperty => !self.is_wanted(plan, &row.change.item),
             Kind::Membership | Kind::CreatedDir | Kind::EnabledController | Kind::TransientUnit => false,
         });

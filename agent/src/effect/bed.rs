@@ -18,12 +18,13 @@ use rustix::process::{Signal, kill_process};
 
 use crate::cgroup::{Cgroup as _, Controller, Roots, membership};
 use crate::clock;
+use crate::effect::attribute;
 use crate::effect::kernel::Kernel;
 use crate::effect::moves::children_since;
-use crate::effect::nice::threads;
 use crate::effect::throttle::{Step, Throttle};
 use crate::engine::action::{Action, ActionId, Apply, What};
 use crate::engine::input::Outcome;
+use crate::model::attribute::Attribute;
 use crate::model::id::ProcKey;
 use crate::model::limits::{Limits, Scope};
 use crate::model::reason::Reason;
@@ -173,8 +174,7 @@ impl Bed {
                 for controller in Controller::ALL {
                     writeln!(text, "{}: {}", child.id(), self.cgroup(key, controller).display()).unwrap();
                 }
-                let nice = threads(&self.kernel.roots.proc, child.id()).unwrap();
-                writeln!(text, "{}: {nice:?}", child.id()).unwrap();
+                writeln!(text, "{}: {}", child.id(), attributes(&self.kernel.roots.proc, key)).unwrap();
             }
         }
         text
@@ -245,6 +245,31 @@ fn remove(dir: &Path, end: Timestamp) {
         let moment = rustix::time::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
         rustix::event::poll(&mut [], Some(&moment)).ok();
     }
+}
+
+/// Every attribute of every thread of a process.
+pub(super) fn attributes(proc: &Path, process: ProcKey) -> String {
+    let threads = attribute::threads(proc, process.pid).unwrap();
+    let mut text = String::new();
+    for (thread, attribute) in threads.iter().flat_map(|thread| Attribute::ALL.map(|one| (thread, one))) {
+        let value = attribute::read(proc, attribute, process, *thread).unwrap().unwrap_or_default();
+        write!(text, "{} {attribute} {value}, ", thread.pid).unwrap();
+    }
+    text
+}
+
+/// The nice value of a process's first thread.
+pub(super) fn nice(proc: &Path, process: ProcKey) -> String {
+    attribute::read(proc, Attribute::Nice, process, process).unwrap().unwrap()
+}
+
+/// Sets an attribute of a process's first thread, as somebody else would.
+pub(super) fn set_attribute(proc: &Path, attribute: Attribute, process: ProcKey, value: &str) {
+    assert!(attribute::set(proc, attribute, process, process, value, value).unwrap());
+}
+
+pub(super) fn renice(proc: &Path, process: ProcKey, nice: i64) {
+    set_attribute(proc, Attribute::Nice, process, &nice.to_string());
 }
 
 pub(super) fn limits(text: &[(&str, &str)]) -> Limits {

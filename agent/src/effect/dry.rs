@@ -63,11 +63,12 @@ pub fn plan_lines(apply: &Apply, plan: &Plan) -> Vec<String> {
             }
         }
     }
-    if let Some(nice) = apply.limits.nice {
+    for demand in apply.limits.demands() {
         for one in &plan.accepted {
-            lines.push(format!("would set nice {nice} on process {}", one.process.key.pid));
+            lines.push(format!("would set {demand} on process {}", one.process.key.pid));
         }
     }
+    lines.extend(plan.notes.iter().cloned());
     for (key, why) in &plan.refused {
         lines.push(format!("would leave process {} alone: {why}", key.pid));
     }

@@ -18,7 +18,7 @@ impl Throttle {
         self.shared.blocked.store(on, Ordering::SeqCst);
     }
 
-    /// Puts back the values of all cgroup files and the nice values, on this thread. The batch that is returned
+    /// Puts back the values of all cgroup files and the attributes of processes, on this thread. The batch that is returned
     /// does the rest: systemd's units, moves, removals, records.
     pub fn lift(&self) -> MoveBatch {
         self.block(true);
@@ -33,7 +33,9 @@ impl Shared {
     /// Records stay: that they are undone is found out again by [`Self::lift`], which is when they are deleted.
     fn free(&self) -> Result<(), StoreError> {
         let mut rows = self.store().read(|tables| tables.intents())?;
-        rows.retain(|row| row.boot == self.kernel.boot && matches!(row.change.kind, Kind::File | Kind::Nice));
+        rows.retain(|row| {
+            row.boot == self.kernel.boot && matches!(row.change.kind, Kind::File | Kind::Attribute(_))
+        });
         let mut report = Report::default();
         restore::undo(&self.kernel, rows, &mut report);
         restore::log_notes(&report);

@@ -29,8 +29,8 @@ pub enum Point {
     ScopesMade,
     /// Processes are moved.
     Moved,
-    /// Nice values are set.
-    Niced,
+    /// An attribute of a thread is set.
+    AttributeSet,
     /// All is done and recorded as done.
     Applied,
     /// One change is undone, its record is still there.
@@ -51,7 +51,7 @@ impl Point {
         Self::ScopesPlanned,
         Self::ScopesMade,
         Self::Moved,
-        Self::Niced,
+        Self::AttributeSet,
         Self::Applied,
         Self::RowUndone,
         Self::Undone,
@@ -68,7 +68,7 @@ impl Point {
             Self::ScopesPlanned => "scopes-planned",
             Self::ScopesMade => "scopes-made",
             Self::Moved => "moved",
-            Self::Niced => "niced",
+            Self::AttributeSet => "attribute-set",
             Self::Applied => "applied",
             Self::RowUndone => "row-undone",
             Self::Undone => "undone",

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::cgroup::{CgroupError, Driver, Roots, detect};
 use crate::effect::fail_point::FailPoints;
 use crate::effect::protect::Guard;
+use crate::model::attribute::Attribute;
 use crate::store::StoreError;
 use crate::systemd::{Bus, Sockets, SystemdError};
 
@@ -64,15 +65,29 @@ pub enum EffectError {
     /// It is not allowed, or makes no sense.
     #[error("{0}")]
     Refused(String),
-    /// A thread's nice value could not be set.
-    #[error("set nice of thread {tid} of process {pid} to {nice}")]
-    Nice {
+    /// An attribute of a thread could not be read.
+    #[error("read {attribute} of thread {tid} of process {pid}")]
+    ReadAttribute {
+        /// Which.
+        attribute: Attribute,
+        /// Its process.
+        pid: u32,
+        /// The thread.
+        tid: u32,
+        /// The error.
+        source: std::io::Error,
+    },
+    /// An attribute of a thread could not be set.
+    #[error("set {attribute} of thread {tid} of process {pid} to {value}")]
+    SetAttribute {
+        /// Which.
+        attribute: Attribute,
         /// Its process.
         pid: u32,
         /// The thread.
         tid: u32,
         /// The value.
-        nice: i64,
+        value: String,
         /// The error.
         source: std::io::Error,
     },

@@ -1,6 +1,7 @@
 //! Carries out the engine's actions, live or dry.
 
 pub mod apply;
+pub mod attribute;
 pub mod drift;
 mod emergency;
 pub mod dry;
@@ -8,7 +9,6 @@ pub mod fail_point;
 pub mod group;
 pub mod kernel;
 pub mod moves;
-pub mod nice;
 pub mod plan;
 pub mod protect;
 mod release;

@@ -13,6 +13,7 @@ use self::unit::WhyNot;
 use crate::cgroup::{
     Cgroup as _, CgroupError, Controller, Memberships, Owner, Setting, membership, owner, shown,
 };
+use crate::effect::attribute;
 use crate::effect::group::{self, Group, Place, PlaceDir, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::protect::{Refusal, Verified};
@@ -38,6 +39,8 @@ pub struct Plan {
     pub write: bool,
     /// Whether something can be told by systemd only, which was not asked.
     pub undecided: bool,
+    /// What is left out of what was asked, for people.
+    pub notes: Vec<String>,
     /// When the last change was verified, once it was: the limits hold from then on.
     pub verified: Option<Timestamp>,
 }
@@ -159,6 +162,16 @@ pub fn plan(
         let why = format!("group {} exists with another scope; release it first", apply.group);
         return Err(EffectError::Refused(why));
     }
+    if let Some(why) = apply.limits.contradiction() {
+        return Err(EffectError::Refused(why.to_owned()));
+    }
+    if let Some(cpus) = &apply.limits.cpu_affinity {
+        let online = attribute::online().map_err(|error| EffectError::Refused(error.to_string()))?;
+        if !cpus.meets(&online) {
+            let why = format!("cpu_affinity {cpus}: none of these CPUs is online, which {online} are");
+            return Err(EffectError::Refused(why));
+        }
+    }
     let settings = kernel.driver.settings(&apply.limits)?;
     let mut controllers: Vec<Controller> = settings.iter().map(|setting| setting.controller).collect();
     controllers.sort_unstable();
@@ -172,6 +185,7 @@ pub fn plan(
         places: Vec::new(),
         write,
         undecided: false,
+        notes: Vec::new(),
         verified: None,
     };
     let mut seats: BTreeMap<Option<ProcKey>, Vec<Candidate>> = BTreeMap::new();

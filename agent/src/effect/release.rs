@@ -115,7 +115,7 @@ impl Shared {
         let rows = self.store().read(|tables| tables.intents_of(name))?;
         let processes: BTreeSet<ProcKey> = rows
             .iter()
-            .filter(|row| row.change.kind == Kind::Nice)
+            .filter(|row| matches!(row.change.kind, Kind::Attribute(_)))
             .filter_map(|row| row.change.process)
             .collect();
         Ok(processes.into_iter().any(|key| is_same(&self.kernel.roots.proc, key).unwrap_or(false)))
@@ -144,14 +144,14 @@ impl Shared {
                         idle.push(row.id);
                     }
                 }
-                (Kind::Nice, Some(key)) if gone(key) => idle.push(row.id),
+                (Kind::Attribute(_), Some(key)) if gone(key) => idle.push(row.id),
                 // A scope ends by itself with its last process, and so does what follows it.
                 (Kind::TransientUnit, _) if !is_slice(&row.change.item) && !row.change.path.exists() => {
                     idle.push(row.id);
                 }
                 (
                     Kind::File
-                    | Kind::Nice
+                    | Kind::Attribute(_)
                     | Kind::Membership
                     | Kind::CreatedDir
                     | Kind::EnabledController

@@ -3,7 +3,7 @@
 //! Every step is idempotent and a row is deleted only after its step, so that a death at any point leaves
 //! rows from which the next run converges.
 
-mod nice;
+mod attribute;
 mod moves;
 mod systemd;
 
@@ -176,7 +176,7 @@ pub(crate) fn undo_shared(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut R
                     Ok(false)
                 }
             },
-            Kind::File | Kind::Nice | Kind::Membership | Kind::UnitProperty => Ok(true),
+            Kind::File | Kind::Attribute(_) | Kind::Membership | Kind::UnitProperty => Ok(true),
         };
         match gone {
             Ok(true) => done.push(row.id),
@@ -196,7 +196,7 @@ const fn kind_order(kind: Kind) -> u8 {
     match kind {
         Kind::File | Kind::UnitProperty => 0,
         Kind::Membership => 1,
-        Kind::Nice => 2,
+        Kind::Attribute(_) => 2,
         Kind::CreatedDir | Kind::TransientUnit => 3,
         Kind::EnabledController => 4,
     }
@@ -271,7 +271,7 @@ impl Restorer<'_> {
         match row.change.kind {
             Kind::File => self.file(row).map_err(EffectError::from),
             Kind::Membership => self.membership(row).map_err(EffectError::from),
-            Kind::Nice => self.nice(row, rows),
+            Kind::Attribute(attribute) => self.attribute(attribute, row, rows),
             Kind::CreatedDir => self.created_dir(&row.change.path).map_err(EffectError::from),
             Kind::EnabledController => disable(row).map_err(EffectError::from),
             Kind::UnitProperty => self.unit_property(row),

@@ -10,12 +10,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::cgroup::{Cgroup as _, Controller};
-use crate::effect::bed::{Bed, action, detach, limits, release};
+use crate::effect::attribute;
+use crate::effect::bed::{Bed, action, detach, limits, release, set_attribute};
 use crate::effect::fail_point::Point;
-use crate::effect::nice;
 use crate::effect::restore::{recover, release_all};
 use crate::effect::throttle::{Step, Throttle};
 use crate::engine::action::{Apply, What};
+use crate::model::attribute::Attribute;
 use crate::model::id::ProcKey;
 use crate::model::limits::{Limits, Scope};
 use crate::model::reason::Reason;
@@ -54,10 +55,11 @@ enum Op {
         file: usize,
         value: usize,
     },
-    /// Somebody else sets a nice value.
-    Renice {
+    /// Somebody else sets an attribute.
+    Set {
         process: usize,
-        nice: i64,
+        attribute: Attribute,
+        value: usize,
     },
     End {
         process: usize,
@@ -78,9 +80,10 @@ fn choices() -> Vec<Limits> {
         &[("cpu", "30%")][..],
         &[("cpu", "20%"), ("cpu_weight", "50")],
         &[("memory_high", "32M"), ("memory_max", "64M")],
-        &[("pids", "50"), ("nice", "7")],
-        &[("nice", "12")],
-        &[("cpu", "45%"), ("memory_max", "128M"), ("pids", "60"), ("nice", "5")],
+        &[("pids", "50"), ("nice", "7"), ("sched", "idle")],
+        &[("nice", "12"), ("io_class", "idle"), ("cpu_affinity", "0-0"), ("oom_score_adj", "300")],
+        &[("sched", "batch"), ("io_priority", "6"), ("oom_score_adj", "100")],
+        &[("cpu", "45%"), ("memory_max", "128M"), ("pids", "60"), ("nice", "5"), ("oom_score_adj", "-7")],
     ]
     .into_iter()
     .map(limits)
@@ -106,6 +109,18 @@ fn foreign(version: &str) -> [(Controller, &'static str, [&'static str; 2]); 4] 
     }
 }
 
+/// Values that no limit of [`choices`] sets and no bed starts with. Those of the OOM score are above all of
+/// them, or below: where it is higher already it stays.
+const fn others(attribute: Attribute) -> [&'static str; 2] {
+    match attribute {
+        Attribute::Nice => ["1", "3"],
+        Attribute::Sched => ["other", "other reset-on-fork"],
+        Attribute::IoPriority => ["best-effort/1", "best-effort/3"],
+        Attribute::CpuAffinity => ["1", "1"],
+        Attribute::OomScoreAdj => ["50", "500"],
+    }
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let group = 0..GROUPS.len();
     let process = 0..PROCESSES;
@@ -126,7 +141,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (group.clone(), process.clone()).prop_map(|(group, process)| Op::Detach { group, process }),
         1 => group.prop_map(|group| Op::Reap { group }),
         2 => (0..2usize, 0..4usize, 0..2usize).prop_map(|(job, file, value)| Op::Write { job, file, value }),
-        1 => (process.clone(), 1..4i64).prop_map(|(process, nice)| Op::Renice { process, nice }),
+        2 => (process.clone(), proptest::sample::select(Attribute::ALL.to_vec()), 0..2usize)
+            .prop_map(|(process, attribute, value)| Op::Set { process, attribute, value }),
         1 => process.prop_map(|process| Op::End { process }),
         3 => (0..Point::ALL.len(), 0..3u32).prop_map(|(point, after)| Op::DieAt { point, after }),
         2 => any::<bool>().prop_map(|recover| Op::Restart { recover }),
@@ -185,8 +201,10 @@ impl World {
                 let cgroup = self.bed.cgroup(*key, controller);
                 all.insert(format!("{index} {controller:?}"), cgroup.display().to_string());
             }
-            let threads = nice::threads(&self.bed.kernel.roots.proc, key.pid).unwrap();
-            all.insert(format!("{index} nice"), threads[0].nice.to_string());
+            for attribute in Attribute::ALL {
+                let value = attribute::read(&self.bed.kernel.roots.proc, attribute, *key, *key).unwrap();
+                all.insert(format!("{index} {attribute}"), value.unwrap());
+            }
         }
         all
     }
@@ -222,10 +240,13 @@ impl World {
                 fs::write(&path, values[*value]).unwrap();
                 self.expected.insert(path.display().to_string(), values[*value].to_owned());
             }
-            Op::Renice { process, nice } => {
-                if let Some(key) = self.processes[*process] {
-                    nice::set(key.pid, key.pid, *nice).unwrap();
-                    self.expected.insert(format!("{process} nice"), nice.to_string());
+            Op::Set { process, attribute, value } => {
+                let one_cpu = attribute::online().unwrap().iter().count() == 1;
+                let possible = *attribute != Attribute::CpuAffinity || !one_cpu;
+                if let Some(key) = self.processes[*process].filter(|_| possible) {
+                    let value = others(*attribute)[*value];
+                    set_attribute(&self.bed.kernel.roots.proc, *attribute, key, value);
+                    self.expected.insert(format!("{process} {attribute}"), value.to_owned());
                 }
             }
             Op::End { process } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cgroup::Controller::Cpu;
 use crate::cgroup::{Driver, Roots, V2};
-use crate::effect::bed::{Bed, action, applied, apply, detach, error, limits, release, run};
+use crate::effect::bed::{Bed, action, applied, apply, detach, error, limits, nice, release, run};
 use crate::effect::fail_point::Point;
 use crate::effect::kernel::Kernel;
 use crate::effect::restore::{recover, release_all};
@@ -105,7 +105,7 @@ fn wherever_the_agent_dies_recovery_restores() {
         (Point::ScopesPlanned, 0),
         (Point::ScopesMade, 0),
         (Point::Moved, 0),
-        (Point::Niced, 0),
+        (Point::AttributeSet, 0),
         (Point::Applied, 0),
         (Point::Undone, 0),
     ];
@@ -148,8 +148,8 @@ fn wherever_the_agent_dies_recovery_restores() {
                 assert_eq!(report.notes, Vec::<String>::new(), "{point:?} {moved} {ending}");
                 host.is_clean(&before);
                 for member in &members {
-                    let nice = crate::effect::nice::threads(&host.bed.kernel.roots.proc, member.pid).unwrap();
-                    assert_eq!(nice[0].nice, 0, "{point:?} {moved} {ending}");
+                    let nice = nice(&host.bed.kernel.roots.proc, *member);
+                    assert_eq!(nice, "0", "{point:?} {moved} {ending}");
                 }
             }
         }

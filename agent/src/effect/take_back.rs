@@ -2,10 +2,10 @@
 
 use crate::cgroup::{Knob, Part};
 use crate::effect::apply::Run;
+use crate::effect::attribute;
 use crate::effect::group::Group;
 use crate::effect::kernel::EffectError;
 use crate::effect::moves::is_same;
-use crate::effect::nice;
 use crate::effect::restore::{self, Report};
 use crate::model::chain::chain;
 use crate::store::{Intent, Kind};
@@ -65,14 +65,15 @@ impl Run<'_> {
                     knob.set(&value)?;
                 }
             }
-            (Kind::Nice, Some(process), Some(thread)) => {
+            (Kind::Attribute(attribute), Some(process), Some(thread)) => {
                 if is_same(&self.kernel().roots.proc, process).unwrap_or(false) {
-                    nice::set(process.pid, thread.pid, value.parse().unwrap_or(0))?;
+                    let base = String::from_utf8_lossy(&row.change.prior);
+                    attribute::set(&self.kernel().roots.proc, attribute, process, thread, &value, &base)?;
                 }
             }
             (Kind::UnitProperty, _, _) => restore::unit_back_to(self.kernel(), row, &value)?,
             (
-                Kind::Nice
+                Kind::Attribute(_)
                 | Kind::Membership
                 | Kind::CreatedDir
                 | Kind::EnabledController

@@ -6,7 +6,7 @@ use crate::model::id::{Name, ProcKey};
 /// An action on a group, or on all of them.
 #[derive(Clone, Debug)]
 pub(super) enum Task {
-    Apply(Apply),
+    Apply(Box<Apply>),
     Release(Name),
     Detach(Name, ProcKey),
     Reap(Name),
@@ -16,7 +16,7 @@ pub(super) enum Task {
 impl Task {
     pub(super) fn of(what: &What) -> Option<Self> {
         match what {
-            What::Apply(apply) => Some(Self::Apply(apply.clone())),
+            What::Apply(apply) => Some(Self::Apply(Box::new(apply.clone()))),
             What::Release { group, .. } => Some(Self::Release(group.clone())),
             What::Detach { group, key, .. } => Some(Self::Detach(group.clone(), *key)),
             What::Reap { group } => Some(Self::Reap(group.clone())),

@@ -4,19 +4,24 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::cgroup::Controller::{Cpu, Io, Memory, Pids};
+use crate::effect::attribute;
 use crate::effect::bed::value::{
     IO_READ, MEMORY_MAX, PIDS, QUOTA, WEIGHT, name, quota, set, set_quota, value,
 };
-use crate::effect::bed::{Bed, action, applied, apply, detach, error, limits, release, run};
+use crate::effect::bed::{
+    Bed, action, applied, apply, attributes, detach, error, limits, nice, release, renice, run, set_attribute,
+};
 use crate::effect::dry;
 use crate::effect::fail_point::Point;
 use crate::effect::restore::{recover, release_all};
 use crate::effect::throttle::Step;
 use crate::engine::action::{Apply, What};
 use crate::engine::input::Outcome;
+use crate::model::attribute::Attribute;
 use crate::model::id::ProcKey;
 use crate::model::limits::{Limits, Scope};
 use crate::model::reason::Reason;
@@ -32,6 +37,10 @@ fn everything() -> Limits {
         ("pids", "50"),
         ("io_read", "10M"),
         ("nice", "7"),
+        ("sched", "batch"),
+        ("io_priority", "7"),
+        ("cpu_affinity", "0-0"),
+        ("oom_score_adj", "400"),
     ])
 }
 
@@ -46,7 +55,7 @@ fn moving(apply: Apply) -> What {
 /// A process in a foreign cgroup of each controller, with values that are not the defaults.
 fn settled(bed: &mut Bed) -> ProcKey {
     let process = bed.sleeper();
-    crate::effect::nice::set(process.pid, process.pid, 3).unwrap();
+    renice(&bed.kernel.roots.proc, process, 3);
     let cpu = bed.foreign(Cpu, "job", &[process]);
     set_quota(&cpu, "45000 50000");
     set(&cpu, WEIGHT, "777");
@@ -73,7 +82,7 @@ fn in_place_every_limit_comes_and_goes_exactly() {
     assert_eq!(value(&bed.cgroup(process, Pids), PIDS), "50");
     let io = value(&bed.cgroup(process, Io), IO_READ);
     assert!(io.contains(if bed.is_v2() { " rbps=10485760 " } else { " 10485760" }), "{io}");
-    assert!(bed.capture().contains("nice: 7"));
+    assert!(bed.capture().contains("nice 7"));
     // Already in force: nothing to write, and the same answer.
     let rows = bed.store().read(Tables::intents).unwrap();
     let again = applied(run(&throttle, in_place(apply("g", everything(), &[process]))));
@@ -189,7 +198,7 @@ fn changed_limits_replace_and_a_failed_change_keeps_the_old_ones() {
     let dir = bed.cgroup(process, Cpu);
     assert_eq!((quota(&dir), value(&dir, WEIGHT)), ("10000 100000".into(), "777".into()));
     assert_eq!(value(&bed.cgroup(process, Pids), PIDS), "99");
-    assert!(bed.capture().contains("nice: 9"));
+    assert!(bed.capture().contains("nice 9"));
     assert_eq!(run(&throttle, release("g")), Outcome::Released);
     assert_eq!(bed.capture(), before);
 }
@@ -204,7 +213,8 @@ fn wherever_the_agent_dies_recovery_restores() {
         (Point::Written, 0),
         (Point::Written, 2),
         (Point::Moved, 0),
-        (Point::Niced, 0),
+        (Point::AttributeSet, 0),
+        (Point::AttributeSet, 3),
         (Point::Applied, 0),
         (Point::RowUndone, 0),
         (Point::RowUndone, 3),
@@ -509,6 +519,110 @@ fn a_dry_run_tells_and_changes_nothing() {
 }
 
 #[test]
+fn every_attribute_of_every_thread_comes_and_goes_exactly() {
+    let mut bed = Bed::new();
+    let proc = bed.kernel.roots.proc.clone();
+    let process = bed.spawn("/usr/bin/python3", &["-c", THREADS]);
+    let threads = wait_until(|| {
+        Some(attribute::threads(&proc, process.pid).unwrap()).filter(|threads| threads.len() == 5)
+    });
+    // One has a value of its own, one the wanted one already, one is real-time, and none is like another.
+    let special = [
+        (threads[1], Attribute::Nice, "7"),
+        (threads[1], Attribute::Sched, "idle"),
+        (threads[2], Attribute::Nice, "3"),
+        (threads[2], Attribute::IoPriority, "best-effort/2"),
+        (threads[2], Attribute::Sched, "batch reset-on-fork"),
+    ];
+    for (thread, attribute, value) in special {
+        assert!(attribute::set(&proc, attribute, process, thread, value, value).unwrap());
+    }
+    let tid = threads[3].pid.to_string();
+    assert!(Command::new("chrt").args(["-f", "-p", "1", &tid]).status().unwrap().success());
+    let before = attributes(&proc, process);
+    let throttle = bed.throttle();
+    let wanted = limits(&[
+        ("nice", "7"),
+        ("sched", "batch"),
+        ("io_class", "idle"),
+        ("cpu_affinity", "0-0"),
+        ("oom_score_adj", "400"),
+    ]);
+    let Outcome::Applied { how, members, .. } =
+        run(&throttle, moving(apply("g", wanted.clone(), &[process])))
+    else {
+        panic!()
+    };
+    assert_eq!(members, [process]);
+    assert!(how.contains("1 of 5 threads") && how.contains("real-time"), "{how}");
+    let value = |thread, attribute| attribute::read(&proc, attribute, process, thread).unwrap().unwrap();
+    for thread in [threads[0], threads[1], threads[2], threads[4]] {
+        let reset = if thread == threads[2] { "batch reset-on-fork" } else { "batch" };
+        let all = Attribute::ALL.map(|attribute| value(thread, attribute));
+        assert_eq!(all, ["7", reset, "idle", "0", "400"]);
+    }
+    assert_eq!(value(threads[3], Attribute::Sched), "fifo");
+    assert_eq!(value(threads[3], Attribute::IoPriority), "none");
+    // A thread that is born now has the values, and they are not its own.
+    bed.go(process);
+    wait_until(|| Some(attribute::threads(&proc, process.pid).unwrap()).filter(|all| all.len() == 6));
+    let changed = limits(&[("nice", "9"), ("oom_score_adj", "300")]);
+    applied(run(&throttle, moving(apply("g", changed, &[process]))));
+    let late = *attribute::threads(&proc, process.pid).unwrap().last().unwrap();
+    assert_eq!(Attribute::ALL.map(|attribute| value(late, attribute))[0], "9");
+    assert_eq!(Attribute::ALL.map(|attribute| value(threads[0], attribute))[4], "300");
+    assert_eq!(run(&throttle, release("g")), Outcome::Released);
+    let after = attributes(&proc, process);
+    assert!(after.starts_with(&before), "{before}\n{after}");
+    let first = Attribute::ALL.map(|attribute| value(threads[0], attribute));
+    assert_eq!(Attribute::ALL.map(|attribute| value(late, attribute)), first);
+}
+
+/// Four threads besides the first, and one more when its standard input ends.
+const THREADS: &str = "
+import sys, threading
+def start():
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+[start() for _ in range(4)]
+sys.stdin.read()
+start()
+threading.Event().wait()
+";
+
+#[test]
+fn a_score_is_raised_and_never_lowered() {
+    let mut bed = Bed::new();
+    let proc = bed.kernel.roots.proc.clone();
+    let (low, high) = (bed.sleeper(), bed.sleeper());
+    set_attribute(&proc, Attribute::OomScoreAdj, low, "10");
+    set_attribute(&proc, Attribute::OomScoreAdj, high, "900");
+    let before = bed.capture();
+    let throttle = bed.throttle();
+    applied(run(&throttle, moving(apply("g", limits(&[("oom_score_adj", "500")]), &[low, high]))));
+    let score = |key| attribute::read(&proc, Attribute::OomScoreAdj, key, key).unwrap().unwrap();
+    assert_eq!((score(low), score(high)), ("500".to_owned(), "900".to_owned()));
+    run(&throttle, release("g"));
+    assert_eq!(bed.capture(), before);
+}
+
+#[test]
+fn cpus_that_are_not_online_and_contradictions_are_refused() {
+    let mut bed = Bed::new();
+    let process = bed.sleeper();
+    let before = bed.capture();
+    let throttle = bed.throttle();
+    for (wanted, why) in [
+        (limits(&[("cpu_affinity", "1020-1023")]), "none of these CPUs is online"),
+        (limits(&[("io_class", "idle"), ("io_priority", "3")]), "no priorities within the idle I/O class"),
+    ] {
+        let told = error(run(&throttle, moving(apply("g", wanted, &[process]))));
+        assert!(told.contains(why), "{told}");
+    }
+    assert_eq!(bed.capture(), before);
+    assert_eq!(bed.store().read(Tables::intents).unwrap(), []);
+}
+
+#[test]
 fn a_child_that_inherited_our_nice_gets_its_parents_back() {
     let mut bed = Bed::new();
     let shell = bed.spawn("sh", &["-c", "sleep 1000 & sleep 1000 & wait"]);
@@ -520,11 +634,11 @@ fn a_child_that_inherited_our_nice_gets_its_parents_back() {
     let wanted = limits(&[("nice", "11")]);
     assert_eq!(applied(run(&throttle, moving(apply("g", wanted.clone(), &[shell])))).0, "per process");
     // As if it had been forked after its parent was set.
-    crate::effect::nice::set(children[0].pid, children[0].pid, 11).unwrap();
+    renice(&proc, children[0], 11);
     applied(run(&throttle, moving(apply("g", wanted, &children))));
     assert_eq!(run(&throttle, release("g")), Outcome::Released);
     for key in [shell, children[0], children[1]] {
-        assert_eq!(crate::effect::nice::threads(&proc, key.pid).unwrap()[0].nice, 0, "{key}");
+        assert_eq!(nice(&proc, key), "0", "{key}");
     }
 }
 

@@ -360,7 +360,9 @@ impl Shared {
                 Ok(applied("not at all".to_owned(), &plan, None))
             }
             Ok(after) => {
-                let outcome = applied(after.how(), &plan, Some(&after));
+                plan.notes.iter().for_each(|note| tracing::warn!(group = %apply.group, "{note}"));
+                let how = [after.how()].into_iter().chain(plan.notes.iter().cloned());
+                let outcome = applied(how.collect::<Vec<_>>().join("; "), &plan, Some(&after));
                 if before.as_ref() != Some(&after) {
                     self.set_group(&apply.group, Some(after));
                 }

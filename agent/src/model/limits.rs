@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::attribute::{Demand, IoClass, IoLevel, IoPriority, OomScoreAdj, Sched};
+use crate::model::cpu_list::CpuList;
 use crate::model::unit::{Bytes, CpuPercent, Nice, Weight};
 
 /// Limits of a group. An absent field is left alone.
@@ -35,6 +37,21 @@ pub struct Limits {
     /// Nice value of every thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<Nice>,
+    /// Scheduling policy of every thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sched: Option<Sched>,
+    /// I/O class of every thread; best effort when only a priority is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_class: Option<IoClass>,
+    /// I/O priority of every thread within the best-effort class; there is none within the idle class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_priority: Option<IoLevel>,
+    /// CPUs that every thread is confined to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_affinity: Option<CpuList>,
+    /// Raises the OOM killer's interest in every process; never lowers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<OomScoreAdj>,
 }
 
 impl Limits {
@@ -44,18 +61,70 @@ impl Limits {
         *self == Self::default()
     }
 
-    /// Whether any limit needs a cgroup, as opposed to a per-process knob.
+    /// Whether any limit needs a cgroup, as opposed to an attribute of each process.
     #[must_use]
     pub fn needs_cgroup(&self) -> bool {
-        !Self { nice: None, ..self.clone() }.is_empty()
+        let of_cgroup = Self {
+            nice: None,
+            sched: None,
+            io_class: None,
+            io_priority: None,
+            cpu_affinity: None,
+            oom_score_adj: None,
+            ..self.clone()
+        };
+        !of_cgroup.is_empty()
+    }
+
+    /// What is asked of each process, or of each of its threads.
+    #[must_use]
+    pub fn demands(&self) -> Vec<Demand> {
+        let io = match (self.io_class, self.io_priority) {
+            (None, None) => None,
+            (Some(IoClass::Idle), _) => Some(IoPriority::Idle),
+            (Some(IoClass::BestEffort) | None, level) => {
+                Some(IoPriority::BestEffort(level.unwrap_or(IoLevel::NORMAL)))
+            }
+        };
+        [
+            self.nice.map(Demand::Nice),
+            self.sched.map(Demand::Sched),
+            io.map(Demand::Io),
+            self.cpu_affinity.clone().map(Demand::Cpus),
+            self.oom_score_adj.map(Demand::OomAtLeast),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Why these limits contradict each other; `None` when they do not.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<&'static str> {
+        (self.io_class == Some(IoClass::Idle) && self.io_priority.is_some())
+            .then_some("there are no priorities within the idle I/O class")
     }
 }
 
 impl std::fmt::Display for Limits {
     /// Space-separated `key=value` pairs in the order of the fields; `none` when empty.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cpu, cpu_weight, memory_high, memory_max, pids, io_weight, io_read, io_write, nice } =
-            self;
+        let Self {
+            cpu,
+            cpu_weight,
+            memory_high,
+            memory_max,
+            pids,
+            io_weight,
+            io_read,
+            io_write,
+            nice,
+            sched,
+            io_class,
+            io_priority,
+            cpu_affinity,
+            oom_score_adj,
+        } = self;
         let pairs = [
             ("cpu", cpu.map(|v| v.to_string())),
             ("cpu_weight", cpu_weight.map(|v| v.to_string())),
@@ -66,6 +135,11 @@ impl std::fmt::Display for Limits {
             ("io_read", io_read.map(|v| v.to_string())),
             ("io_write", io_write.map(|v| v.to_string())),
             ("nice", nice.map(|v| v.to_string())),
+            ("sched", sched.map(|v| v.to_string())),
+            ("io_class", io_class.map(|v| v.to_string())),
+            ("io_priority", io_priority.map(|v| v.to_string())),
+            ("cpu_affinity", cpu_affinity.as_ref().map(ToString::to_string)),
+            ("oom_score_adj", oom_score_adj.map(|v| v.to_string())),
         ];
         let mut space = "";
         for (key, value) in pairs {

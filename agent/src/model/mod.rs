@@ -1,7 +1,9 @@
 //! Plain values that every other module speaks in. No I/O, no clock, no policy.
 
 pub mod alert;
+pub mod attribute;
 pub mod chain;
+pub mod cpu_list;
 pub mod critical;
 pub mod death;
 pub mod endpoint;

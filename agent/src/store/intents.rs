@@ -110,12 +110,18 @@ impl Tables {
              ON CONFLICT DO UPDATE
                  SET prior = CASE
                          WHEN kind = 'membership' THEN excluded.prior
-                         WHEN kind IN ('file', 'nice')
+                         WHEN kind NOT IN ('created_dir', 'enabled_controller',
+                                           'unit_property', 'transient_unit')
                               AND excluded.prior NOT IN (prior, new, ifnull(superseded, new))
                          THEN excluded.prior
                          ELSE prior
                      END,
-                     superseded = CASE WHEN kind IN ('file', 'nice') THEN excluded.prior ELSE new END,
+                     superseded = CASE
+                         WHEN kind NOT IN ('membership', 'created_dir', 'enabled_controller',
+                                           'unit_property', 'transient_unit')
+                         THEN excluded.prior
+                         ELSE new
+                     END,
                      new = excluded.new, reason = excluded.reason, state = 'planned'
                  WHERE boot = excluded.boot AND grp IS excluded.grp
              RETURNING id, superseded IS NULL",
@@ -159,7 +165,11 @@ impl Tables {
             (_, Some(thread)) => format!("thread {}", thread.pid),
             (Kind::UnitProperty | Kind::TransientUnit, None) => format!("unit {}", change.item),
             (
-                Kind::File | Kind::Nice | Kind::Membership | Kind::CreatedDir | Kind::EnabledController,
+                Kind::File
+                | Kind::Attribute(_)
+                | Kind::Membership
+                | Kind::CreatedDir
+                | Kind::EnabledController,
                 None,
             ) => printable(change.path.as_os_str().as_bytes()).to_string(),
         };

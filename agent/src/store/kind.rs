@@ -1,12 +1,14 @@
 //! The kinds of changes, and their names in the store, which never change.
 
+use crate::model::attribute::Attribute;
+
 /// What is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A value in a cgroup's file: `path` is the file, `item` the part of it.
     File,
-    /// The nice value of a thread.
-    Nice,
+    /// An attribute of a thread, or of a process.
+    Attribute(Attribute),
     /// The cgroup of a process: `path` is the one it is moved to, `prior` the one it came from.
     Membership,
     /// A cgroup that we make: `path`.
@@ -24,7 +26,7 @@ impl Kind {
     pub(super) const fn text(self) -> &'static str {
         match self {
             Self::File => "file",
-            Self::Nice => "nice",
+            Self::Attribute(attribute) => attribute.as_str(),
             Self::Membership => "membership",
             Self::CreatedDir => "created_dir",
             Self::EnabledController => "enabled_controller",
@@ -34,15 +36,15 @@ impl Kind {
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        const ALL: [Kind; 7] = [
+        const REST: [Kind; 6] = [
             Kind::File,
-            Kind::Nice,
             Kind::Membership,
             Kind::CreatedDir,
             Kind::EnabledController,
             Kind::UnitProperty,
             Kind::TransientUnit,
         ];
-        ALL.into_iter().find(|kind| kind.text() == text)
+        let attributes = Attribute::ALL.into_iter().map(Kind::Attribute);
+        REST.into_iter().chain(attributes).find(|kind| kind.text() == text)
     }
 }

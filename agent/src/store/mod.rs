@@ -4,6 +4,7 @@
 //! still has to tell.
 //! Never acts on any of it.
 
+mod attributes;
 pub mod block;
 pub mod error;
 pub mod events;
@@ -11,7 +12,6 @@ pub mod groups;
 pub mod intents;
 mod kind;
 pub mod meta;
-mod nice;
 pub mod outbox;
 mod salvage;
 mod schema;
@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+pub use crate::store::attributes::AttributeRecord;
 pub use crate::store::error::StoreError;
 pub use crate::store::groups::GroupRow;
 pub use crate::store::intents::{Intent, IntentState, Kind, NewIntent, Recorded};

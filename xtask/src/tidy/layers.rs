@@ -70,6 +70,7 @@ const LAYERS: [Layer; 15] = [
             "procfs",
             "store",
             "systemd",
+            "sys",
         ],
         never: &["aya", "axum"],
     },

@@ -116,7 +116,10 @@ fn effect_failure(error: &EffectError) -> CliError {
         EffectError::Store(error) => store_failure(error),
         EffectError::Stands { .. } => Failure::from_error(FailureKind::Partial, error).into(),
         EffectError::Refused(_) => Failure::from_error(FailureKind::Conflict, error).into(),
-        EffectError::Cgroup(_) | EffectError::Systemd(_) | EffectError::Nice { .. } => failed(error),
+        EffectError::Cgroup(_)
+        | EffectError::Systemd(_)
+        | EffectError::ReadAttribute { .. }
+        | EffectError::SetAttribute { .. } => failed(error),
     }
 }
 

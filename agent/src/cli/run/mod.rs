@@ -134,8 +134,25 @@ fn release(context: &Context, target: ReleaseOf) -> CliResult {
 }
 
 fn overlaid(stated: Limits, of_rule: Limits) -> Limits {
-    let Limits { cpu, cpu_weight, memory_high, memory_max, pids, io_weight, io_read, io_write, nice } =
-        stated;
+    let Limits {
+        cpu,
+        cpu_weight,
+        memory_high,
+        memory_max,
+        pids,
+        io_weight,
+        io_read,
+        io_write,
+        nice,
+        sched,
+        io_class,
+        io_priority,
+        cpu_affinity,
+        oom_score_adj,
+    } = stated;
+    // A class and the priority within it are one statement.
+    let io_stated = io_class.is_some() || io_priority.is_some();
+    let of_rule_io = if io_stated { (None, None) } else { (of_rule.io_class, of_rule.io_priority) };
     Limits {
         cpu: cpu.or(of_rule.cpu),
         cpu_weight: cpu_weight.or(of_rule.cpu_weight),
@@ -146,6 +163,11 @@ fn overlaid(stated: Limits, of_rule: Limits) -> Limits {
         io_read: io_read.or(of_rule.io_read),
         io_write: io_write.or(of_rule.io_write),
         nice: nice.or(of_rule.nice),
+        sched: sched.or(of_rule.sched),
+        io_class: io_class.or(of_rule_io.0),
+        io_priority: io_priority.or(of_rule_io.1),
+        cpu_affinity: cpu_affinity.or(of_rule.cpu_affinity),
+        oom_score_adj: oom_score_adj.or(of_rule.oom_score_adj),
     }
 }
 

@@ -288,6 +288,7 @@ mod tests {
     fn import(text: &str) -> (Option<Profile>, Vec<MigrationNote>, Findings) {
         let host = Host {
             cpus: None,
+            online: || None,
             memory: None,
             user: |name| Ok(["root", "ci"].iter().position(|known| *known == name).map(|at| at as u32)),
             group: |_| Ok(None),

@@ -45,13 +45,13 @@ impl Terms {
     }
 
     /// Whether a child of a limited process is limited without any doing of ours, and freed with the others.
-    /// A nice value is inherited, but each process has its own: it has to be recorded to be given back.
+    /// An attribute such as a nice value is inherited, but each process has its own: it has to be recorded to be given back.
     pub(crate) fn is_inherited(&self) -> bool {
         let windows = match &self.policy {
             Policy::Schedule(schedule) => schedule.windows.as_slice(),
             Policy::Fixed | Policy::Gradual(_) | Policy::Adaptive(_) => &[],
         };
-        self.limits.nice.is_none() && windows.iter().all(|window| window.limits.nice.is_none())
+        self.limits.demands().is_empty() && windows.iter().all(|window| window.limits.demands().is_empty())
     }
 
     /// The name that an operator gave it, if one made it.
