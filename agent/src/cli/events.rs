@@ -36,12 +36,12 @@ pub(super) struct Events {
 
 /// A moment as people name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
+pub(super) enum Since {
     Ago(Duration),
     At(jiff::Timestamp),
 }
 
-fn parse_since(text: &str) -> Result<Since, String> {
+pub(super) fn parse_since(text: &str) -> Result<Since, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
         return Ok(Since::Ago(ago));
     }
@@ -52,7 +52,7 @@ fn parse_since(text: &str) -> Result<Since, String> {
 }
 
 impl Since {
-    fn unix_millis(self) -> i64 {
+    pub(super) fn unix_millis(self) -> i64 {
         match self {
             Self::At(at) => at.as_millisecond(),
             Self::Ago(ago) => {

@@ -27,6 +27,7 @@ mod status;
 mod throttle;
 mod validate;
 mod version;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -85,6 +86,8 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// Check a profile or the configuration without loading it
     Validate(validate::Validate),
+    /// Send events to other systems
+    Webhook(webhook::Webhook),
     /// Show what happened, or follow what happens
     Events(events::Events),
     /// Write down what the daemon's engine is told
@@ -142,6 +145,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Emergency(command) => command.run(&context),
         Command::Profile(command) => command.run(&context),
         Command::Validate(command) => command.run(&context),
+        Command::Webhook(command) => command.run(&context),
         Command::Events(command) => command.run(&context),
         Command::Record(command) => command.run(&context),
         Command::Replay(command) => command.run(&context),

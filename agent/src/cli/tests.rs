@@ -72,6 +72,11 @@ fn command_lines_of_the_contract_are_understood() {
         "pt events --since 2026-01-31T12:00:00Z",
         "pt record /tmp/x --for 1s",
         "pt replay /tmp/x --profile p",
+        "pt webhook test ops",
+        "pt webhook deliveries ops --state dead --limit 5",
+        "pt webhook deliveries 42 -o json",
+        "pt webhook replay 42",
+        "pt webhook replay --endpoint ops --since 10m --state delivered --yes",
         "pt completions fish",
     ] {
         if let Err(error) = parse(line) {
@@ -113,6 +118,10 @@ fn command_lines_that_cannot_be_meant_are_refused() {
         "pt events --since yesterday",
         "pt events --limit 99999999",
         "pt profile show ../x",
+        "pt webhook",
+        "pt webhook deliveries --state lost",
+        "pt webhook deliveries --limit 0",
+        "pt webhook replay 42 --endpoint ops",
         "pt -q -v list",
         "pt list -o xml",
     ] {

@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 
 use super::failure::{Failure, FailureKind};
 use super::proto::{
-    Activate, DryRun, DynamicApply, DynamicRemove, Emergency, Envelope, EventQuery, FollowQuery, PlanOf,
-    Release, Reply, Request, Throttle,
+    Activate, DeliveryQuery, DryRun, DynamicApply, DynamicRemove, Emergency, Envelope, EventQuery,
+    FollowQuery, PlanOf, Release, Reply, Request, Throttle, WebhookReplay, WebhookTest,
 };
 
 /// A little longer than the server gives the daemon, so that its own words arrive.
@@ -235,6 +235,19 @@ impl Wire {
             Request::Dynamics => Self::get("/v1/dynamic"),
             Request::DynamicApply(body) => Self::post::<DynamicApply>("/v1/dynamic/apply", body)?,
             Request::DynamicRemove(body) => Self::post::<DynamicRemove>("/v1/dynamic/remove", body)?,
+            Request::WebhookStates => Self::get("/v1/webhooks/state"),
+            Request::Deliveries(DeliveryQuery { endpoint, state, since_ms, limit }) => Self::get_with(
+                "/v1/webhooks/deliveries",
+                &[
+                    ("endpoint", endpoint.as_ref().map(ToString::to_string)),
+                    ("state", state.map(|state| state.as_str().to_owned())),
+                    ("since_ms", since_ms.map(|ms| ms.to_string())),
+                    ("limit", limit.map(|limit| limit.to_string())),
+                ],
+            ),
+            Request::Delivery { id } => Self::get(&format!("/v1/webhooks/deliveries/{id}")),
+            Request::WebhookTest(body) => Self::post::<WebhookTest>("/v1/webhooks/test", body)?,
+            Request::WebhookReplay(body) => Self::post::<WebhookReplay>("/v1/webhooks/replay", body)?,
             Request::Reload(body) => Self::post::<DryRun>("/v1/reload", body)?,
         };
         Ok(wire)

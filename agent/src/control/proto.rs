@@ -4,6 +4,7 @@
 
 mod moving;
 mod reply;
+mod webhooks;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,10 @@ pub use reply::{
     Activated, ActiveProfile, DaemonState, DaemonStatus, EmergencyStatus, EventRecord, Explanation, Feature,
     FeatureState, GroupStatus, Member, Plan, PlannedCritical, PlannedRule, Refused, Released, Reloaded,
     RuleVerdict, SourceStatus, StreamEnd, Throttled,
+};
+pub use webhooks::{
+    AttemptCounts, AttemptStatus, BreakerState, DELIVERIES_MAX, DeliveryDetail, DeliveryQuery,
+    DeliveryStatus, Replayed, WebhookReplay, WebhookReplayed, WebhookState, WebhookTest, WebhookTested,
 };
 
 /// Version of the JSON, in every reply.
@@ -73,6 +78,19 @@ pub enum Request {
     DynamicApply(DynamicApply),
     /// `POST /v1/dynamic/remove`: answered by [`Reply::DynamicRemoved`].
     DynamicRemove(DynamicRemove),
+    /// `GET /v1/webhooks/state`: answered by [`Reply::WebhookStates`].
+    WebhookStates,
+    /// `GET /v1/webhooks/deliveries`: answered by [`Reply::Deliveries`].
+    Deliveries(DeliveryQuery),
+    /// `GET /v1/webhooks/deliveries/{id}`: answered by [`Reply::Delivery`].
+    Delivery {
+        /// Its number.
+        id: i64,
+    },
+    /// `POST /v1/webhooks/test`: answered by [`Reply::WebhookTested`].
+    WebhookTest(WebhookTest),
+    /// `POST /v1/webhooks/replay`: answered by [`Reply::WebhookReplayed`].
+    WebhookReplay(WebhookReplay),
     /// `POST /v1/reload`: answered by [`Reply::Reloaded`].
     Reload(DryRun),
 }
@@ -285,6 +303,16 @@ pub enum Reply {
     DynamicApplied(DynamicApplied),
     /// A policy by hand was taken away, or would be.
     DynamicRemoved(DynamicRemoved),
+    /// How webhook endpoints fare.
+    WebhookStates(Vec<WebhookState>),
+    /// Deliveries, newest first.
+    Deliveries(Vec<DeliveryStatus>),
+    /// A delivery.
+    Delivery(Box<DeliveryDetail>),
+    /// What came of a test event.
+    WebhookTested(WebhookTested),
+    /// Deliveries are owed again, or would be.
+    WebhookReplayed(WebhookReplayed),
     /// The configuration was read again.
     Reloaded(Reloaded),
     /// It did not work.
@@ -317,5 +345,10 @@ replies! {
     Dynamics is Vec<DynamicStatus>,
     DynamicApplied is DynamicApplied,
     DynamicRemoved is DynamicRemoved,
+    WebhookStates is Vec<WebhookState>,
+    Deliveries is Vec<DeliveryStatus>,
+    Delivery is Box<DeliveryDetail>,
+    WebhookTested is WebhookTested,
+    WebhookReplayed is WebhookReplayed,
     Reloaded is Reloaded,
 }

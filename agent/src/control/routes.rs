@@ -41,6 +41,17 @@ pub(super) fn router(desk: Desk) -> Router {
             "/v1/dynamic/remove",
             post(async |desk: Desk, Json(b)| desk.ask(Request::DynamicRemove(b)).await),
         )
+        .route("/v1/webhooks/state", get(async |desk: Desk| desk.ask(Request::WebhookStates).await))
+        .route(
+            "/v1/webhooks/deliveries",
+            get(async |desk: Desk, Selection(q)| desk.ask(Request::Deliveries(q)).await),
+        )
+        .route("/v1/webhooks/deliveries/{id}", get(delivery))
+        .route("/v1/webhooks/test", post(async |desk: Desk, Json(b)| desk.ask(Request::WebhookTest(b)).await))
+        .route(
+            "/v1/webhooks/replay",
+            post(async |desk: Desk, Json(b)| desk.ask(Request::WebhookReplay(b)).await),
+        )
         .route("/v1/reload", post(async |desk: Desk, Json(b)| desk.ask(Request::Reload(b)).await))
         .fallback(async |uri: Uri| {
             Failure::new(FailureKind::NotFound, format!("no such path: {:?}", uri.path()))
@@ -57,6 +68,11 @@ pub(super) fn router(desk: Desk) -> Router {
 async fn explain(desk: Desk, Path(pid): Path<String>) -> Result<Answered, Failure> {
     let pid = pid.parse().ok().ok_or_else(|| invalid(format!("{pid:?} is not a pid")))?;
     desk.ask(Request::Explain { pid }).await
+}
+
+async fn delivery(desk: Desk, Path(id): Path<String>) -> Result<Answered, Failure> {
+    let id = id.parse().ok().ok_or_else(|| invalid(format!("{id:?} is no number of a delivery")))?;
+    desk.ask(Request::Delivery { id }).await
 }
 
 async fn plan(desk: Desk, Json(body): Json<PlanOf>) -> Result<Answered, Failure> {

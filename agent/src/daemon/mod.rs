@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod deliveries;
+pub mod endpoints;
 pub mod emergency;
 mod dynamic;
 pub mod journal;
@@ -27,6 +28,7 @@ pub mod serve;
 mod status;
 pub mod turn;
 pub mod waker;
+pub mod webhooks;
 pub mod wishes;
 pub mod worker;
 

@@ -2,7 +2,7 @@
 //! command, what needs files or the store is done here.
 
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use crate::control::proto::{
 use crate::control::server::{Answer, Call};
 use crate::control::stream::Publisher;
 use crate::daemon::command::Command;
+use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
@@ -63,6 +64,8 @@ pub struct Office {
     pub scheduler: Mutex<Scheduler>,
     /// Notices of what the main thread does.
     pub journal: Journal,
+    /// Webhook deliveries.
+    pub deliveries: Arc<Dispatcher>,
 }
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -117,6 +120,11 @@ impl Office {
                 let command = |answer| Command::RemovePolicy { target, reason, dry_run, answer };
                 Reply::DynamicRemoved(self.ask(command).await?)
             }
+            Request::WebhookStates => Reply::WebhookStates(self.webhook_states().await?),
+            Request::Deliveries(query) => Reply::Deliveries(self.webhook_deliveries(query).await?),
+            Request::Delivery { id } => Reply::Delivery(Box::new(self.webhook_delivery(id).await?)),
+            Request::WebhookTest(test) => Reply::WebhookTested(self.webhook_test(test).await?),
+            Request::WebhookReplay(replay) => Reply::WebhookReplayed(self.webhook_replay(replay).await?),
             Request::Reload(dry) => Reply::Reloaded(self.reload(dry.dry_run).await?),
         };
         Ok(Answer::Reply(reply))

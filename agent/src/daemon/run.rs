@@ -5,21 +5,22 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::unistd::Gid;
 use tokio::sync::{Notify, oneshot};
 
 use crate::cgroup::{Cgroup as _, Roots};
 use crate::clock;
-use crate::config::file::{Trust, read};
 use crate::config::host::Host;
 use crate::config::paths::Dirs;
 use crate::config::profiles::ProfileStore;
-use crate::config::settings::{LogLevel, OnStop, Settings, SourceChoice, Webhook};
+use crate::config::settings::{LogLevel, OnStop, Settings, SourceChoice};
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::server::Server;
 use crate::control::stream::Publisher;
 use crate::daemon::command::Command;
+use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::{self, Journal, Routing};
 use crate::daemon::lock::{LockError, PidLock};
 use crate::daemon::recorder::Recorder;
@@ -33,10 +34,8 @@ use crate::daemon::turn::{COMMANDS, Parts, Turn, TurnError};
 use crate::daemon::waker::Waker;
 use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::Worker;
-use crate::daemon::{logging, preflight, privilege};
+use crate::daemon::{endpoints, logging, preflight, privilege};
 use crate::effect::drift::Drift;
-use crate::effect::webhook::deliver::Endpoint;
-use crate::effect::webhook::secret::Secret;
 use crate::effect::{Kernel, Throttle, restore};
 use crate::engine::{Engine, EngineConfig};
 use crate::model::chain::chain;
@@ -54,8 +53,8 @@ use crate::sys;
 const STREAM: usize = 8_192;
 /// Nice value of the engine thread where it gets no real-time priority.
 const ENGINE_NICE: i32 = -5;
-/// Name of the one webhook endpoint.
-const ENDPOINT: &str = "default";
+/// At the end, for look-ups of names that nothing can break off.
+const LOOK_UPS: Duration = Duration::from_millis(100);
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -80,13 +79,14 @@ pub fn run(dirs: &Dirs, socket: &Path) -> Result<()> {
     reload::warn(&warnings);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let result = runtime.block_on(live(dirs, socket, settings, started));
+    runtime.shutdown_timeout(LOOK_UPS);
     drop(lock);
     result
 }
 
 async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp) -> Result<()> {
     let profiles = ProfileStore::new(dirs);
-    let endpoint = settings.webhook.as_ref().map(endpoint).transpose()?;
+    let endpoints = endpoints::configured(&settings)?;
     let kernel = Kernel::open(Roots::of_agent(settings.cgroup_root.clone(), &dirs.state)).map_err(failed)?;
     let kernel = Kernel { allow_containers: settings.allow_containers, ..kernel };
     let (store, wishes) = open_store(dirs, &kernel)?;
@@ -115,10 +115,12 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         store: book,
         followers: followers.clone(),
         due: Arc::clone(&due),
-        routing: endpoint.as_ref().map(|_| routing()),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        routing: endpoints.first().map(|_| routing()),
+        host: hostname(),
     })
     .map_err(failed)?;
+    let dispatcher = Dispatcher::start(outbox, endpoints, due, Some(journal.clone()), hostname());
+    let deliveries = Arc::new(dispatcher.map_err(failed)?);
 
     let waker = Waker::new().map_err(failed)?;
     let recorder = Recorder::new(recordings.clone());
@@ -143,8 +145,9 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         loaded: Mutex::new(Loaded { dirs: dirs.clone(), settings, profile: None, since: None, error: None }),
         scheduler: Mutex::new(scheduler),
         journal,
+        deliveries,
     });
-    let duty = Duty { server, profile, end, outbox, endpoint, due };
+    let duty = Duty { server, profile, end };
     let result = serve::until_stopped(&office, duty).await;
     let on_stop = office.on_stop();
     drop(office);
@@ -257,15 +260,9 @@ fn by_the_calendar(
     }
 }
 
-fn endpoint(webhook: &Webhook) -> Result<Endpoint> {
-    let path = &webhook.secret_file;
-    let trust = Trust::Secret(rustix::process::geteuid().as_raw());
-    let bytes = read::read_bytes(path, trust).map_err(failed)?;
-    let secret = std::str::from_utf8(&bytes).ok().and_then(Secret::parse).ok_or_else(|| {
-        let message = format!("{} must hold whsec_ followed by base64 of 24 to 64 bytes", path.display());
-        Failure::new(FailureKind::Invalid, message)
-    })?;
-    Endpoint::new(&webhook.url, secret, webhook.timeout, webhook.allow_http).map_err(failed)
+/// This host's name, for receivers.
+pub(super) fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Everything worse than information goes out.
@@ -279,7 +276,7 @@ fn routing() -> Routing {
         "throttle_failed",
         "test",
     ];
-    Routing { endpoint: ENDPOINT.to_owned(), kinds: kinds.map(str::to_owned).to_vec() }
+    Routing { endpoint: endpoints::ONLY.to_owned(), kinds: kinds.map(str::to_owned).to_vec() }
 }
 
 fn choice(settings: &Settings) -> Choice {

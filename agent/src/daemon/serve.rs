@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -15,19 +15,18 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::EmergencyOrder;
 use crate::control::server::{Call, Server};
 use crate::daemon::command::Command;
-use crate::daemon::deliveries;
 use crate::daemon::requests::Office;
 use crate::daemon::turn::TurnError;
-use crate::effect::webhook::deliver::Endpoint;
 use crate::model::chain::chain;
 use crate::model::rule::Profile;
-use crate::store::Store;
 use crate::store::block::Block;
 
 /// Calls on their way from the control socket.
 const CALLS: usize = 64;
 /// Time for releasing limits at a stop. What is left then is undone at the next start, or by `release --all`.
 const RELEASE_GRACE: Duration = Duration::from_secs(4);
+/// Time for deliveries that are due at a stop. What is left then is due at the next start.
+const DELIVERY_GRACE: Duration = Duration::from_secs(1);
 
 /// What the main thread is given to serve with.
 pub struct Duty {
@@ -37,12 +36,6 @@ pub struct Duty {
     pub profile: Option<Profile>,
     /// Tells that the engine thread has ended.
     pub end: oneshot::Receiver<Result<(), TurnError>>,
-    /// Deliveries that are owed.
-    pub outbox: Store,
-    /// Where they go.
-    pub endpoint: Option<Endpoint>,
-    /// Rung when deliveries are due.
-    pub due: Arc<Notify>,
 }
 
 /// Serves until SIGTERM or SIGINT, then stops in order.
@@ -50,18 +43,11 @@ pub struct Duty {
 /// # Errors
 /// When the engine thread ends by itself, or limits could not be released.
 pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failure> {
-    let Duty { server, profile, mut end, outbox, endpoint, due } = duty;
+    let Duty { server, profile, mut end } = duty;
     let mut signals = Signals::new().map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
     let (calls, mut inbox) = mpsc::channel::<Call>(CALLS);
     let (stop, stopped) = watch::channel(false);
     let served = tokio::spawn(server.serve(calls, stopped));
-    let deliver = async {
-        match endpoint {
-            Some(endpoint) => deliveries::run(outbox, endpoint, due).await,
-            None => std::future::pending().await,
-        }
-    };
-    let mut deliver = std::pin::pin!(deliver);
     let mut answers = JoinSet::new();
 
     begin(office, profile).await;
@@ -74,7 +60,6 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
                 answers.spawn(async move { office.answer(call).await });
             }
             Some(_answered) = answers.join_next() => {}
-            () = deliver.as_mut() => {}
             () = office.wait_for_turn() => office.take_turn().await,
             () = watchdog.due() => watchdog.feed(office).await,
             ended = &mut end => {
@@ -95,6 +80,8 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
         None => release(office, end).await,
         Some(ended) => Err(ended_early(ended)),
     };
+    // Among what is due may be the news of this stop.
+    office.deliveries.stop(DELIVERY_GRACE).await;
     drop(inbox);
     answers.shutdown().await;
     if let Err(error) = served.await {

@@ -37,12 +37,20 @@ pub enum Point {
     RowUndone,
     /// All changes are undone, their records are still there.
     Undone,
+    /// Deliveries are taken from the outbox, none is sent.
+    DeliveryTaken,
+    /// A delivery is answered, and nothing of it is recorded.
+    DeliveryAnswered,
+    /// What came of deliveries is written and not committed.
+    DeliverySettling,
+    /// It is committed.
+    DeliverySettled,
 }
 
 impl Point {
     /// All of them.
     #[cfg(any(test, debug_assertions))]
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::DirsPlanned,
         Self::DirMade,
         Self::Planned,
@@ -55,6 +63,10 @@ impl Point {
         Self::Applied,
         Self::RowUndone,
         Self::Undone,
+        Self::DeliveryTaken,
+        Self::DeliveryAnswered,
+        Self::DeliverySettling,
+        Self::DeliverySettled,
     ];
 
     #[cfg(any(test, debug_assertions))]
@@ -72,6 +84,10 @@ impl Point {
             Self::Applied => "applied",
             Self::RowUndone => "row-undone",
             Self::Undone => "undone",
+            Self::DeliveryTaken => "delivery-taken",
+            Self::DeliveryAnswered => "delivery-answered",
+            Self::DeliverySettling => "delivery-settling",
+            Self::DeliverySettled => "delivery-settled",
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod chain;
 pub mod cpu_list;
 pub mod critical;
 pub mod death;
+pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod hints;

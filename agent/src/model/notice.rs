@@ -148,6 +148,13 @@ pub enum Notice {
         /// Processes that ended unseen.
         missed_exits: u64,
     },
+    /// A webhook endpoint said that it wants nothing any more: nothing is sent to it until it is enabled again.
+    WebhookDisabled {
+        /// The endpoint.
+        endpoint: Name,
+        /// What it said.
+        why: String,
+    },
     /// A profile came into force.
     ProfileActivated {
         /// The profile; absent when one was deactivated without a successor.
@@ -181,6 +188,7 @@ impl Notice {
             Self::EmergencyStop { .. } => "emergency_stop",
             Self::EmergencyResumed { .. } => "emergency_resumed",
             Self::EventsLost { .. } => "events_lost",
+            Self::WebhookDisabled { .. } => "webhook_disabled",
             Self::ProfileActivated { .. } => "profile_activated",
             Self::ConfigurationChanged { .. } => "configuration_changed",
             Self::Test { .. } => "test",
@@ -200,6 +208,7 @@ impl Notice {
             | Self::EmergencyStop { .. }
             | Self::EmergencyResumed { .. }
             | Self::EventsLost { .. }
+            | Self::WebhookDisabled { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
             | Self::Test { .. } => false,
@@ -211,9 +220,10 @@ impl Notice {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::CriticalProcessDown { .. } | Self::EmergencyStop { .. } => Severity::Critical,
-            Self::ThrottleFailed { .. } | Self::ThrottleConflict { .. } | Self::EventsLost { .. } => {
-                Severity::Warning
-            }
+            Self::ThrottleFailed { .. }
+            | Self::ThrottleConflict { .. }
+            | Self::EventsLost { .. }
+            | Self::WebhookDisabled { .. } => Severity::Warning,
             Self::ConfigurationChanged { accepted, .. } => {
                 if *accepted {
                     Severity::Info
@@ -264,6 +274,10 @@ impl fmt::Display for Notice {
             Self::EventsLost { dropped, missed_exits } => {
                 write!(f, "{dropped} kernel records lost, {missed_exits} exits unseen; process table rebuilt")
             }
+            Self::WebhookDisabled { endpoint, why } => write!(
+                f,
+                "webhook endpoint {endpoint} is disabled, {why}; process-throttler webhook enable {endpoint} undoes it"
+            ),
             Self::ProfileActivated { profile: Some(profile) } => write!(f, "profile {profile} is active"),
             Self::ProfileActivated { profile: None } => f.write_str("no profile is active"),
             Self::ConfigurationChanged { detail, accepted } => {

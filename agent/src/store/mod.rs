@@ -5,7 +5,9 @@
 //! Never acts on any of it.
 
 mod attributes;
+pub mod attempts;
 pub mod block;
+pub mod endpoints;
 pub mod error;
 pub mod events;
 pub mod groups;
@@ -231,6 +233,11 @@ impl Tables {
     fn to_json(&self, what: &'static str, value: &impl serde::Serialize) -> Result<String, StoreError> {
         serde_json::to_string(value).map_err(|error| self.malformed(what, error.to_string()))
     }
+}
+
+/// A number of a column that holds none below zero.
+fn unsigned(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(index).map(|value| u64::try_from(value).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -1,39 +1,35 @@
 //! Deliveries that are owed to webhook endpoints: recorded before the first attempt, kept until they are
 //! delivered or given up, so that none is lost silently.
 
-use crate::store::{StoreError, Tables};
+pub use crate::model::delivery::DeliveryState;
+use crate::store::{StoreError, Tables, unsigned};
 
 /// Pending deliveries kept per endpoint; beyond it the oldest are given up, with that as their error.
-pub const MOST_PENDING: i64 = 1_000;
-/// Delivered and dead ones kept for `webhook deliveries`.
-pub const MOST_SETTLED: i64 = 1_000;
-
-/// What became of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryState {
-    /// To be tried.
-    Pending,
-    /// Accepted by the endpoint.
-    Delivered,
-    /// Given up.
-    Dead,
-}
+pub const MOST_PENDING: i64 = 100_000;
+/// Delivered ones kept for `webhook deliveries`.
+pub const MOST_DELIVERED: i64 = 1_000;
+/// Dead letters kept.
+pub const MOST_DEAD: i64 = 10_000;
 
 /// A delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Row.
+    /// Row. Rises with each delivery: the order in which an endpoint gets them.
     pub id: i64,
     /// The event's id, the same on every attempt.
     pub event: String,
     /// The endpoint's name.
     pub endpoint: String,
-    /// The exact bytes to send.
+    /// The exact bytes to send; empty in lists.
     pub body: Vec<u8>,
+    /// Their number.
+    pub bytes: u64,
     /// When it was recorded, in ms since the Unix epoch.
     pub created: i64,
-    /// Attempts made.
+    /// Attempts made by the schedule. Probes of an endpoint that does not answer do not count.
     pub attempts: u32,
+    /// How often the receiver rejected it.
+    pub rejected: u32,
     /// When to try next, in ms since the Unix epoch.
     pub next_attempt: i64,
     /// What became of it.
@@ -41,6 +37,38 @@ pub struct Delivery {
     /// Why the last attempt failed.
     pub last_error: Option<String>,
 }
+
+/// Which deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    /// Of this endpoint only.
+    pub endpoint: Option<String>,
+    /// In this state only.
+    pub state: Option<DeliveryState>,
+    /// Not recorded before this, in ms since the Unix epoch.
+    pub since: Option<i64>,
+}
+
+/// How many deliveries an endpoint has in a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryCount {
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// The state.
+    pub state: DeliveryState,
+    /// How many.
+    pub count: u64,
+}
+
+/// Columns of a delivery without its body.
+const LISTED: &str = "id, event, endpoint, X'', length(body), created, attempts, rejected, next_attempt, state, \
+                      last_error";
+/// With it.
+const WHOLE: &str =
+    "id, event, endpoint, body, length(body), created, attempts, rejected, next_attempt, state, last_error";
+/// The filter's condition, with its values as 1 to 3.
+const FILTERED: &str =
+    "(?1 IS NULL OR endpoint = ?1) AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR created >= ?3)";
 
 impl Tables {
     /// Records a delivery, due at once. The same event for the same endpoint is recorded once.
@@ -64,140 +92,262 @@ impl Tables {
         Ok(())
     }
 
-    /// Deliveries that are due, oldest first.
+    /// What is owed to an endpoint, in the order in which it gets it, due or not.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub fn due(&self, now: i64, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        self.deliveries_where("state = 'pending' AND next_attempt <= ?1 ORDER BY id LIMIT ?2", (now, limit))
+    pub fn pending(&self, endpoint: &str, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        let condition = "endpoint = ?1 AND state = 'pending' ORDER BY id LIMIT ?2";
+        self.deliveries_where(WHOLE, condition, (endpoint, limit))
     }
 
-    /// When the next pending delivery is due.
+    /// Deliveries that are due at any endpoint.
+    #[cfg(test)]
+    pub(crate) fn due(&self, now: i64, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        let condition = "state = 'pending' AND next_attempt <= ?1 ORDER BY id LIMIT ?2";
+        self.deliveries_where(WHOLE, condition, (now, limit))
+    }
+
+    /// The newest deliveries that pass the filter, newest first, without their bodies.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub fn next_due(&self) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT min(next_attempt) FROM outbox WHERE state = 'pending'";
-        Ok(self.rows("read outbox", sql, (), |row| row.get(0))?.into_iter().next().flatten())
+    pub fn deliveries(&self, filter: &DeliveryFilter, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        let DeliveryFilter { endpoint, state, since } = filter;
+        let state = state.map(DeliveryState::as_str);
+        let condition = format!("{FILTERED} ORDER BY id DESC LIMIT ?4");
+        self.deliveries_where(LISTED, &condition, (endpoint, state, since, limit))
     }
 
-    /// The newest deliveries, newest first.
+    /// One delivery.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub fn deliveries(&self, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        self.deliveries_where("1 ORDER BY id DESC LIMIT ?1", [limit])
+    pub fn delivery(&self, id: i64) -> Result<Option<Delivery>, StoreError> {
+        Ok(self.deliveries_where(WHOLE, "id = ?1", [id])?.into_iter().next())
     }
 
-    /// An endpoint accepted it.
+    /// How many deliveries there are of each kind.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn delivery_counts(&self) -> Result<Vec<DeliveryCount>, StoreError> {
+        let sql = "SELECT endpoint, state, count(*) FROM outbox GROUP BY endpoint, state";
+        self.rows("count deliveries", sql, (), |row| {
+            let state = state(row, 1)?;
+            Ok(DeliveryCount { endpoint: row.get(0)?, state, count: unsigned(row, 2)? })
+        })
+    }
+
+    /// How many deliveries pass the filter.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn count_deliveries(&self, filter: &DeliveryFilter) -> Result<u64, StoreError> {
+        let DeliveryFilter { endpoint, state, since } = filter;
+        let sql = format!("SELECT count(*) FROM outbox WHERE {FILTERED}");
+        let values = (endpoint, state.map(DeliveryState::as_str), since);
+        Ok(self
+            .rows("count deliveries", &sql, values, |row| unsigned(row, 0))?
+            .into_iter()
+            .next()
+            .unwrap_or(0))
+    }
+
+    /// Makes a delivery due again, as if it had never been tried. Returns whether there is such a one.
     ///
     /// # Errors
     /// When the table cannot be written.
-    pub fn delivered(&self, id: i64) -> Result<(), StoreError> {
-        self.run(
-            "settle delivery",
-            "UPDATE outbox SET state = 'delivered', attempts = attempts + 1, last_error = NULL WHERE id = ?1",
-            [id],
-        )?;
-        self.trim_settled()
+    pub fn replay(&self, id: i64, now: i64) -> Result<bool, StoreError> {
+        Ok(self.owe_again("id = ?2", (now, id))? > 0)
     }
 
-    /// An attempt failed; the next one is at `next`, or there is none.
+    /// The same for all that pass the filter. Returns their number.
     ///
     /// # Errors
     /// When the table cannot be written.
-    pub fn attempt_failed(&self, id: i64, error: &str, next: Option<i64>) -> Result<(), StoreError> {
-        self.run(
-            "settle delivery",
-            "UPDATE outbox SET attempts = attempts + 1, last_error = ?2,
-                 next_attempt = coalesce(?3, next_attempt),
-                 state = CASE WHEN ?3 IS NULL THEN 'dead' ELSE 'pending' END WHERE id = ?1",
-            (id, error, next),
-        )?;
-        self.trim_settled()
+    pub fn replay_all(&self, filter: &DeliveryFilter, now: i64) -> Result<u64, StoreError> {
+        let DeliveryFilter { endpoint, state, since } = filter;
+        let condition =
+            "(?2 IS NULL OR endpoint = ?2) AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR created >= ?4)";
+        let count = self.owe_again(condition, (now, endpoint, state.map(DeliveryState::as_str), since))?;
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
-    fn trim_settled(&self) -> Result<(), StoreError> {
-        self.run(
-            "trim outbox",
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state <> 'pending'
-                                             ORDER BY id DESC LIMIT -1 OFFSET ?1)",
-            [MOST_SETTLED],
-        )
-        .map(drop)
+    fn owe_again(&self, condition: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
+        let sql = format!(
+            "UPDATE outbox SET state = 'pending', attempts = 0, rejected = 0, next_attempt = ?1 WHERE {condition}"
+        );
+        self.run("replay deliveries", &sql, values)
+    }
+
+    /// Drops the oldest of what is settled, beyond [`MOST_DELIVERED`] and [`MOST_DEAD`], with their attempts.
+    ///
+    /// # Errors
+    /// When the tables cannot be written.
+    pub fn trim_settled(&self) -> Result<(), StoreError> {
+        for (state, most) in [(DeliveryState::Delivered, MOST_DELIVERED), (DeliveryState::Dead, MOST_DEAD)] {
+            self.run(
+                "trim outbox",
+                "DELETE FROM outbox WHERE state = ?1 AND id <= (SELECT id FROM outbox WHERE state = ?1
+                                                               ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                (state.as_str(), most),
+            )?;
+        }
+        Ok(())
     }
 
     fn deliveries_where(
         &self,
+        columns: &str,
         condition: &str,
         values: impl rusqlite::Params,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let sql = format!(
-            "SELECT id, event, endpoint, body, created, attempts, next_attempt, state, last_error
-             FROM outbox WHERE {condition}"
-        );
+        let sql = format!("SELECT {columns} FROM outbox WHERE {condition}");
         self.rows("read outbox", &sql, values, |row| {
             Ok(Delivery {
                 id: row.get(0)?,
                 event: row.get(1)?,
                 endpoint: row.get(2)?,
                 body: row.get(3)?,
-                created: row.get(4)?,
-                attempts: row.get(5)?,
-                next_attempt: row.get(6)?,
-                state: match row.get_ref(7)?.as_str()? {
-                    "delivered" => DeliveryState::Delivered,
-                    "dead" => DeliveryState::Dead,
-                    // The table's CHECK allows one more.
-                    _ => DeliveryState::Pending,
-                },
-                last_error: row.get(8)?,
+                bytes: unsigned(row, 4)?,
+                created: row.get(5)?,
+                attempts: row.get(6)?,
+                rejected: row.get(7)?,
+                next_attempt: row.get(8)?,
+                state: state(row, 9)?,
+                last_error: row.get(10)?,
             })
         })
     }
 }
 
+fn state(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<DeliveryState> {
+    // The table's CHECK allows no other word.
+    Ok(DeliveryState::of(row.get_ref(index)?.as_str()?).unwrap_or(DeliveryState::Pending))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::attempts::{AttemptRow, Fate};
     use crate::store::{Durability, Store};
 
-    #[test]
-    fn a_delivery_is_retried_then_settled() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&dir.path().join("s.db"), Durability::Power).unwrap().store;
-        for _ in 0..2 {
-            store.write(|tx| tx.enqueue("e1", "ops", b"\x00body", 10)).unwrap();
+    fn store(dir: &tempfile::TempDir) -> Store {
+        Store::open(&dir.path().join("s.db"), Durability::Power).unwrap().store
+    }
+
+    fn attempt(at: i64, error: Option<&str>) -> AttemptRow {
+        AttemptRow {
+            at,
+            status: Some(503),
+            latency_ms: 7,
+            error: error.map(str::to_owned),
+            answer: b"no".to_vec(),
         }
-        assert_eq!(store.read(|tx| tx.due(9, 5)).unwrap(), []);
-        let due = store.read(|tx| tx.due(10, 5)).unwrap();
-        assert_eq!((due.len(), due[0].body.as_slice(), due[0].attempts), (1, &b"\x00body"[..], 0));
-        store.write(|tx| tx.attempt_failed(due[0].id, "503", Some(60))).unwrap();
-        assert_eq!(store.read(Tables::next_due).unwrap(), Some(60));
-        store.write(|tx| tx.delivered(due[0].id)).unwrap();
-        assert_eq!(store.read(Tables::next_due).unwrap(), None);
-        let all = store.read(|tx| tx.deliveries(5)).unwrap();
-        assert_eq!((all[0].state, all[0].attempts), (DeliveryState::Delivered, 2));
     }
 
     #[test]
-    fn giving_up_is_recorded() {
+    fn a_delivery_is_retried_then_settled_with_its_history() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&dir.path().join("s.db"), Durability::Power).unwrap().store;
+        let mut store = store(&dir);
+        for event in ["e1", "e1", "e2"] {
+            store.write(|tx| tx.enqueue(event, "ops", b"\x00body", 10)).unwrap();
+        }
+        store.write(|tx| tx.enqueue("e1", "other", b"", 10)).unwrap();
+        let owed = store.read(|tx| tx.pending("ops", 5)).unwrap();
+        assert_eq!(owed.iter().map(|one| one.event.as_str()).collect::<Vec<_>>(), ["e1", "e2"]);
+        let first = owed[0].id;
+        assert_eq!((owed[0].body.as_slice(), owed[0].bytes, owed[0].attempts), (&b"\x00body"[..], 5, 0));
+        let later = Fate::Later { attempts: 1, rejected: 1, next_attempt: 60 };
+        store.write(|tx| tx.settle(first, later, &attempt(11, Some("503")))).unwrap();
+        let head = store.read(|tx| tx.pending("ops", 1)).unwrap().remove(0);
+        assert_eq!((head.attempts, head.rejected, head.next_attempt), (1, 1, 60));
+        assert_eq!(head.last_error.as_deref(), Some("503"));
+        store.write(|tx| tx.settle(first, Fate::Delivered { attempts: 2 }, &attempt(60, None))).unwrap();
+        let settled = store.read(|tx| tx.delivery(first)).unwrap().unwrap();
+        assert_eq!(
+            (settled.state, settled.attempts, settled.last_error),
+            (DeliveryState::Delivered, 2, None)
+        );
+        let history = store.read(|tx| tx.attempts(first)).unwrap();
+        assert_eq!(history, [attempt(11, Some("503")), attempt(60, None)]);
+    }
+
+    #[test]
+    fn dead_letters_are_listed_and_replayed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = store(&dir);
         store
             .write(|tx| {
-                for index in 0..=MOST_PENDING {
-                    tx.enqueue(&index.to_string(), "ops", b"", 0)?;
+                for (event, at) in [("a", 1), ("b", 2), ("c", 3)] {
+                    tx.enqueue(event, "ops", event.as_bytes(), at)?;
+                }
+                for owed in tx.pending("ops", 2)? {
+                    tx.settle(owed.id, Fate::Dead { attempts: 10 }, &attempt(9, Some("no")))?;
                 }
                 Ok(())
             })
             .unwrap();
-        let all = store.read(|tx| tx.deliveries(u32::MAX)).unwrap();
-        let dead: Vec<_> = all.iter().filter(|one| one.state == DeliveryState::Dead).collect();
-        assert_eq!(dead.len(), 1);
-        assert_eq!((dead[0].event.as_str(), dead[0].last_error.is_some()), ("0", true));
-        store.write(|tx| tx.attempt_failed(all[0].id, "gone", None)).unwrap();
-        let last = store.read(|tx| tx.deliveries(1)).unwrap().remove(0);
-        assert_eq!((last.state, last.last_error.as_deref()), (DeliveryState::Dead, Some("gone")));
+        let filter = DeliveryFilter { state: Some(DeliveryState::Dead), ..DeliveryFilter::default() };
+        let dead = store.read(|tx| tx.deliveries(&filter, 10)).unwrap();
+        assert_eq!(
+            dead.iter().map(|one| (one.event.as_str(), one.body.len())).collect::<Vec<_>>(),
+            [("b", 0), ("a", 0)]
+        );
+        let since = DeliveryFilter { since: Some(2), ..filter.clone() };
+        assert_eq!(store.read(|tx| tx.count_deliveries(&since)).unwrap(), 1);
+        assert_eq!(store.write(|tx| tx.replay_all(&since, 50)).unwrap(), 1);
+        assert!(store.write(|tx| tx.replay(dead[1].id, 60)).unwrap());
+        assert!(!store.write(|tx| tx.replay(99, 60)).unwrap());
+        let owed = store.read(|tx| tx.pending("ops", 10)).unwrap();
+        let owed: Vec<_> =
+            owed.iter().map(|one| (one.event.as_str(), one.attempts, one.next_attempt)).collect();
+        assert_eq!(owed, [("a", 0, 60), ("b", 0, 50), ("c", 0, 3)], "in their old order");
+        assert_eq!(store.read(|tx| tx.attempts(dead[0].id)).unwrap().len(), 1, "the history stays");
+    }
+
+    #[test]
+    fn what_is_settled_is_bounded_by_kind_and_takes_its_attempts_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = store(&dir);
+        store
+            .write(|tx| {
+                tx.enqueue("dead", "ops", b"", 0)?;
+                tx.settle(1, Fate::Dead { attempts: 1 }, &attempt(0, Some("no")))?;
+                for index in 0..MOST_DELIVERED + 5 {
+                    tx.enqueue(&index.to_string(), "ops", b"", 0)?;
+                    tx.settle(index + 2, Fate::Delivered { attempts: 1 }, &attempt(0, None))?;
+                }
+                tx.trim_settled()
+            })
+            .unwrap();
+        let counts = store.read(Tables::delivery_counts).unwrap();
+        let count = |state, count| DeliveryCount { endpoint: "ops".to_owned(), state, count };
+        let most = u64::try_from(MOST_DELIVERED).unwrap();
+        assert_eq!(counts, [count(DeliveryState::Dead, 1), count(DeliveryState::Delivered, most)]);
+        assert_eq!(store.read(|tx| tx.attempts(2)).unwrap(), []);
+    }
+
+    #[test]
+    fn giving_up_for_want_of_room_is_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = store(&dir);
+        store
+            .write(|tx| {
+                // As many as fit, at once: one by one each would be counted against the bound.
+                tx.run(
+                    "test",
+                    "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?1 - 1)
+                     INSERT INTO outbox (event, endpoint, body, created, next_attempt, state)
+                     SELECT CAST(i AS TEXT), 'ops', X'', 0, 0, 'pending' FROM n",
+                    [MOST_PENDING],
+                )?;
+                tx.enqueue("one more", "ops", b"", 0)
+            })
+            .unwrap();
+        let filter = DeliveryFilter { state: Some(DeliveryState::Dead), ..DeliveryFilter::default() };
+        let dead = store.read(|tx| tx.deliveries(&filter, 10)).unwrap();
+        assert_eq!((dead.len(), dead[0].event.as_str(), dead[0].last_error.is_some()), (1, "0", true));
     }
 }

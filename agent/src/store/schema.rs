@@ -95,8 +95,9 @@ CREATE TABLE wishes (
 ];
 
 /// What was told and is to be told.
-const JOURNAL: &[M<'static>] = &[M::up(
-    "
+const JOURNAL: &[M<'static>] = &[
+    M::up(
+        "
 CREATE TABLE events (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,
     id       TEXT    NOT NULL UNIQUE,
@@ -127,7 +128,38 @@ CREATE TABLE meta (
     value TEXT NOT NULL
 ) STRICT;
 ",
-)];
+    ),
+    // Every attempt at a delivery, and what is known of each endpoint.
+    M::up(
+        "
+ALTER TABLE outbox ADD COLUMN rejected INTEGER NOT NULL DEFAULT 0;
+DROP INDEX outbox_due;
+CREATE INDEX outbox_by_state ON outbox (state, id);
+
+CREATE TABLE attempts (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    delivery   INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    status     INTEGER,
+    latency_ms INTEGER NOT NULL,
+    error      TEXT,
+    answer     BLOB    NOT NULL
+) STRICT;
+CREATE INDEX attempts_by_delivery ON attempts (delivery, id);
+CREATE TRIGGER outbox_trimmed AFTER DELETE ON outbox BEGIN
+    DELETE FROM attempts WHERE delivery = old.id;
+END;
+
+CREATE TABLE endpoints (
+    name        TEXT PRIMARY KEY,
+    failures    INTEGER NOT NULL DEFAULT 0,
+    not_before  INTEGER,
+    disabled    TEXT,
+    disabled_at INTEGER
+) STRICT, WITHOUT ROWID;
+",
+    ),
+];
 
 /// The migrations of a database, and their number, which is its `user_version` when it is up to date.
 pub(crate) const fn of(durability: Durability) -> (Migrations<'static>, i64) {

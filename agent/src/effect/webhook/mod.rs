@@ -2,5 +2,7 @@
 //! always under the same id, or ends as a dead letter that is told. Never decides what is worth telling.
 
 pub mod deliver;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod payload;
 pub mod secret;

@@ -1,34 +1,124 @@
-//! The signing secret, never printed.
+//! Signing keys: read where the configuration says, read again when they change, never printed.
 
 use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use ring::signature::Ed25519KeyPair;
+use rustix::fs::OFlags;
 use sha2::Sha256;
+
+use crate::model::endpoint::SecretSource;
 
 /// Secret sizes that Standard Webhooks allows, in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// Largest file that is read, in bytes; a key has hundreds.
+const FILE_MAX: u64 = 64 * 1_024;
+/// Where systemd puts credentials (systemd.exec(5)).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// A symmetric Standard Webhooks secret.
-pub struct Secret(Vec<u8>);
+/// Why a key cannot be used. Never with anything of the key in it.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The system refused.
+    #[error("{operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        source: io::Error,
+    },
+    /// The file as it is must not be used.
+    #[error("{} is not used: {why}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It is no key.
+    #[error(
+        "{} must hold whsec_ and base64 of 24 to 64 bytes, or whsk_ and base64 of an Ed25519 key",
+        .0.display()
+    )]
+    NoKey(PathBuf),
+    /// systemd passed no credentials.
+    #[error("credential {0:?}: ${CREDENTIALS} is not set, so systemd has passed none")]
+    NoCredentials(String),
+    /// Decrypting failed.
+    #[error("decrypt {} with {}: {why}", file.display(), identity.display())]
+    Age {
+        /// The encrypted file.
+        file: PathBuf,
+        /// The identity.
+        identity: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The key cannot sign.
+    #[error("the key cannot sign")]
+    Sign,
+}
+
+/// A Standard Webhooks key and the text it was written as.
+pub struct Secret {
+    key: Key,
+    text: String,
+}
+
+enum Key {
+    Symmetric(Vec<u8>),
+    Ed25519(Box<Ed25519KeyPair>),
+}
 
 impl Secret {
-    /// From the text `whsec_<base64>`; `None` when it is something else.
+    /// From the text `whsec_<base64>` or `whsk_<base64>`; `None` when it is something else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let key = STANDARD.decode(text.trim().strip_prefix("whsec_")?).ok()?;
-        KEY_BYTES.contains(&key.len()).then_some(Self(key))
+        let text = text.trim();
+        let key = if let Some(key) = text.strip_prefix("whsec_") {
+            let key = STANDARD.decode(key).ok()?;
+            KEY_BYTES.contains(&key.len()).then_some(Key::Symmetric(key))?
+        } else {
+            let key = STANDARD.decode(text.strip_prefix("whsk_")?).ok()?;
+            // The seed alone, or followed by the public key, which must belong to it.
+            let pair = match key.split_at_checked(32)? {
+                (seed, []) => Ed25519KeyPair::from_seed_unchecked(seed),
+                (seed, public) => Ed25519KeyPair::from_seed_and_public_key(seed, public),
+            };
+            Key::Ed25519(Box::new(pair.ok()?))
+        };
+        Some(Self { key, text: text.to_owned() })
     }
 
-    /// The `webhook-signature` header of a message (Standard Webhooks 1.0.0, symmetric scheme).
+    /// One signature of a message, with its scheme (Standard Webhooks 1.0.0).
     #[must_use]
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
-        mac.update(format!("{id}.{timestamp}.").as_bytes());
-        mac.update(body);
-        Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+        let head = format!("{id}.{timestamp}.");
+        match &self.key {
+            Key::Symmetric(key) => {
+                let tag = mac(key, &[head.as_bytes(), body])?;
+                Some(format!("v1,{}", STANDARD.encode(tag)))
+            }
+            Key::Ed25519(pair) => {
+                let signature = pair.sign(&[head.as_bytes(), body].concat());
+                Some(format!("v1a,{}", STANDARD.encode(signature)))
+            }
+        }
     }
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> Option<[u8; 32]> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
+    parts.iter().for_each(|part| mac.update(part));
+    Some(mac.finalize().into_bytes().into())
 }
 
 impl fmt::Debug for Secret {
@@ -37,25 +127,170 @@ impl fmt::Debug for Secret {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The keys of an endpoint.
+#[derive(Debug)]
+pub struct KeyRing {
+    keys: Vec<(SecretSource, Option<(Stamp, Secret)>)>,
+}
 
-    /// The example of the Standard Webhooks specification's reference libraries.
-    #[test]
-    fn signs_the_published_example() {
-        let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signature =
-            secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
-        assert_eq!(signature.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
+impl KeyRing {
+    /// Keys from these sources. Nothing is read yet.
+    #[must_use]
+    pub fn new(sources: Vec<SecretSource>) -> Self {
+        Self { keys: sources.into_iter().map(|source| (source, None)).collect() }
     }
 
-    #[test]
-    fn refuses_what_is_no_secret() {
-        let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
-        assert_eq!(format!("{secret:?}"), "Secret(..)");
-        for bad in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_!!!"] {
-            assert!(Secret::parse(bad).is_none(), "{bad:?}");
+    /// The `webhook-signature` header: a signature with each key. `None` when there is no key.
+    ///
+    /// # Errors
+    /// When a key cannot be had: a delivery is signed with all of them or not sent.
+    pub fn sign(&mut self, id: &str, timestamp: i64, body: &[u8]) -> Result<Option<String>, SecretError> {
+        let mut signatures = Vec::with_capacity(self.keys.len());
+        for (source, kept) in &mut self.keys {
+            let secret = current(source, kept)?;
+            signatures.push(secret.sign(id, timestamp, body).ok_or(SecretError::Sign)?);
         }
+        Ok((!signatures.is_empty()).then(|| signatures.join(" ")))
+    }
+
+    /// GitHub's `X-Hub-Signature-256` header, made with the text of the first key as it is written in its file,
+    /// because that is what such receivers are configured with. `None` when there is no key.
+    ///
+    /// # Errors
+    /// When the key cannot be had.
+    pub fn hub_signature(&mut self, body: &[u8]) -> Result<Option<String>, SecretError> {
+        let Some((source, kept)) = self.keys.first_mut() else { return Ok(None) };
+        let secret = current(source, kept)?;
+        let tag = mac(secret.text.as_bytes(), &[body]).ok_or(SecretError::Sign)?;
+        let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Some(format!("sha256={hex}")))
     }
 }
+
+/// The key as it is now: read again when its file is another.
+fn current<'a>(
+    source: &SecretSource,
+    kept: &'a mut Option<(Stamp, Secret)>,
+) -> Result<&'a Secret, SecretError> {
+    let stamp = Stamp::of(source)?;
+    let fresh = kept.take().filter(|(of, _)| *of == stamp);
+    let (_, secret) = match fresh {
+        Some(fresh) => kept.insert(fresh),
+        None => kept.insert((stamp, read(source)?)),
+    };
+    Ok(secret)
+}
+
+/// What tells one version of a source's files from another.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp(Vec<(u64, u64, u64, i64, i64)>);
+
+impl Stamp {
+    fn of(source: &SecretSource) -> Result<Self, SecretError> {
+        let files = match source {
+            SecretSource::File(path) => vec![path.clone()],
+            SecretSource::Credential(name) => vec![credential(name)?],
+            SecretSource::Age { file, identity } => vec![file.clone(), identity.clone()],
+        };
+        let stamp = |path: &PathBuf| {
+            let found = fs::metadata(path).map_err(failed("look at", path))?;
+            Ok((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
+        };
+        files.iter().map(stamp).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SecretError {
+    let path = path.to_owned();
+    move |source| SecretError::Io { operation, path, source }
+}
+
+fn credential(name: &str) -> Result<PathBuf, SecretError> {
+    let missing = || SecretError::NoCredentials(name.to_owned());
+    let path = PathBuf::from(std::env::var_os(CREDENTIALS).ok_or_else(missing)?).join(name);
+    if name.contains('/') || matches!(name, "" | "." | "..") {
+        return Err(SecretError::Refused { path, why: "a credential's name is a file name".to_owned() });
+    }
+    Ok(path)
+}
+
+/// Reads a key.
+///
+/// # Errors
+/// When it cannot be read, may have been seen or written by others, or is no key.
+pub fn read(source: &SecretSource) -> Result<Secret, SecretError> {
+    let (path, bytes) = match source {
+        SecretSource::File(path) => (path.clone(), read_private(path)?),
+        SecretSource::Credential(name) => {
+            let path = credential(name)?;
+            let bytes = read_private(&path)?;
+            (path, bytes)
+        }
+        SecretSource::Age { file, identity } => (file.clone(), decrypt(file, identity)?),
+    };
+    std::str::from_utf8(&bytes).ok().and_then(Secret::parse).ok_or(SecretError::NoKey(path))
+}
+
+/// Reads a file that nobody but root and this user may have touched or seen.
+fn read_private(path: &Path) -> Result<Vec<u8>, SecretError> {
+    let file = open(path)?;
+    // What was opened is checked, so that nobody can swap the file in between.
+    let found = file.metadata().map_err(failed("look at", path))?;
+    let euid = rustix::process::geteuid().as_raw();
+    let why = if found.uid() != 0 && found.uid() != euid {
+        Some(format!("it belongs to uid {}; chown root it", found.uid()))
+    } else if found.mode() & 0o077 != 0 {
+        Some(format!("others may access it by mode {:04o}; chmod 0600 it", found.mode() & 0o7777))
+    } else {
+        None
+    };
+    match why {
+        Some(why) => Err(SecretError::Refused { path: path.to_owned(), why }),
+        None => read_all(file, path),
+    }
+}
+
+fn open(path: &Path) -> Result<File, SecretError> {
+    // NONBLOCK: opening a FIFO must not wait for a writer.
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed("open", path))?;
+    if file.metadata().map_err(failed("look at", path))?.is_file() {
+        return Ok(file);
+    }
+    Err(SecretError::Refused { path: path.to_owned(), why: "it is no regular file".to_owned() })
+}
+
+fn read_all(file: File, path: &Path) -> Result<Vec<u8>, SecretError> {
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_MAX {
+        return Err(SecretError::Refused {
+            path: path.to_owned(),
+            why: format!("it is larger than {FILE_MAX} bytes"),
+        });
+    }
+    Ok(bytes)
+}
+
+/// The encrypted file may be seen by anybody, the identity by nobody.
+fn decrypt(file: &Path, identity: &Path) -> Result<Vec<u8>, SecretError> {
+    let wrong = |why: String| SecretError::Age { file: file.to_owned(), identity: identity.to_owned(), why };
+    let keys = read_private(identity)?;
+    let encrypted = read_all(open(file)?, file)?;
+    // Its errors name no key, but they may quote a line of the file.
+    let keys = age::IdentityFile::from_buffer(keys.as_slice())
+        .and_then(|file| file.into_identities().map_err(|_unusable| io::ErrorKind::InvalidData.into()))
+        .map_err(|_unreadable| wrong("the identity is none that age-keygen has written".to_owned()))?;
+    let armored = age::armor::ArmoredReader::new(encrypted.as_slice());
+    let decryptor = age::Decryptor::new_buffered(armored).map_err(|error| wrong(error.to_string()))?;
+    let mut plain = decryptor
+        .decrypt(keys.iter().map(|key| key.as_ref() as &dyn age::Identity))
+        .map_err(|error| wrong(error.to_string()))?
+        .take(FILE_MAX);
+    let mut bytes = Vec::new();
+    plain.read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

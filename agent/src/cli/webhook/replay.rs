@@ -1,0 +1,79 @@
+//! `webhook replay`: what was given up, or lost by its receiver, is sent again.
+
+use clap::Args;
+
+use super::deliveries::state_parser;
+use super::outbox;
+use crate::cli::error::{CliResult, failed, usage};
+use crate::cli::events::{Since, parse_since};
+use crate::cli::globals::Context;
+use crate::cli::output::View;
+use crate::cli::page::Page;
+use crate::control::proto::{DeliveryQuery, Replayed, Request, WebhookReplay, WebhookReplayed};
+use crate::daemon::webhooks;
+use crate::model::delivery::DeliveryState;
+use crate::model::id::Name;
+
+/// Arguments of `webhook replay`.
+#[derive(Args, Debug)]
+pub(super) struct Replay {
+    /// The number of a delivery, as webhook deliveries lists it
+    #[arg(value_name = "ID", conflicts_with_all = ["endpoint", "since", "state"])]
+    id: Option<i64>,
+    /// All to this endpoint
+    #[arg(long, value_name = "NAME")]
+    endpoint: Option<Name>,
+    /// All that were recorded since then: a duration such as 10m, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    since: Option<Since>,
+    /// Those in this state [default: dead]
+    #[arg(long, value_name = "STATE", value_parser = state_parser())]
+    state: Option<DeliveryState>,
+}
+
+impl Replay {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let Self { id, endpoint, since, state } = self;
+        let which = match id {
+            Some(id) => Replayed::Id(id),
+            None if endpoint.is_none() && since.is_none() => {
+                let failure = usage("which deliveries: an id, --endpoint or --since?");
+                return Err(failure.with_hint("--since 30d selects every dead letter of a month").into());
+            }
+            None => Replayed::Matching(DeliveryQuery {
+                endpoint,
+                state: Some(state.unwrap_or(DeliveryState::Dead)),
+                since_ms: since.map(Since::unix_millis),
+                limit: None,
+            }),
+        };
+        let count = replay(context, WebhookReplay { which: which.clone(), dry_run: true })?;
+        if context.dry_run || count.deliveries == 0 {
+            return context.output.show(&count);
+        }
+        if count.deliveries > 1 {
+            context.confirm(&format!("Send {} deliveries again?", count.deliveries))?;
+        }
+        context.output.show(&replay(context, WebhookReplay { which, dry_run: false })?)
+    }
+}
+
+fn replay(context: &Context, request: WebhookReplay) -> CliResult<WebhookReplayed> {
+    if let Some(replayed) = context.ask_if_running(&Request::WebhookReplay(request.clone()))? {
+        return Ok(replayed);
+    }
+    let replayed = match outbox(context)? {
+        Some(mut store) => webhooks::replay(&mut store, &request).map_err(|error| failed(&error))?,
+        None => WebhookReplayed { deliveries: 0, dry_run: request.dry_run },
+    };
+    Ok(webhooks::found(&request, replayed)?)
+}
+
+impl View for WebhookReplayed {
+    const KIND: &'static str = "WebhookReplay";
+
+    fn page(&self, page: &mut Page) {
+        let verb = if self.dry_run { "would be sent again" } else { "are sent again" };
+        page.line(format!("{} deliveries {verb}", self.deliveries));
+    }
+}

@@ -1,0 +1,134 @@
+//! What is remembered of each webhook endpoint: how it answered last, and whether it was disabled because it wants
+//! nothing any more. What an endpoint is, is the configuration's business.
+
+use crate::store::{StoreError, Tables};
+
+/// What is remembered of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointRow {
+    /// Its name.
+    pub name: String,
+    /// Failed attempts in a row.
+    pub failures: u32,
+    /// Until when it is left alone, in ms since the Unix epoch.
+    pub not_before: Option<i64>,
+    /// Why nothing is sent to it, when it said that it wants nothing any more.
+    pub disabled: Option<String>,
+    /// Since when, in ms since the Unix epoch.
+    pub disabled_at: Option<i64>,
+}
+
+impl Tables {
+    /// Everything that is remembered of endpoints, by name.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn endpoint_rows(&self) -> Result<Vec<EndpointRow>, StoreError> {
+        self.endpoints_where("1 ORDER BY name", ())
+    }
+
+    /// What is remembered of an endpoint; of a new one, that it has not failed yet.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn endpoint_row(&self, name: &str) -> Result<EndpointRow, StoreError> {
+        let known = self.endpoints_where("name = ?1", [name])?.into_iter().next();
+        Ok(known.unwrap_or_else(|| EndpointRow { name: name.to_owned(), ..EndpointRow::default() }))
+    }
+
+    /// Remembers how an endpoint answered.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn remember_failures(
+        &self,
+        name: &str,
+        failures: u32,
+        not_before: Option<i64>,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "remember endpoint",
+            "INSERT INTO endpoints (name, failures, not_before) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET failures = excluded.failures, not_before = excluded.not_before",
+            (name, failures, not_before),
+        )
+        .map(drop)
+    }
+
+    /// Sends nothing to an endpoint from now on. What is owed to it stays so.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn disable_endpoint(&self, name: &str, why: &str, now: i64) -> Result<(), StoreError> {
+        self.run(
+            "disable endpoint",
+            "INSERT INTO endpoints (name, disabled, disabled_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET disabled = excluded.disabled, disabled_at = excluded.disabled_at",
+            (name, why, now),
+        )
+        .map(drop)
+    }
+
+    /// Forgets what is remembered of an endpoint: it is sent to again, at once. Returns whether it was disabled.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn enable_endpoint(&self, name: &str) -> Result<bool, StoreError> {
+        let was = self.endpoint_row(name)?.disabled.is_some();
+        self.run("enable endpoint", "DELETE FROM endpoints WHERE name = ?1", [name])?;
+        Ok(was)
+    }
+
+    fn endpoints_where(
+        &self,
+        condition: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<Vec<EndpointRow>, StoreError> {
+        let sql = format!(
+            "SELECT name, failures, not_before, disabled, disabled_at FROM endpoints WHERE {condition}"
+        );
+        self.rows("read endpoints", &sql, values, |row| {
+            Ok(EndpointRow {
+                name: row.get(0)?,
+                failures: row.get(1)?,
+                not_before: row.get(2)?,
+                disabled: row.get(3)?,
+                disabled_at: row.get(4)?,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Durability, Store};
+
+    #[test]
+    fn a_disabled_endpoint_stays_so_until_it_is_enabled() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        let mut store = Store::open(&path, Durability::Power).unwrap().store;
+        assert_eq!(store.read(|tx| tx.endpoint_row("ops")).unwrap().failures, 0);
+        store
+            .write(|tx| {
+                tx.remember_failures("ops", 3, Some(77))?;
+                tx.disable_endpoint("ops", "410 Gone", 5)?;
+                tx.remember_failures("ops", 4, None)
+            })
+            .unwrap();
+        drop(store);
+        let mut store = Store::open(&path, Durability::Power).unwrap().store;
+        let row = EndpointRow {
+            name: "ops".to_owned(),
+            failures: 4,
+            not_before: None,
+            disabled: Some("410 Gone".to_owned()),
+            disabled_at: Some(5),
+        };
+        assert_eq!(store.read(Tables::endpoint_rows).unwrap(), [row]);
+        assert!(store.write(|tx| tx.enable_endpoint("ops")).unwrap());
+        assert!(!store.write(|tx| tx.enable_endpoint("ops")).unwrap());
+        assert_eq!(store.read(Tables::endpoint_rows).unwrap(), []);
+    }
+}
