@@ -27,6 +27,16 @@ pub fn storm() -> Result<PathBuf> {
     sibling("storm")
 }
 
+/// A Python with the packages that `cargo xtask setup` installs for tests.
+///
+/// # Errors
+/// When it is not there.
+pub fn python() -> Result<PathBuf> {
+    let own = env::current_exe().context("path of the running program")?;
+    let found = own.ancestors().map(|dir| dir.join("venv/bin/python")).find(|path| path.is_file());
+    found.with_context(|| format!("no venv above {}: run `cargo xtask setup`", own.display()))
+}
+
 fn sibling(name: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("path of the running program")?;
     let mut dirs = own.ancestors().skip(1).take(2);

@@ -21,3 +21,4 @@ mod manual_limits_survive;
 mod process_attributes;
 mod release_on_sigkill;
 mod run_command;
+mod webhooks;

@@ -1,9 +1,12 @@
 //! Installs what building the eBPF object and running the tests need, from the package registries alone.
 //! Does nothing, and takes no time, where all of it is there.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+
+use crate::cargo::target_dir;
 
 /// Debian packages: the toolchain of the eBPF object, then what the build and the tests run.
 const PACKAGES: [&str; 13] = [
@@ -27,6 +30,9 @@ const LINKER: &str = "bpf-linker";
 const LINKER_VERSION: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
+/// Independent implementations that tests compare ours with, in a Python environment of their own.
+const PYTHON_PACKAGES: [&str; 1] = ["standardwebhooks==1.1.0"];
+
 /// Brings the machine to the state that the other tasks need.
 ///
 /// # Errors
@@ -39,7 +45,24 @@ pub(crate) fn run() -> Result<()> {
         cargo.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM_PREFIX);
         execute(&mut cargo)?;
     }
-    Ok(())
+    python()
+}
+
+/// Makes the Python environment below the target directory.
+fn python() -> Result<()> {
+    let venv = target_dir()?.join("venv");
+    // The list of what is installed, so that a change of it is seen.
+    let (list, wanted) = (venv.join("installed"), PYTHON_PACKAGES.join("\n"));
+    if fs::read_to_string(&list).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    let has_venv = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
+    if !has_venv.is_ok_and(|output| output.status.success()) {
+        install(&["python3", "python3-venv"])?;
+    }
+    execute(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    execute(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(PYTHON_PACKAGES))?;
+    fs::write(&list, wanted).with_context(|| format!("write {}", list.display()))
 }
 
 /// Installs the packages of these that are missing.

@@ -66,9 +66,29 @@ const LISTED: &str = "id, event, endpoint, X'', length(body), created, attempts,
 /// With it.
 const WHOLE: &str =
     "id, event, endpoint, body, length(body), created, attempts, rejected, next_attempt, state, last_error";
-/// The filter's condition, with its values as 1 to 3.
-const FILTERED: &str =
-    "(?1 IS NULL OR endpoint = ?1) AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR created >= ?3)";
+
+impl DeliveryFilter {
+    /// The condition, with only what is asked for in it, so that an index is used where there is one. The values are
+    /// 1 to 3 in any case.
+    fn condition(&self) -> String {
+        let mut condition = "1".to_owned();
+        for (asked, part) in [
+            (self.endpoint.is_some(), " AND endpoint = ?1"),
+            (self.state.is_some(), " AND state = ?2"),
+            (self.since.is_some(), " AND created >= ?3"),
+        ] {
+            if asked {
+                condition.push_str(part);
+            }
+        }
+        condition
+    }
+
+    /// Its values and a fourth one.
+    fn values<T>(&self, fourth: T) -> (&Option<String>, Option<&'static str>, Option<i64>, T) {
+        (&self.endpoint, self.state.map(DeliveryState::as_str), self.since, fourth)
+    }
+}
 
 impl Tables {
     /// Records a delivery, due at once. The same event for the same endpoint is recorded once.
@@ -113,10 +133,8 @@ impl Tables {
     /// # Errors
     /// When the table cannot be read.
     pub fn deliveries(&self, filter: &DeliveryFilter, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        let DeliveryFilter { endpoint, state, since } = filter;
-        let state = state.map(DeliveryState::as_str);
-        let condition = format!("{FILTERED} ORDER BY id DESC LIMIT ?4");
-        self.deliveries_where(LISTED, &condition, (endpoint, state, since, limit))
+        let condition = format!("{} ORDER BY id DESC LIMIT ?4", filter.condition());
+        self.deliveries_where(LISTED, &condition, filter.values(limit))
     }
 
     /// One delivery.
@@ -144,14 +162,9 @@ impl Tables {
     /// # Errors
     /// When the table cannot be read.
     pub fn count_deliveries(&self, filter: &DeliveryFilter) -> Result<u64, StoreError> {
-        let DeliveryFilter { endpoint, state, since } = filter;
-        let sql = format!("SELECT count(*) FROM outbox WHERE {FILTERED}");
-        let values = (endpoint, state.map(DeliveryState::as_str), since);
-        Ok(self
-            .rows("count deliveries", &sql, values, |row| unsigned(row, 0))?
-            .into_iter()
-            .next()
-            .unwrap_or(0))
+        let sql = format!("SELECT count(*) FROM outbox WHERE {} AND ?4", filter.condition());
+        let counted = self.rows("count deliveries", &sql, filter.values(true), |row| unsigned(row, 0))?;
+        Ok(counted.into_iter().next().unwrap_or(0))
     }
 
     /// Makes a delivery due again, as if it had never been tried. Returns whether there is such a one.
@@ -159,7 +172,7 @@ impl Tables {
     /// # Errors
     /// When the table cannot be written.
     pub fn replay(&self, id: i64, now: i64) -> Result<bool, StoreError> {
-        Ok(self.owe_again("id = ?2", (now, id))? > 0)
+        Ok(self.owe_again("id = ?1", (id, None::<i64>, None::<i64>, now))? > 0)
     }
 
     /// The same for all that pass the filter. Returns their number.
@@ -167,16 +180,13 @@ impl Tables {
     /// # Errors
     /// When the table cannot be written.
     pub fn replay_all(&self, filter: &DeliveryFilter, now: i64) -> Result<u64, StoreError> {
-        let DeliveryFilter { endpoint, state, since } = filter;
-        let condition =
-            "(?2 IS NULL OR endpoint = ?2) AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR created >= ?4)";
-        let count = self.owe_again(condition, (now, endpoint, state.map(DeliveryState::as_str), since))?;
+        let count = self.owe_again(&filter.condition(), filter.values(now))?;
         Ok(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     fn owe_again(&self, condition: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
         let sql = format!(
-            "UPDATE outbox SET state = 'pending', attempts = 0, rejected = 0, next_attempt = ?1 WHERE {condition}"
+            "UPDATE outbox SET state = 'pending', attempts = 0, rejected = 0, next_attempt = ?4 WHERE {condition}"
         );
         self.run("replay deliveries", &sql, values)
     }

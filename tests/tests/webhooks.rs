@@ -1,0 +1,197 @@
+//! Deliveries arrive whatever happens: the agent dies at every point, receivers fail, keys change. Signatures are
+//! checked by an implementation that is not ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use integration_tests::binary;
+use integration_tests::clock::{SOON, wait_until};
+use integration_tests::command::run;
+use integration_tests::daemon::{Daemon, Turn};
+use integration_tests::places::Places;
+use integration_tests::receiver::{Receiver, Request, SECRET};
+use serde_json::{Value, json};
+
+/// The first retry comes after five seconds, a fifth more or less; then there may be a second one to wait for.
+const RETRIED: Duration = Duration::from_secs(30);
+/// Another key of the right form.
+const OTHER: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// The points of a delivery, how often each is passed before the death, and what the receiver answers until then.
+const POINTS: [(&str, u16); 12] = [
+    ("delivery-taken", 200),
+    ("delivery-taken:1", 200),
+    ("delivery-answered", 200),
+    ("delivery-answered:1", 200),
+    ("delivery-answered:2", 200),
+    ("delivery-settling", 200),
+    ("delivery-settling:1", 200),
+    ("delivery-settled", 200),
+    ("delivery-settled:1", 200),
+    ("delivery-answered", 503),
+    ("delivery-settling", 503),
+    ("delivery-settled", 503),
+];
+
+/// Events that go to every endpoint.
+const KINDS: [&str; 2] = ["emergency_stop", "emergency_resumed"];
+
+/// Makes events, as long as there is somebody to make them.
+fn make_events(places: &Places) -> Result<()> {
+    for _ in 0..3 {
+        // Either may meet an agent that is dying.
+        run(places, &["emergency", "stop", "a test of deliveries"])?;
+        run(places, &["emergency", "resume"])?;
+    }
+    Ok(())
+}
+
+fn deliveries(daemon: &Daemon<'_>) -> Result<Vec<Value>> {
+    let data = daemon.data(&["webhook", "deliveries", "--limit", "1000"])?;
+    Ok(data.as_array().context("deliveries are a list")?.clone())
+}
+
+fn id_of(request: &Request) -> Result<String> {
+    request.header("webhook-id").map(str::to_owned)
+}
+
+#[test]
+fn killed_at_every_point_nothing_is_lost_and_what_comes_twice_has_the_same_id() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (mut events, mut duplicates) = (0, 0);
+    for (point, status) in POINTS {
+        let (places, receiver) = (Places::new()?, Receiver::start()?);
+        places.write_webhook(&receiver.url(), SECRET)?;
+        receiver.answer_with(status);
+        let variable = format!("PROCESS_THROTTLER_DIE_AT={point}");
+        let dying = Daemon::start_under(&places, &["env", &variable])?;
+        make_events(&places)?;
+        dying.died().with_context(|| format!("at {point}"))?;
+        receiver.answer_with(200);
+
+        let daemon = Daemon::start(&places)?;
+        wait_until("everything is delivered", RETRIED, || {
+            Ok(deliveries(&daemon)?.iter().all(|delivery| delivery["state"] == "delivered"))
+        })
+        .with_context(|| format!("killed at {point}"))?;
+
+        let told: usize = KINDS.iter().map(|kind| Ok(daemon.events(kind)?.len())).sum::<Result<usize>>()?;
+        let owed: BTreeSet<String> = deliveries(&daemon)?
+            .iter()
+            .map(|delivery| delivery["event"].as_str().map(str::to_owned).context("an id"))
+            .collect::<Result<_>>()?;
+        ensure!(told > 0 && owed.len() == told, "{point}: {told} events and {} deliveries", owed.len());
+        let mut bodies: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for request in receiver.requests() {
+            request.verify(SECRET)?;
+            let body = bodies.entry(id_of(&request)?).or_insert_with(|| request.body.clone());
+            ensure!(*body == request.body, "{point}: two bodies under one id");
+        }
+        let arrived: BTreeSet<String> = bodies.keys().cloned().collect();
+        ensure!(arrived == owed, "{point}: arrived {arrived:?}, owed {owed:?}");
+        events += owed.len();
+        duplicates += receiver.requests().len() - arrived.len();
+        daemon.stop()?;
+    }
+    // With `--nocapture`: what the specification says of it.
+    println!(
+        "{} kill points, {events} events, 0 lost, {duplicates} sent twice under their ids",
+        POINTS.len()
+    );
+    Ok(())
+}
+
+/// Has the reference implementation check requests.
+fn verified_by_python(requests: &[Request], secret: &str) -> Result<()> {
+    let mut child = Command::new(binary::python()?)
+        .args([
+            "-c",
+            "import json, sys\n\
+             from standardwebhooks.webhooks import Webhook\n\
+             hook = Webhook(sys.argv[1])\n\
+             for line in sys.stdin:\n    \
+                 request = json.loads(line)\n    \
+                 hook.verify(request['body'], request['headers'])\n",
+            secret,
+        ])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start python")?;
+    let mut input = child.stdin.take().context("a pipe")?;
+    for request in requests {
+        let body = String::from_utf8(request.body.clone()).context("a body is text")?;
+        writeln!(input, "{}", json!({ "body": body, "headers": request.headers }))
+            .context("write a request")?;
+    }
+    drop(input);
+    let output = child.wait_with_output().context("wait for python")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn the_reference_implementation_accepts_signatures_also_of_a_new_key() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, receiver) = (Places::new()?, Receiver::start()?);
+    places.write_webhook(&receiver.url(), SECRET)?;
+    let daemon = Daemon::start(&places)?;
+    make_events(&places)?;
+    wait_until("all arrive", SOON, || Ok(receiver.requests().len() == 6))?;
+    verified_by_python(&receiver.requests(), SECRET)?;
+    ensure!(verified_by_python(&receiver.requests(), OTHER).is_err(), "any key will do");
+
+    // In place of the old one, as an editor saves it; nobody tells the agent.
+    places.write_webhook(&receiver.url(), OTHER)?;
+    let tested = daemon.data(&["webhook", "test", "default"])?;
+    ensure!(tested["delivered"] == true && tested["status"] == 200, "{tested}");
+    let request = receiver.wait_for("the test event", SOON, |body| body["type"] == "test")?;
+    verified_by_python(&[request], OTHER)?;
+    daemon.stop()
+}
+
+#[test]
+fn dead_letters_and_tests_work_with_and_without_a_daemon() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, receiver) = (Places::new()?, Receiver::start()?);
+    places.write_webhook(&receiver.url(), SECRET)?;
+    receiver.answer_with(500);
+    let daemon = Daemon::start(&places)?;
+    run(&places, &["emergency", "stop"])?.expect(0)?;
+    wait_until("the failure is known", SOON, || {
+        Ok(deliveries(&daemon)?.iter().any(|delivery| delivery["attempts"] == 1))
+    })?;
+    let number = deliveries(&daemon)?[0]["id"].clone();
+    let detail = daemon.data(&["webhook", "deliveries", &number.to_string()])?;
+    ensure!(detail["history"][0]["status"] == 500 && detail["state"] == "pending", "{detail}");
+    ensure!(detail["body"].as_str().is_some_and(|body| body.contains("emergency_stop")), "{detail}");
+    let failed = run(&places, &["webhook", "test", "default"])?.expect(1)?;
+    ensure!(failed.stdout.contains("500"), "{failed:?}");
+    run(&places, &["webhook", "test", "nobody"])?.expect(4)?;
+    run(&places, &["webhook", "replay", "999"])?.expect(4)?;
+    daemon.stop()?;
+
+    run(&places, &["webhook", "test", "nobody"])?.expect(4)?;
+    run(&places, &["webhook", "replay", "999"])?.expect(4)?;
+    receiver.answer_with(200);
+    let tested = run(&places, &["webhook", "test", "default", "-o", "json"])?.expect(0)?.json()?;
+    ensure!(tested["data"]["delivered"] == true, "{tested}");
+    let listed = run(&places, &["webhook", "deliveries", "default", "-o", "json"])?.expect(0)?.json()?;
+    ensure!(listed["data"][0]["state"] == "pending", "{listed}");
+    let replay = ["webhook", "replay", "--endpoint", "default", "--state", "pending", "--yes", "-o", "json"];
+    let dry = run(&places, &[&replay[..], &["--dry-run"]].concat())?.expect(0)?.json()?;
+    ensure!(dry["data"]["deliveries"] == 1 && dry["data"]["dry_run"] == true, "{dry}");
+    run(&places, &replay)?.expect(0)?;
+
+    let daemon = Daemon::start(&places)?;
+    wait_until("it is delivered", SOON, || {
+        Ok(deliveries(&daemon)?
+            .iter()
+            .any(|delivery| delivery["id"] == number && delivery["state"] == "delivered"))
+    })?;
+    run(&places, &["emergency", "resume"])?.expect(0)?;
+    daemon.stop()
+}
