@@ -48,6 +48,11 @@ impl<'a> Cursor<'a> {
         self.finding(Severity::Error, self.node.place, &self.path, message.into())
     }
 
+    /// An error at this value that does not quote the line: a secret may be in it.
+    pub(super) fn secret_error(&self, message: impl Into<String>) -> Finding {
+        Finding { snippet: String::new(), ..self.error(message) }
+    }
+
     /// A warning at this value.
     pub(super) fn warning(&self, message: impl Into<String>) -> Finding {
         self.finding(Severity::Warning, self.node.place, &self.path, message.into())

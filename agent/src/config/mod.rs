@@ -13,6 +13,7 @@ pub mod file;
 pub mod host;
 mod limits;
 mod matching;
+mod parts;
 pub mod paths;
 pub mod policy;
 pub mod predecessor;
@@ -20,6 +21,7 @@ pub mod profile;
 pub mod profiles;
 pub mod settings;
 mod webhook;
+pub mod webhooks;
 
 #[cfg(test)]
 mod tests;

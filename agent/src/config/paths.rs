@@ -171,6 +171,12 @@ impl Dirs {
         self.profiles().join(format!("{name}.yaml"))
     }
 
+    /// Webhook endpoints.
+    #[must_use]
+    pub fn webhooks_file(&self) -> PathBuf {
+        self.config.join("webhooks.yaml")
+    }
+
     /// Control socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

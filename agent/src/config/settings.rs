@@ -5,12 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::{Finding, Findings, Severity};
+use super::error::Findings;
 use super::fields::Cursor;
-use super::file::{self, Node, Source, Trust, Value};
+use super::file::{Trust, Value};
 use super::host::Host;
 use super::paths::Dirs;
-use super::{limits, profile, webhook};
+use super::{limits, parts, profile, webhook, webhooks};
+use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
 
 pub use super::webhook::Webhook;
@@ -19,8 +20,6 @@ pub use super::webhook::Webhook;
 const VERSION: i128 = 1;
 /// Group that may use the control socket where the configuration names none and the group exists.
 pub const SOCKET_GROUP: &str = "process-throttler";
-/// Most files in `config.d`.
-const PARTS_MAX: usize = 64;
 
 const KEYS: &[&str] = &[
     "version",
@@ -123,8 +122,11 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// How messages are written.
     pub log_format: LogFormat,
-    /// Where alerts are posted to.
+    /// The single `webhook:` key.
     pub webhook: Option<Webhook>,
+    /// Where events are posted to: the one of the `webhook:` key, named `default`, then those of `webhooks.yaml`
+    /// in the order of the file. Names are unique.
+    pub endpoints: Vec<Endpoint>,
     /// Size of the priority ring in bytes: a power of two, a multiple of the page size.
     pub priority_ring: u32,
     /// Size of the bulk ring in bytes, likewise.
@@ -145,6 +147,7 @@ impl Default for Settings {
             log_level: LogLevel::default(),
             log_format: LogFormat::default(),
             webhook: None,
+            endpoints: Vec::new(),
             priority_ring: agent_common::abi::PRIORITY_RING_BYTES,
             bulk_ring: agent_common::abi::BULK_RING_BYTES,
             socket_group: None,
@@ -154,7 +157,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Loads the settings and warnings about them. No file at all means the defaults.
+    /// Loads the settings, the endpoints of `webhooks.yaml` with them, and warnings. No file at all means the
+    /// defaults.
     ///
     /// # Errors
     /// All errors in all files.
@@ -162,17 +166,38 @@ impl Settings {
         Self::load_on(dirs, Trust::of_this_process(), &Host::detect())
     }
 
+    /// Loads the settings without reading `webhooks.yaml`, for what must work whatever is in there; the only
+    /// endpoint is that of the `webhook:` key.
+    ///
+    /// # Errors
+    /// All errors in all of these files.
+    pub fn load_own(dirs: &Dirs) -> Result<(Self, Findings), Findings> {
+        let mut findings = Findings::new();
+        let settings = Self::read_own(dirs, Trust::of_this_process(), &Host::detect(), &mut findings);
+        judged(settings, findings)
+    }
+
     pub(super) fn load_on(dirs: &Dirs, trust: Trust, host: &Host) -> Result<(Self, Findings), Findings> {
         let mut findings = Findings::new();
-        let files = parse_files(dirs, trust, &mut findings);
+        let mut settings = Self::read_own(dirs, trust, host, &mut findings);
+        let has_default = settings.webhook.is_some();
+        settings.endpoints.extend(webhooks::read(dirs, trust, has_default, &mut findings));
+        judged(settings, findings)
+    }
+
+    fn read_own(dirs: &Dirs, trust: Trust, host: &Host, findings: &mut Findings) -> Self {
+        let files = parts::parse(dirs, trust, findings);
         let mut merged = Written::default();
         for (source, node) in &files {
-            merged.overlay(Written::read(&Cursor::root(source, node), &mut findings));
+            merged.overlay(Written::read(&Cursor::root(source, node), findings));
         }
-        let settings = merged.validate(dirs, host, &mut findings);
-        let findings = findings.sorted();
-        if findings.has_errors() { Err(findings) } else { Ok((settings, findings)) }
+        merged.validate(dirs, host, findings)
     }
+}
+
+fn judged(settings: Settings, findings: Findings) -> Result<(Settings, Findings), Findings> {
+    let findings = findings.sorted();
+    if findings.has_errors() { Err(findings) } else { Ok((settings, findings)) }
 }
 
 /// What files say, nothing of it judged yet but that the keys exist.
@@ -280,6 +305,7 @@ impl<'a> Written<'a> {
             cgroup_root: cgroup_root.unwrap_or(default.cgroup_root),
             log_level: log_level.unwrap_or(default.log_level),
             log_format: log_format.unwrap_or(default.log_format),
+            endpoints: webhook.iter().filter_map(|webhook| webhook.endpoint().ok()).collect(),
             webhook,
             priority_ring: priority_ring.unwrap_or(default.priority_ring),
             bulk_ring: bulk_ring.unwrap_or(default.bulk_ring),
@@ -287,58 +313,6 @@ impl<'a> Written<'a> {
             allow_containers: allow_containers.unwrap_or(default.allow_containers),
         }
     }
-}
-
-/// The files in the order in which they are merged, those that can be read and parsed.
-fn parse_files(dirs: &Dirs, trust: Trust, findings: &mut Findings) -> Vec<(Source, Node)> {
-    let main = dirs.config_file();
-    let mut paths = vec![main.clone()];
-    match parts(&dirs.config_parts()) {
-        Ok(parts) if parts.len() > PARTS_MAX => {
-            let message = format!("{} files are more than {PARTS_MAX}", parts.len());
-            findings.push(Finding::about_file(Severity::Error, &dirs.config_parts(), message, None));
-        }
-        Ok(parts) => paths.extend(parts),
-        Err(error) => {
-            let message = format!("cannot list it: {error}");
-            findings.push(Finding::about_file(Severity::Error, &dirs.config_parts(), message, None));
-        }
-    }
-    let mut files = Vec::new();
-    for path in paths {
-        let source = match file::read::read(&path, trust) {
-            Ok(source) => source,
-            Err(error) if error.is_not_found() && path == main => continue,
-            Err(error) => {
-                findings.push(error.into_finding());
-                continue;
-            }
-        };
-        match file::parse(&source) {
-            Ok(node) => files.push((source, node)),
-            Err(finding) => findings.push(*finding),
-        }
-    }
-    files
-}
-
-/// The `*.yaml` files of a directory in lexical order, hidden ones left out.
-fn parts(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        let bytes = name.as_encoded_bytes();
-        if bytes.ends_with(b".yaml") && !bytes.starts_with(b".") {
-            paths.push(dir.join(name));
-        }
-    }
-    paths.sort();
-    Ok(paths)
 }
 
 fn existing_profile(at: &Cursor<'_>, dirs: &Dirs, findings: &mut Findings) -> Option<Name> {
@@ -398,6 +372,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::error::Finding;
 
     fn host() -> Host {
         Host {
@@ -445,6 +420,29 @@ mod tests {
         assert_eq!(Etc::new(&[("config.yaml", "# nothing\n")]).load().unwrap(), Settings::default());
         let sample = include_str!("../../../packaging/config.yaml");
         assert_eq!(Etc::new(&[("config.yaml", sample)]).load().unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn the_single_endpoint_comes_first_and_both_files_are_judged_together() {
+        let single = "webhook: { url: \"http://127.0.0.1:8/\", secret_file: /k }\n";
+        let list = "webhooks:\n  - { name: b, url: \"https://h/\" }\n  - { name: a, url: \"https://h/\" }\n";
+        let settings = Etc::new(&[("config.yaml", single), ("webhooks.yaml", list)]).load().unwrap();
+        let names: Vec<_> = settings.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+        assert_eq!(names, ["default", "b", "a"]);
+        assert_eq!(settings.endpoints[0].allow_networks.len(), 2, "it may reach this machine");
+        let clash = list.replace("name: a", "name: default");
+        let etc = Etc::new(&[("config.yaml", &format!("{single}nonsense: 1\n")), ("webhooks.yaml", &clash)]);
+        assert_eq!(
+            etc.errors(),
+            [
+                "config.yaml:2:1 unknown key \"nonsense\"",
+                "webhooks.yaml:3:13 the name \"default\" is taken by webhook: in config.yaml",
+            ]
+        );
+        let dir = etc.0.path();
+        let dirs = Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() };
+        std::fs::write(dir.join("config.yaml"), single).unwrap();
+        assert!(Settings::load_own(&dirs).is_ok(), "whatever is in the other file");
     }
 
     #[test]
@@ -534,6 +532,8 @@ mod tests {
             assert_eq!(findings.errors(), 1, "{findings}");
         }
         let hook = hook("url: https://h/x, secret_file: secrets/key").unwrap();
+        let endpoint = hook.endpoint().unwrap();
+        assert_eq!((endpoint.name.as_str(), endpoint.url.as_str()), ("default", "https://h/x"));
         assert!(hook.secret_file.is_absolute() && hook.secret_file.ends_with("secrets/key"));
         assert_eq!(hook.timeout, Duration::from_secs(15));
     }

@@ -1,15 +1,34 @@
-//! The webhook endpoint as written, to a validated one. Contacts nobody.
+//! The single `webhook:` of `config.yaml`, and what it shares with the endpoints of `webhooks.yaml`. Contacts
+//! nobody.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::Url;
+
 use super::error::Findings;
 use super::fields::Cursor;
+use crate::model::endpoint::{Endpoint, Format, Network, Noise, SecretSource};
+use crate::model::id::{Name, NameError};
+use crate::model::notice::Severity;
 
 pub(super) const KEYS: &[&str] = &["url", "secret_file", "timeout", "allow_http"];
 
 /// Time within which a delivery attempt must be answered, unless the configuration says otherwise.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
+/// Name of the endpoint that the key stands for.
+pub(super) const NAME: &str = "default";
+/// What it receives: everything worse than information.
+const EVENTS: [&str; 7] = [
+    "critical_process_down",
+    "emergency_stop",
+    "emergency_resumed",
+    "events_lost",
+    "throttle_conflict",
+    "throttle_failed",
+    "test",
+];
 /// Bounds of the timeout.
 const TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(60);
@@ -27,6 +46,38 @@ pub struct Webhook {
     pub allow_http: bool,
 }
 
+impl Webhook {
+    /// As one of the endpoints.
+    ///
+    /// # Errors
+    /// Never: the name is a constant.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, NameError> {
+        let local = Url::parse(&self.url).ok().filter(is_this_host);
+        let loopback = [
+            Network { address: [127, 0, 0, 0].into(), prefix: 8 },
+            Network { address: std::net::Ipv6Addr::LOCALHOST.into(), prefix: 128 },
+        ];
+        Ok(Endpoint {
+            name: NAME.parse::<Name>()?,
+            url: self.url.clone(),
+            enabled: true,
+            events: EVENTS.map(str::to_owned).to_vec(),
+            min_severity: Severity::Info,
+            format: Format::Standard,
+            secrets: vec![SecretSource::File(self.secret_file.clone())],
+            hub_signature: false,
+            routing_key: None,
+            timeout: self.timeout,
+            rate: None,
+            allow_http: self.allow_http,
+            allow_networks: local.map(|_| loopback.to_vec()).unwrap_or_default(),
+            proxy: None,
+            ca_file: None,
+            noise: Noise::DEFAULT,
+        })
+    }
+}
+
 /// Reads the endpoint; `None` when anything in it is wrong. A relative path is one below `config_dir`.
 pub(super) fn parse(
     cursor: &Cursor<'_>,
@@ -36,7 +87,9 @@ pub(super) fn parse(
     let before = findings.errors();
     let map = cursor.map(KEYS, &[], findings)?;
     let allow_http = map.get("allow_http").map_or(Some(false), |at| at.boolean(findings));
-    let url = map.required("url", findings).and_then(|at| url(at, allow_http.unwrap_or(true), findings));
+    let url = map
+        .required("url", findings)
+        .and_then(|at| url(at, |url| allow_http.unwrap_or(true) || is_this_host(url), findings));
     let secret_file = map.required("secret_file", findings).and_then(|at| {
         let path = at.text(findings)?;
         if path.is_empty() {
@@ -49,16 +102,21 @@ pub(super) fn parse(
     if findings.errors() > before {
         return None;
     }
-    Some(Webhook { url: url?, secret_file: secret_file?, timeout: timeout?, allow_http: allow_http? })
+    Some(Webhook { url: url?.into(), secret_file: secret_file?, timeout: timeout?, allow_http: allow_http? })
 }
 
-fn url(at: &Cursor<'_>, allow_http: bool, findings: &mut Findings) -> Option<String> {
+/// An http or https URL without credentials; plain http only where `may_be_plain` says so.
+pub(super) fn url(
+    at: &Cursor<'_>,
+    may_be_plain: impl FnOnce(&Url) -> bool,
+    findings: &mut Findings,
+) -> Option<Url> {
     let text = at.text(findings)?;
-    let url = match reqwest::Url::parse(text) {
+    let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
             // Without the text: it may carry a password.
-            findings.push(at.error(format!("not a URL: {error}")).with_fix("write https://host/path"));
+            findings.push(at.secret_error(format!("not a URL: {error}")).with_fix("write https://host/path"));
             return None;
         }
     };
@@ -66,7 +124,7 @@ fn url(at: &Cursor<'_>, allow_http: bool, findings: &mut Findings) -> Option<Str
         Some((format!("scheme {:?} is neither https nor http", url.scheme()), "write https://…"))
     } else if !url.username().is_empty() || url.password().is_some() {
         Some(("credentials in a URL end up in logs".to_owned(), "remove them; deliveries are signed"))
-    } else if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
+    } else if url.scheme() == "http" && !may_be_plain(&url) {
         Some((
             "http to another machine can be read and changed on the way".to_owned(),
             "use https, or set allow_http: true",
@@ -75,22 +133,28 @@ fn url(at: &Cursor<'_>, allow_http: bool, findings: &mut Findings) -> Option<Str
         None
     };
     if let Some((message, fix)) = problem {
-        findings.push(at.error(message).with_fix(fix));
+        findings.push(at.secret_error(message).with_fix(fix));
         return None;
     }
-    Some(url.into())
+    Some(url)
 }
 
-fn is_loopback(url: &reqwest::Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
+/// The address in a URL whose host is one, and not a name.
+pub(super) fn literal(url: &Url) -> Option<IpAddr> {
+    let host = url.host_str()?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.parse().ok()
+}
+
+fn is_this_host(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
     // "localhost" and its subdomains are loopback by RFC 6761, section 6.3.
     host == "localhost"
         || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || literal(url).is_some_and(|address| address.is_loopback())
 }
 
-fn timeout(at: &Cursor<'_>, findings: &mut Findings) -> Option<Duration> {
+pub(super) fn timeout(at: &Cursor<'_>, findings: &mut Findings) -> Option<Duration> {
     let text = at.text(findings)?;
     match humantime::parse_duration(text) {
         Ok(duration) if TIMEOUT_RANGE.contains(&duration) => Some(duration),

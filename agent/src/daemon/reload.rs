@@ -44,6 +44,9 @@ impl Change {
         if self.settings.on_stop != loaded.settings.on_stop {
             parts.push("on_stop".to_owned());
         }
+        if self.settings.endpoints != loaded.settings.endpoints {
+            parts.push("webhook endpoints".to_owned());
+        }
         if at_start_only(&self.settings) != at_start_only(&loaded.settings) {
             parts.push("settings that take effect at the next start of the daemon".to_owned());
         }
@@ -51,9 +54,13 @@ impl Change {
     }
 }
 
-/// The settings that a running daemon cannot change: all but `on_stop`.
+/// The settings that a running daemon cannot change: all but `on_stop` and the endpoints of `webhooks.yaml`.
 fn at_start_only(settings: &Settings) -> Settings {
-    Settings { on_stop: crate::config::settings::OnStop::default(), ..settings.clone() }
+    Settings {
+        on_stop: crate::config::settings::OnStop::default(),
+        endpoints: Vec::new(),
+        ..settings.clone()
+    }
 }
 
 /// Reads settings and the active profile again; all errors at once.

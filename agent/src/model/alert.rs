@@ -60,4 +60,7 @@ pub struct Told<'a> {
     pub host: &'a str,
     /// The alert that it belongs to; none: it just happened.
     pub alert: Option<&'a Alert>,
+    /// How many alike events it tells of, of which this is the first; 1 unless they were held back to be told
+    /// together.
+    pub alike: u64,
 }

@@ -8,6 +8,33 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::Name;
 use crate::model::notice::Severity;
 
+/// Types of events that an endpoint can ask for: those of the contract.
+pub const EVENTS: [&str; 23] = [
+    "critical_process_down",
+    "critical_process_restart",
+    "critical_process_missing",
+    "critical_process_recovered",
+    "health_check_failed",
+    "health_check_recovered",
+    "throttle_applied",
+    "throttle_removed",
+    "throttle_adjusted",
+    "throttle_failed",
+    "throttle_conflict",
+    "resource_limit_reached",
+    "system_overload",
+    "latency_slo_violated",
+    "latency_slo_recovered",
+    "emergency_stop",
+    "emergency_resumed",
+    "configuration_changed",
+    "profile_activated",
+    "backup_created",
+    "security_violation",
+    "events_lost",
+    "test",
+];
+
 /// An endpoint, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -45,13 +72,34 @@ pub struct Endpoint {
     pub noise: Noise,
 }
 
-/// How alike events are held back and repeated.
+/// How alike events are held back and repeated. Critical ones are never held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noise {
     /// An alert that goes on is told again after this; zero: never.
     pub repeat_interval: Duration,
     /// Whether its end is told.
     pub send_resolved: bool,
+    /// Events of the types that are told together (`model::notice::table`) wait this long for more of their
+    /// type and subject, and are one delivery then; zero: each is told at once.
+    pub group_wait: Duration,
+    /// From one such delivery to the next one of the same type and subject.
+    pub group_interval: Duration,
+}
+
+impl Noise {
+    /// What holds unless the configuration says otherwise.
+    pub const DEFAULT: Self = Self {
+        repeat_interval: Duration::from_secs(4 * 3_600),
+        send_resolved: true,
+        group_wait: Duration::from_secs(30),
+        group_interval: Duration::from_secs(5 * 60),
+    };
+}
+
+impl Default for Noise {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// What a delivery's body looks like.
@@ -65,6 +113,10 @@ pub enum Format {
     CloudEvents,
     /// As an Alertmanager of Prometheus tells its webhook receivers (version 4).
     Alertmanager,
+    /// As Prometheus posts alerts to an Alertmanager. Never written by name: it is what `alertmanager` means when
+    /// the URL is that of an Alertmanager, [`Self::at`].
+    #[serde(rename = "alertmanager-api")]
+    PostableAlerts,
     /// Slack's incoming webhooks, blocks.
     Slack,
     /// PagerDuty's Events API v2.
@@ -73,6 +125,56 @@ pub enum Format {
     Discord,
     /// Teams' workflows, an adaptive card.
     Teams,
+}
+
+impl Format {
+    /// Every format that can be written, with its word.
+    pub const WRITTEN: [(&str, Self); 7] = [
+        ("standard", Self::Standard),
+        ("cloudevents", Self::CloudEvents),
+        ("alertmanager", Self::Alertmanager),
+        ("slack", Self::Slack),
+        ("pagerduty", Self::PagerDuty),
+        ("discord", Self::Discord),
+        ("teams", Self::Teams),
+    ];
+
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::CloudEvents => "cloudevents",
+            Self::Alertmanager | Self::PostableAlerts => "alertmanager",
+            Self::Slack => "slack",
+            Self::PagerDuty => "pagerduty",
+            Self::Discord => "discord",
+            Self::Teams => "teams",
+        }
+    }
+
+    /// What the format means for a URL with this path: an Alertmanager itself takes alerts, not what it sends.
+    #[must_use]
+    pub fn at(self, path: &str) -> Self {
+        if self == Self::Alertmanager && path.trim_end_matches('/').ends_with("/api/v2/alerts") {
+            Self::PostableAlerts
+        } else {
+            self
+        }
+    }
+
+    /// Whether the path of the URL is what keeps strangers from posting there.
+    #[must_use]
+    pub const fn has_secret_path(self) -> bool {
+        match self {
+            Self::Slack | Self::Discord | Self::Teams => true,
+            Self::Standard
+            | Self::CloudEvents
+            | Self::Alertmanager
+            | Self::PostableAlerts
+            | Self::PagerDuty => false,
+        }
+    }
 }
 
 /// Where a secret is. It is read when it is needed and never kept in the configuration.

@@ -32,7 +32,7 @@ pub(super) use throttle::throttle;
 fn kernel(context: &Context) -> CliResult<Kernel> {
     let mut roots = Roots::of_agent(Roots::default().cgroup, &context.dirs.state);
     let mut allow_containers = false;
-    match Settings::load(&context.dirs) {
+    match Settings::load_own(&context.dirs) {
         Ok((settings, _warnings)) => {
             roots.cgroup = settings.cgroup_root;
             allow_containers = settings.allow_containers;

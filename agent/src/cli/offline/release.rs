@@ -57,7 +57,7 @@ pub(in crate::cli) fn release(context: &Context, spec: &Release) -> CliResult<Re
 /// Restores prior values unless the configuration says to keep limits when the daemon stops. Asks no daemon: where
 /// a service manager listens on its socket, asking would start one.
 pub(in crate::cli) fn release_as_on_stop(context: &Context, spec: &Release) -> CliResult<Released> {
-    match Settings::load(&context.dirs) {
+    match Settings::load_own(&context.dirs) {
         Ok((settings, _)) if settings.on_stop == OnStop::Keep => {
             return Ok(Released { dry_run: spec.dry_run, ..Released::default() });
         }

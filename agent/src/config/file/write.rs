@@ -36,6 +36,39 @@ pub enum WriteError {
 /// # Errors
 /// When `replace` is false and the file exists, and when a system call fails; then nothing has changed.
 pub fn write(path: &Path, content: &[u8], mode: u32, replace: bool) -> Result<(), WriteError> {
+    let (dir, name) = target(path)?;
+    let new = Content { bytes: content, mode, at_most: 0o7777 };
+    Lock::acquire(&dir)?.write(&name, &new, replace)
+}
+
+/// Writes what `change` makes of a file, all under the directory's lock, so that no other writer's change is
+/// lost. As [`write`] otherwise, but nobody except the owner may read the file afterwards.
+///
+/// # Errors
+/// Those of `change`, and as [`write`]; then nothing has changed.
+pub fn update<E: From<WriteError>>(
+    path: &Path,
+    change: impl FnOnce(&Path) -> Result<String, E>,
+) -> Result<(), E> {
+    const PRIVATE: u32 = 0o600;
+    let (dir, name) = target(path)?;
+    let lock = Lock::acquire(&dir)?;
+    let text = change(&dir.join(&name))?;
+    lock.write(&name, &Content { bytes: text.as_bytes(), mode: PRIVATE, at_most: PRIVATE }, true)?;
+    Ok(())
+}
+
+/// What a file is to be.
+struct Content<'a> {
+    bytes: &'a [u8],
+    /// Mode of a new file.
+    mode: u32,
+    /// What of its mode an existing file may keep.
+    at_most: u32,
+}
+
+/// The directory and the name of the file that a path leads to, through links.
+fn target(path: &Path) -> Result<(PathBuf, OsString), WriteError> {
     let is_link = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_symlink());
     let target = if is_link {
         std::fs::canonicalize(path).map_err(|source| WriteError::Io {
@@ -50,7 +83,7 @@ pub fn write(path: &Path, content: &[u8], mode: u32, replace: bool) -> Result<()
         return Err(WriteError::NotAFile(target));
     };
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    Lock::acquire(dir)?.write(name, content, mode, replace)
+    Ok((dir.to_owned(), name.to_owned()))
 }
 
 /// An exclusive advisory lock on a directory, held by everyone who writes files in it through this module.
@@ -78,7 +111,7 @@ impl Lock {
     }
 
     /// See [`write`]; but a symbolic link is replaced itself.
-    fn write(&self, name: &OsStr, content: &[u8], mode: u32, replace: bool) -> Result<(), WriteError> {
+    fn write(&self, name: &OsStr, content: &Content<'_>, replace: bool) -> Result<(), WriteError> {
         let path = self.dir.join(name);
         let before = match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) if !replace => return Err(WriteError::Exists(path)),
@@ -91,7 +124,7 @@ impl Lock {
         temporary.push(name);
         temporary.push(".tmp");
         self.unlink(&temporary)?;
-        let written = self.write_new(&temporary, content, mode, before.as_ref()).and_then(|()| {
+        let written = self.write_new(&temporary, content, before.as_ref()).and_then(|()| {
             rustix::fs::renameat(&self.fd, &temporary, &self.fd, name).map_err(|errno| WriteError::Io {
                 operation: "rename to",
                 path,
@@ -109,8 +142,7 @@ impl Lock {
     fn write_new(
         &self,
         name: &OsStr,
-        content: &[u8],
-        mode: u32,
+        content: &Content<'_>,
         before: Option<&rustix::fs::Stat>,
     ) -> Result<(), WriteError> {
         let path = self.dir.join(name);
@@ -122,10 +154,10 @@ impl Lock {
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|errno| io("create")(errno.into()))?;
         let mut file = File::from(fd);
-        file.write_all(content).map_err(io("write"))?;
-        let mut mode = Mode::from_raw_mode(mode);
+        file.write_all(content.bytes).map_err(io("write"))?;
+        let mut mode = Mode::from_raw_mode(content.mode);
         if let Some(stat) = before {
-            mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+            mode = Mode::from_raw_mode(stat.st_mode & content.at_most);
             let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
             rustix::fs::fchown(file.as_fd(), Some(uid), Some(gid))
                 .map_err(|errno| io("change the owner of")(errno.into()))?;
