@@ -1,48 +1,93 @@
-//! The body of a delivery: the Standard Webhooks envelope, minified once and kept as bytes, so that what is
-//! signed is what is sent on every attempt.
+//! The body of a delivery in each format, minified once and kept as bytes, so that what is signed is what is
+//! sent on every attempt. The same event gives the same bytes.
+//!
+//! Whatever a process, a person or another program named stays text: it is escaped for the receiver's markup and
+//! cut, with a mark, to the receiver's limits. Sends nothing and knows no secret.
 
-use jiff::Timestamp as Wall;
-use serde_json::{Value, json};
+mod alertmanager;
+mod cloudevents;
+mod discord;
+mod facts;
+mod pagerduty;
+mod slack;
+mod standard;
+mod teams;
+mod text;
 
+use crate::model::alert::Told;
+use crate::model::endpoint::Format;
 use crate::model::notice::Notice;
 
-/// Builds the body for a notice that happened at `unix_ms`.
+use facts::Facts;
+
+/// Most bytes of a body that programs read; Standard Webhooks 1.0.0 recommends 20 kB.
+pub const BODY_MAX: usize = 20_000;
+
+/// A body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// Its bytes: JSON in UTF-8.
+    pub body: Vec<u8>,
+    /// What the `Content-Type` header says.
+    pub content_type: &'static str,
+}
+
+/// Puts into words and bytes what an endpoint of this format is told.
+#[must_use]
+pub fn render(format: Format, told: &Told<'_>) -> Rendered {
+    let facts = Facts::of(told);
+    let body = match format {
+        Format::Standard => standard::body(&facts),
+        Format::CloudEvents => cloudevents::body(&facts),
+        Format::Alertmanager => alertmanager::message(&facts),
+        Format::PostableAlerts => alertmanager::postable(&facts),
+        Format::Slack => slack::body(&facts),
+        Format::PagerDuty => pagerduty::body(&facts),
+        Format::Discord => discord::body(&facts),
+        Format::Teams => teams::body(&facts),
+    };
+    Rendered { body: body.to_string().into_bytes(), content_type: content_type(format) }
+}
+
+/// What the `Content-Type` header of a delivery says.
+#[must_use]
+pub const fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::CloudEvents => "application/cloudevents+json",
+        Format::Standard
+        | Format::Alertmanager
+        | Format::PostableAlerts
+        | Format::Slack
+        | Format::PagerDuty
+        | Format::Discord
+        | Format::Teams => "application/json",
+    }
+}
+
+/// The bytes to send: the stored body, with the secret that some receivers want in it. To be signed after this.
+#[must_use]
+pub fn finish(format: Format, body: Vec<u8>, routing_key: Option<&str>) -> Vec<u8> {
+    match (format, routing_key) {
+        (Format::PagerDuty, Some(key)) => pagerduty::with_routing_key(body, key),
+        (Format::PagerDuty, None)
+        | (
+            Format::Standard
+            | Format::CloudEvents
+            | Format::Alertmanager
+            | Format::PostableAlerts
+            | Format::Slack
+            | Format::Discord
+            | Format::Teams,
+            _,
+        ) => body,
+    }
+}
+
+/// The Standard Webhooks body of an event that belongs to no alert.
 #[must_use]
 pub fn standard(notice: &Notice, unix_ms: i64, host: &str) -> Vec<u8> {
-    let timestamp = Wall::from_millisecond(unix_ms).unwrap_or(Wall::UNIX_EPOCH);
-    let mut details = serde_json::to_value(notice).unwrap_or(Value::Null);
-    if let Some(map) = details.as_object_mut() {
-        map.remove("type");
-    }
-    let body = json!({
-        "type": notice.kind(),
-        "timestamp": timestamp.to_string(),
-        "data": {
-            "severity": notice.severity(),
-            "host": host,
-            "message": notice.to_string(),
-            "details": details,
-        },
-    });
-    body.to_string().into_bytes()
+    render(Format::Standard, &Told { id: "", notice, unix_ms, host, alert: None, alike: 1 }).body
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::id::Name;
-
-    #[test]
-    fn envelope_is_complete_and_minified() {
-        let profile: Name = "web".parse().unwrap();
-        let body =
-            standard(&Notice::ProfileActivated { profile: Some(profile) }, 1_700_000_000_123, "host-1");
-        assert_eq!(
-            String::from_utf8(body).unwrap(),
-            concat!(
-                r#"{"data":{"details":{"profile":"web"},"host":"host-1","message":"profile web is active","#,
-                r#""severity":"info"},"timestamp":"2023-11-14T22:13:20.123Z","type":"profile_activated"}"#
-            )
-        );
-    }
-}
+mod tests;
