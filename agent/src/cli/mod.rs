@@ -86,7 +86,7 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// Check a profile or the configuration without loading it
     Validate(validate::Validate),
-    /// Send events to other systems
+    /// Keep the endpoints that are told of events, and see what they were sent
     Webhook(webhook::Webhook),
     /// Show what happened, or follow what happens
     Events(events::Events),

@@ -78,6 +78,14 @@ fn command_lines_of_the_contract_are_understood() {
         "pt webhook replay 42",
         "pt webhook replay --endpoint ops --since 10m --state delivered --yes",
         "pt completions fish",
+        "pt webhook add test https://example.com/hook --events critical_process_down",
+        "pt webhook add a https://h/ --events a,b --min-severity warning --format pagerduty --secret-file k \
+         --routing-key-file r --timeout 5s --rate 3 --allow-http --allow-network 10.0.0.0/8 --allow-network ::1 \
+         --proxy http://p/ --ca-file c --disabled --hub-signature",
+        "pt webhook add a https://h/ --generate-secret --dry-run",
+        "pt webhook edit a --url https://h/ --rotate-secret-file k --unset rate,proxy --allow-http false",
+        "pt webhook remove a --yes",
+        "pt webhook disable a -o json",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -123,6 +131,13 @@ fn command_lines_that_cannot_be_meant_are_refused() {
         "pt webhook deliveries --limit 0",
         "pt webhook replay 42 --endpoint ops",
         "pt -q -v list",
+        "pt webhook",
+        "pt webhook add a",
+        "pt webhook add ../a https://h/",
+        "pt webhook add a https://h/ --format xml",
+        "pt webhook add a https://h/ --secret-file k --credential c",
+        "pt webhook edit a --rotate-secret --rotate-secret-file k",
+        "pt webhook edit a --unset url",
         "pt list -o xml",
     ] {
         let error = parse(line).err().unwrap_or_else(|| panic!("{line}: accepted"));

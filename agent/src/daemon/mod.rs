@@ -5,7 +5,6 @@
 
 pub mod command;
 pub mod deliveries;
-pub mod endpoints;
 pub mod emergency;
 mod dynamic;
 pub mod journal;

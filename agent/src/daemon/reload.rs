@@ -54,11 +54,12 @@ impl Change {
     }
 }
 
-/// The settings that a running daemon cannot change: all but `on_stop` and the endpoints of `webhooks.yaml`.
+/// The settings that a running daemon cannot change: all but `on_stop` and the endpoints.
 fn at_start_only(settings: &Settings) -> Settings {
     Settings {
         on_stop: crate::config::settings::OnStop::default(),
         endpoints: Vec::new(),
+        webhook: None,
         ..settings.clone()
     }
 }

@@ -375,6 +375,7 @@ impl Office {
             if let Some(profile) = change.profile {
                 self.put_in_force(Some(profile)).await?;
             }
+            self.deliveries.replace(change.settings.endpoints.clone());
             {
                 let mut loaded = self.loaded();
                 loaded.settings = change.settings;

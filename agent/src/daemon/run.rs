@@ -34,7 +34,7 @@ use crate::daemon::turn::{COMMANDS, Parts, Turn, TurnError};
 use crate::daemon::waker::Waker;
 use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::Worker;
-use crate::daemon::{endpoints, logging, preflight, privilege};
+use crate::daemon::{logging, preflight, privilege};
 use crate::effect::drift::Drift;
 use crate::effect::{Kernel, Throttle, restore};
 use crate::engine::{Engine, EngineConfig};
@@ -86,7 +86,7 @@ pub fn run(dirs: &Dirs, socket: &Path) -> Result<()> {
 
 async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp) -> Result<()> {
     let profiles = ProfileStore::new(dirs);
-    let endpoints = endpoints::configured(&settings)?;
+    let endpoints = settings.endpoints.clone();
     let kernel = Kernel::open(Roots::of_agent(settings.cgroup_root.clone(), &dirs.state)).map_err(failed)?;
     let kernel = Kernel { allow_containers: settings.allow_containers, ..kernel };
     let (store, wishes) = open_store(dirs, &kernel)?;
@@ -276,7 +276,7 @@ fn routing() -> Routing {
         "throttle_failed",
         "test",
     ];
-    Routing { endpoint: endpoints::ONLY.to_owned(), kinds: kinds.map(str::to_owned).to_vec() }
+    Routing { endpoint: "default".to_owned(), kinds: kinds.map(str::to_owned).to_vec() }
 }
 
 fn choice(settings: &Settings) -> Choice {

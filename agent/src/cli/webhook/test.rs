@@ -9,7 +9,7 @@ use crate::cli::page::Page;
 use crate::config::Settings;
 use crate::control::failure::FailureKind;
 use crate::control::proto::{Request, WebhookTest, WebhookTested};
-use crate::daemon::{deliveries, endpoints, reload, webhooks};
+use crate::daemon::{deliveries, reload, webhooks};
 use crate::model::id::Name;
 
 /// Arguments of `webhook test`.
@@ -37,8 +37,7 @@ impl Test {
     fn without_daemon(&self, context: &Context) -> CliResult<WebhookTested> {
         let (settings, _warnings) =
             Settings::load(&context.dirs).map_err(|findings| reload::invalid(&findings))?;
-        let all = endpoints::configured(&settings)?;
-        let endpoint = all.into_iter().find(|endpoint| endpoint.name == self.name);
+        let endpoint = settings.endpoints.into_iter().find(|endpoint| endpoint.name == self.name);
         let endpoint = endpoint.ok_or_else(|| webhooks::no_endpoint(&self.name))?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let runtime = runtime()?;

@@ -219,7 +219,25 @@ fn credential(name: &str) -> Result<PathBuf, SecretError> {
 /// # Errors
 /// When it cannot be read, may have been seen or written by others, or is no key.
 pub fn read(source: &SecretSource) -> Result<Secret, SecretError> {
-    let (path, bytes) = match source {
+    let (path, bytes) = read_source(source)?;
+    std::str::from_utf8(&bytes).ok().and_then(Secret::parse).ok_or(SecretError::NoKey(path))
+}
+
+/// Reads a secret that is sent as it is.
+///
+/// # Errors
+/// When it cannot be read, may have been seen or written by others, or is no text of one line.
+pub fn read_text(source: &SecretSource) -> Result<String, SecretError> {
+    let (path, bytes) = read_source(source)?;
+    let text = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(SecretError::Refused { path, why: "it is not one line of text".to_owned() });
+    }
+    Ok(text.to_owned())
+}
+
+fn read_source(source: &SecretSource) -> Result<(PathBuf, Vec<u8>), SecretError> {
+    Ok(match source {
         SecretSource::File(path) => (path.clone(), read_private(path)?),
         SecretSource::Credential(name) => {
             let path = credential(name)?;
@@ -227,8 +245,7 @@ pub fn read(source: &SecretSource) -> Result<Secret, SecretError> {
             (path, bytes)
         }
         SecretSource::Age { file, identity } => (file.clone(), decrypt(file, identity)?),
-    };
-    std::str::from_utf8(&bytes).ok().and_then(Secret::parse).ok_or(SecretError::NoKey(path))
+    })
 }
 
 /// Reads a file that nobody but root and this user may have touched or seen.

@@ -13,9 +13,10 @@ use super::address::{Permit, Refusal};
 use super::judge::{Verdict, judge};
 use super::resolve::Resolver;
 use crate::clock;
-use crate::effect::webhook::secret::{KeyRing, SecretError};
+use crate::effect::webhook::payload;
+use crate::effect::webhook::secret::{KeyRing, SecretError, read_text};
 use crate::model::chain::chain;
-use crate::model::endpoint::{Endpoint, Format};
+use crate::model::endpoint::Endpoint;
 
 /// To establish a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -118,6 +119,9 @@ impl Poster {
     async fn answer(&mut self, id: &str, body: Vec<u8>) -> Result<Response, PostError> {
         let url = Url::parse(&self.endpoint.url).map_err(|error| PostError::Url(error.to_string()))?;
         let permit = permit(&self.endpoint, &url)?;
+        // What receivers want in the body is not in what is stored, and is signed with it.
+        let key = self.endpoint.routing_key.as_ref().map(read_text).transpose().map_err(PostError::Sign)?;
+        let body = payload::finish(self.endpoint.format, body, key.as_deref());
         let headers = self.headers(id, &body)?;
         let timeout = self.endpoint.timeout;
         let client = self.client(permit)?;
@@ -152,7 +156,7 @@ impl Poster {
         {
             put("x-hub-signature-256", signature)?;
         }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(self.endpoint.format)));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(payload::content_type(self.endpoint.format)));
         Ok(headers)
     }
 
@@ -232,19 +236,6 @@ fn build(endpoint: &Endpoint, permit: Permit) -> Result<Client, PostError> {
         builder = builder.tls_certs_only(certificates);
     }
     builder.build().map_err(PostError::Client)
-}
-
-const fn content_type(format: Format) -> &'static str {
-    match format {
-        // Structured mode (CloudEvents, HTTP protocol binding 1.0.2, section 3.2).
-        Format::CloudEvents => "application/cloudevents+json",
-        Format::Standard
-        | Format::Alertmanager
-        | Format::Slack
-        | Format::PagerDuty
-        | Format::Discord
-        | Format::Teams => "application/json",
-    }
 }
 
 /// The beginning of a body, as far as it comes soon. The connection of a longer one is closed, so that nothing more

@@ -25,6 +25,6 @@ pub(crate) fn endpoint(url: String) -> Endpoint {
         allow_networks: vec![loopback],
         proxy: None,
         ca_file: None,
-        noise: Noise { repeat_interval: Duration::ZERO, send_resolved: true },
+        noise: Noise { repeat_interval: Duration::ZERO, ..Noise::DEFAULT },
     }
 }

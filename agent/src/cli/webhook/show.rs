@@ -1,0 +1,170 @@
+//! `webhook show`, and what of an endpoint is shown to anyone: where its secrets are, never what they are. That
+//! goes for URLs, too, where whoever knows the path may post.
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::refused;
+use crate::cli::error::CliResult;
+use crate::cli::globals::Context;
+use crate::cli::output::View;
+use crate::cli::page::Page;
+use crate::config::webhooks::WebhookFile;
+use crate::model::endpoint::{Endpoint, Network, Noise, SecretSource};
+use crate::model::id::Name;
+use crate::model::notice::Severity;
+
+/// Arguments of `webhook show`.
+#[derive(Args, Debug)]
+pub(super) struct Show {
+    /// Its name
+    name: Name,
+}
+
+impl Show {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let file = WebhookFile::new(&context.dirs);
+        let single = super::list::single(context).filter(|endpoint| endpoint.name == self.name);
+        if let Some(endpoint) = single {
+            return context.output.show(&Shown::new(&endpoint, &context.dirs.config_file()));
+        }
+        let endpoints = file.list().map_err(refused)?;
+        match endpoints.iter().find(|endpoint| endpoint.name == self.name) {
+            Some(endpoint) => context.output.show(&Shown::new(endpoint, file.path())),
+            None => Err(refused(file.not_found(&self.name, &endpoints))),
+        }
+    }
+}
+
+/// An endpoint without secrets.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) enabled: bool,
+    /// Empty: all.
+    pub(super) events: Vec<String>,
+    pub(super) min_severity: &'static str,
+    pub(super) format: &'static str,
+    /// Where the keys are that deliveries are signed with.
+    pub(super) secrets: Vec<String>,
+    hub_signature: bool,
+    routing_key: Option<String>,
+    timeout_ms: u128,
+    pub(super) rate: Option<u32>,
+    allow_http: bool,
+    allow_networks: Vec<String>,
+    proxy: Option<String>,
+    ca_file: Option<String>,
+    repeat_interval_s: u64,
+    send_resolved: bool,
+    group_wait_s: u64,
+    group_interval_s: u64,
+    /// Where it is written.
+    pub(super) file: String,
+}
+
+impl Shown {
+    pub(super) fn new(endpoint: &Endpoint, file: &Path) -> Self {
+        let Noise { repeat_interval, send_resolved, group_wait, group_interval } = endpoint.noise;
+        Self {
+            name: endpoint.name.to_string(),
+            url: public(endpoint),
+            enabled: endpoint.enabled,
+            events: endpoint.events.clone(),
+            min_severity: match endpoint.min_severity {
+                Severity::Info => "info",
+                Severity::Warning => "warning",
+                Severity::Critical => "critical",
+            },
+            format: endpoint.format.as_str(),
+            secrets: endpoint.secrets.iter().map(place).collect(),
+            hub_signature: endpoint.hub_signature,
+            routing_key: endpoint.routing_key.as_ref().map(place),
+            timeout_ms: endpoint.timeout.as_millis(),
+            rate: endpoint.rate,
+            allow_http: endpoint.allow_http,
+            allow_networks: endpoint
+                .allow_networks
+                .iter()
+                .map(|Network { address, prefix }| format!("{address}/{prefix}"))
+                .collect(),
+            proxy: endpoint.proxy.clone(),
+            ca_file: endpoint.ca_file.as_ref().map(|path| path.display().to_string()),
+            repeat_interval_s: repeat_interval.as_secs(),
+            send_resolved,
+            group_wait_s: group_wait.as_secs(),
+            group_interval_s: group_interval.as_secs(),
+            file: file.display().to_string(),
+        }
+    }
+}
+
+/// A URL without what may be a token: its query, and where the format says so its path.
+fn public(endpoint: &Endpoint) -> String {
+    let url = endpoint.url.as_str();
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let (shown, rest) = url.split_at(end);
+    let after_scheme = shown.find("://").map_or(0, |at| at + 3);
+    let path = shown.get(after_scheme..).and_then(|host| host.find('/')).map(|at| after_scheme + at);
+    match path {
+        Some(path) if endpoint.format.has_secret_path() => {
+            format!("{}/…", shown.get(..path).unwrap_or_default())
+        }
+        Some(_) | None if rest.is_empty() => shown.to_owned(),
+        Some(_) | None => format!("{shown}?…"),
+    }
+}
+
+fn place(source: &SecretSource) -> String {
+    match source {
+        SecretSource::File(path) => path.display().to_string(),
+        SecretSource::Credential(name) => format!("credential {name}"),
+        SecretSource::Age { file, .. } => format!("{} (age)", file.display()),
+    }
+}
+
+impl View for Shown {
+    const KIND: &'static str = "Webhook";
+
+    fn page(&self, page: &mut Page) {
+        let list = |texts: &[String], none: &str| {
+            if texts.is_empty() { none.to_owned() } else { texts.join(", ") }
+        };
+        let option = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        page.field("name", &self.name);
+        page.field("state", if self.enabled { "enabled" } else { "disabled" });
+        page.field("url", &self.url);
+        page.field("format", self.format);
+        page.field("events", list(&self.events, "all"));
+        page.field("severity", format!("{} and worse", self.min_severity));
+        page.field("signed with", list(&self.secrets, "nothing"));
+        if self.hub_signature {
+            page.field("also signed", "X-Hub-Signature-256");
+        }
+        if self.routing_key.is_some() {
+            page.field("routing key", option(&self.routing_key));
+        }
+        page.field("timeout", format!("{} ms", self.timeout_ms));
+        page.field(
+            "rate",
+            self.rate.map_or_else(|| "no limit".to_owned(), |rate| format!("{rate} a minute")),
+        );
+        page.field("plain http", if self.allow_http { "allowed" } else { "to this machine only" });
+        page.field("networks", list(&self.allow_networks, "public ones"));
+        page.field("proxy", option(&self.proxy));
+        page.field("trusts", self.ca_file.as_deref().unwrap_or("the system's certificates"));
+        page.field(
+            "repeated",
+            match self.repeat_interval_s {
+                0 => "never".to_owned(),
+                seconds => format!("every {seconds} s"),
+            },
+        );
+        page.field("its end", if self.send_resolved { "told" } else { "not told" });
+        page.field("grouped", format!("for {} s, then {} s", self.group_wait_s, self.group_interval_s));
+        page.field("file", &self.file);
+    }
+}
