@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::cargo::target_dir;
 
 /// Debian packages: the toolchain of the eBPF object, then what the build and the tests run.
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 15] = [
     "llvm-22",
     "llvm-22-dev",
     "libpolly-22-dev",
@@ -23,6 +23,9 @@ const PACKAGES: [&str; 13] = [
     "libc6-dev",
     "python3-minimal",
     "util-linux",
+    // The other end of webhooks, in tests.
+    "prometheus-alertmanager",
+    "python3-jsonschema",
 ];
 
 /// The linker is built with an LLVM at least as new as the compiler's; later ones want another LLVM.
