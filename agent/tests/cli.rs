@@ -98,6 +98,7 @@ mod tests {
             &["profile", "list"],
             &["version"],
             &["validate", "config"],
+            &["webhook", "list"],
         ] {
             let form = |form: &str| {
                 let ran = places.run(&[args, &["-o", form]].concat());
