@@ -8,6 +8,7 @@ use integration_tests::daemon::Turn;
 use integration_tests::places::Places;
 
 const LIMITS: &str = include_str!("../../docs/guides/limits.md");
+const WEBHOOKS: &str = include_str!("../../docs/guides/webhooks.md");
 
 /// The blocks of shell commands of a guide.
 fn blocks(guide: &str) -> Vec<&str> {
@@ -58,5 +59,44 @@ fn the_guide_on_limits_shows_what_each_does() -> Result<()> {
     ensure!(printed.contains("ended with 137"), "{printed}");
     let none_left = integration_tests::command::run(&places, &["release", "--all", "--yes"])?.expect(0)?;
     ensure!(!none_left.stdout.contains("demo"), "{none_left:?}");
+    Ok(())
+}
+
+#[test]
+fn the_guide_on_webhooks_keeps_endpoints() -> Result<()> {
+    let places = Places::new()?;
+    let blocks = blocks(WEBHOOKS);
+    let [add, chat, rotate, quiet] = blocks.as_slice() else { anyhow::bail!("{} blocks", blocks.len()) };
+    let printed = run(&places, add)?;
+    ensure!(printed.contains("secrets/ops.key") && printed.contains("health_check_failed"), "{printed}");
+    let printed = run(&places, chat)?;
+    ensure!(!printed.contains("XXXX") && printed.contains("warning and worse"), "{printed}");
+    let printed = run(&places, rotate)?;
+    ensure!(printed.contains("secrets/ops-2.key, "), "both keys sign: {printed}");
+    let printed = run(&places, quiet)?;
+    ensure!(printed.contains("removed from"), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn the_guide_on_webhooks_checks_signatures() -> Result<()> {
+    // The example of the reference libraries of Standard Webhooks.
+    const EXAMPLE: &str = r#"
+body = b'{"test": 2432232314}'
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+headers = {
+    "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+    "webhook-timestamp": "1614265330",
+    "webhook-signature": "v1,AAAA v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+}
+old = genuine(headers, body, secret)
+time.time = lambda: 1614265330
+print(genuine(headers, body, secret), genuine(headers, body + b" ", secret), old)
+"#;
+    let block = WEBHOOKS.split("```python\n").nth(1).and_then(|rest| rest.split("```").next());
+    let script = format!("{}{EXAMPLE}", block.context("a block of Python")?);
+    let output = Command::new("python3").args(["-c", &script]).output().context("run Python")?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    ensure!(printed == "True False False\n", "{printed}{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

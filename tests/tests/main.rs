@@ -11,6 +11,7 @@ mod daemon_lifecycle;
 mod dry_run;
 mod dynamic_policies;
 mod emergency;
+mod endpoints_reloaded;
 mod exec_to_throttle;
 mod exit_codes;
 mod fallback_sources;
