@@ -61,6 +61,13 @@ pub fn unix_seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Nanoseconds since the Unix epoch.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "events carry wall-clock time")]
+pub fn unix_nanos() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
+}
+
 /// Polls `look` until it has a value.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ pub mod places;
 pub mod profile;
 pub mod program;
 pub mod receiver;
+pub mod sink;
 pub mod storm;
 pub mod systemd;
 pub mod workload;

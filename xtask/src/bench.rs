@@ -7,6 +7,7 @@ mod adaptive;
 mod cost;
 mod effect;
 mod emergency;
+mod deliveries;
 mod idle;
 mod latency;
 mod loss;
@@ -62,6 +63,8 @@ enum Bench {
     Effect,
     /// Lifting a thousand groups at once.
     Emergency,
+    /// Webhook deliveries.
+    Deliveries,
 }
 
 /// What every benchmark gets.
@@ -112,6 +115,7 @@ impl Bench {
             Self::Adaptive => adaptive::run(setting),
             Self::Effect => effect::run(setting),
             Self::Emergency => emergency::run(setting),
+            Self::Deliveries => deliveries::run(setting),
         }
     }
 }
