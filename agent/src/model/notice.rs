@@ -1,5 +1,10 @@
 //! What users are told: the event stream, webhooks and the audit log carry these.
 
+pub mod part;
+pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

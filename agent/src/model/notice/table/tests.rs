@@ -1,0 +1,162 @@
+//! The table against the notices there are, and `docs/events.md` against the table.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::*;
+use crate::model::limits::Limits;
+use crate::model::notice::Response;
+use crate::model::notice::part::Part;
+use crate::model::notice::testing::{applied, conflict, down, removed, stopped};
+use crate::model::reason::Reason;
+
+const HEAD: &str = "\
+# Events
+
+Generated from the table of event types; do not edit. Events are in the event stream (`process-throttler events`), and go to
+the webhook endpoints that want them. A *critical* one goes out at once. Of those told *together*, an endpoint gets one delivery
+for all of a type and subject that come within its `group_wait`, with their number.
+
+An *alert* begins, may be told again after `repeat_interval`, and ends. Its key is type, subject and host. The same condition told
+again while it stands is counted, not sent. Types that this version does not give yet are listed last.
+";
+
+/// One or more of each variant.
+fn samples() -> Vec<Notice> {
+    let group = || "backups".parse().unwrap();
+    vec![
+        down("nginx", 0),
+        down("nginx", 2),
+        applied("backups"),
+        Notice::ThrottleAdjusted {
+            group: group(),
+            from: Limits::default(),
+            to: Limits::default(),
+            reason: Reason::Empty,
+        },
+        Notice::ThrottleFailed { group: group(), error: "no".into(), reason: Reason::Empty },
+        removed("backups"),
+        conflict("backups", Response::Yielded),
+        conflict("backups", Response::Reasserted),
+        conflict("backups", Response::GaveUp),
+        stopped(),
+        Notice::EmergencyResumed { uid: 0 },
+        Notice::EventsLost { dropped: 1, missed_exits: 0 },
+        Notice::ProfileActivated { profile: None },
+        Notice::ConfigurationChanged { detail: "x".into(), accepted: true },
+        Notice::ConfigurationChanged { detail: "x".into(), accepted: false },
+        Notice::Test { detail: "x".into() },
+    ]
+}
+
+#[test]
+fn names_are_told_apart() {
+    let mut names = BTreeSet::new();
+    let mut metrics = BTreeSet::new();
+    let mut audits = BTreeSet::new();
+    for row in EVENT_TYPES {
+        assert!(names.insert(row.name) && metrics.insert(row.metric) && audits.insert(row.audit), "{row:?}");
+        assert!(row.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{row:?}");
+        if let Stage::Ends(types) = row.stage {
+            for ended in types {
+                assert_eq!(EventType::named(ended).map(|row| row.stage), Some(Stage::Begins), "{ended}");
+            }
+        }
+    }
+    assert!(
+        OUTAGES.iter().all(|name| EventType::named(name).is_some_and(|row| row.about == About::Critical))
+    );
+}
+
+#[test]
+fn a_type_is_given_when_there_is_a_notice_of_it() {
+    let given: BTreeSet<&str> = EVENT_TYPES.iter().filter(|row| row.given).map(|row| row.name).collect();
+    let sampled: BTreeSet<&str> = samples().iter().map(Notice::kind).collect();
+    assert_eq!(sampled, given, "a notice needs a row that says so, and a sample here");
+    for row in EVENT_TYPES {
+        let empty = serde_json::json!({ "type": row.name });
+        let known = match serde_json::from_value::<Notice>(empty) {
+            Ok(_) => true,
+            Err(error) => !error.to_string().contains("unknown variant"),
+        };
+        assert_eq!(known, row.given, "{}: whether Notice has it", row.name);
+    }
+}
+
+#[test]
+fn notices_are_what_their_row_says() {
+    for notice in samples() {
+        let row = notice.event_type().unwrap();
+        let about_host = notice.subject().is_empty();
+        assert_eq!(about_host, row.about == About::Host, "{notice:?}");
+        let harmless = matches!(notice, Notice::ThrottleConflict { response: Response::Reasserted, .. });
+        match (notice.part(), row.stage) {
+            (Part::Event, Stage::Event) | (Part::Begins { .. }, Stage::Begins) => assert!(!harmless),
+            (Part::Ends(part), Stage::Ends(row)) => assert_eq!(part, row),
+            (Part::Event, Stage::Begins) => assert!(harmless, "{notice:?}"),
+            (part, stage) => panic!("{notice:?}: {part:?}, {stage:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_severity_of_a_type_is_one_that_it_has() {
+    for row in EVENT_TYPES.iter().filter(|row| row.given) {
+        let samples = samples();
+        let mut of_type = samples.iter().filter(|notice| notice.kind() == row.name);
+        assert!(of_type.any(|notice| notice.severity() == row.severity), "{row:?}");
+    }
+}
+
+fn reference() -> String {
+    let mut text = HEAD.to_owned();
+    for (given, title) in [(true, "Given"), (false, "Names that are taken")] {
+        write!(
+            text,
+            "\n## {title}\n\n| type | severity | about | told | alert | audit | metric | meaning |\n\
+             |---|---|---|---|---|---|---|---|\n"
+        )
+        .unwrap();
+        for row in EVENT_TYPES.iter().filter(|row| row.given == given) {
+            let severity = format!("{:?}", row.severity).to_lowercase();
+            let about = match row.about {
+                About::Critical => "critical process",
+                About::Group => "group",
+                About::Endpoint => "endpoint",
+                About::Host => "host",
+            };
+            let pace = match row.pace {
+                Pace::AtOnce => "at once",
+                Pace::Together => "together",
+            };
+            let alert = match row.stage {
+                Stage::Event => String::new(),
+                Stage::Begins => "begins".to_owned(),
+                Stage::Ends(types) => {
+                    let types: Vec<String> = types.iter().map(|name| format!("`{name}`")).collect();
+                    format!("ends {}", types.join(", "))
+                }
+            };
+            let EventType { name, audit, metric, meaning, .. } = row;
+            writeln!(
+                text,
+                "| `{name}` | {severity} | {about} | {pace} | {alert} | `{audit}` | `{metric}` | {meaning} |"
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
+/// Set `UPDATE_REFERENCE` to write the file anew.
+#[test]
+fn reference_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
+    let now = reference();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(&path, &now).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == now, "docs/events.md is stale: run this test with UPDATE_REFERENCE=1");
+}
