@@ -9,6 +9,7 @@ pub mod model;
 pub mod source;
 pub mod decode;
 pub mod engine;
+pub mod alert;
 pub mod config;
 pub mod procfs;
 pub mod cgroup;

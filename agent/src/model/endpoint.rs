@@ -72,6 +72,16 @@ pub struct Endpoint {
     pub noise: Noise,
 }
 
+impl Endpoint {
+    /// Whether it receives events of this type and severity. A test is asked for, so it goes wherever the type
+    /// is not left out, however harmless it is.
+    #[must_use]
+    pub fn wants(&self, kind: &str, severity: Severity) -> bool {
+        let severe = severity >= self.min_severity || kind == "test";
+        self.enabled && severe && (self.events.is_empty() || self.events.iter().any(|event| event == kind))
+    }
+}
+
 /// How alike events are held back and repeated. Critical ones are never held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noise {

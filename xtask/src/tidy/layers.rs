@@ -35,13 +35,14 @@ const PURE: &[&str] = &[
 ];
 const READERS: &[&str] = &["aya", "axum", "hyper", "reqwest", "tokio"];
 
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 16] = [
     Layer { module: "model", may_use: &[], never: PURE },
     // Small facilities of the operating system, unsafe ones among them.
     Layer { module: "sys", may_use: &[], never: READERS },
     Layer { module: "clock", may_use: &["model"], never: READERS },
     Layer { module: "decode", may_use: &["model"], never: PURE },
     Layer { module: "engine", may_use: &["model"], never: PURE },
+    Layer { module: "alert", may_use: &["model"], never: PURE },
     // reqwest is there for its URL parser.
     Layer { module: "config", may_use: &["model", "clock"], never: &["aya", "axum", "hyper", "tokio"] },
     Layer { module: "procfs", may_use: &["model", "clock"], never: READERS },
@@ -82,8 +83,8 @@ const LAYERS: [Layer; 15] = [
     Layer {
         module: "daemon",
         may_use: &[
-            "model", "clock", "decode", "engine", "config", "procfs", "cgroup", "store", "source", "effect",
-            "control", "sys",
+            "model", "clock", "decode", "engine", "alert", "config", "procfs", "cgroup", "store", "source",
+            "effect", "control", "sys",
         ],
         never: &[],
     },
