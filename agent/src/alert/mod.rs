@@ -28,7 +28,7 @@ use crate::alert::bundle::Held;
 use crate::alert::needs::Needs;
 use crate::alert::tracked::{By, Tracked};
 use crate::model::alert::{Acknowledgement, Alert, AlertState, Bundle, Standing, Told};
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, Format};
 use crate::model::id::Name;
 use crate::model::notice::part::Part;
 use crate::model::notice::table::{About, EventType, Pace};
@@ -192,6 +192,13 @@ impl Ledger {
             self.over(&kind, &subject, at);
         }
         self.release_dependents(at);
+    }
+
+    /// What the bodies for this endpoint look like.
+    #[must_use]
+    pub fn format(&self, endpoint: &Name) -> Format {
+        let found = self.endpoints.iter().find(|known| known.name == *endpoint);
+        found.map_or(Format::default(), |endpoint| endpoint.format)
     }
 
     /// Takes over other endpoints. One that is gone is owed nothing more; a new one hears of what happens from

@@ -3,6 +3,7 @@
 //! Commands ask the daemon over the control socket; what they do without one is in `offline`.
 
 mod completions;
+mod critical;
 mod daemon;
 mod discover;
 mod dynamic;
@@ -80,6 +81,8 @@ enum Command {
     Status(status::Status),
     /// Tell why a process is or is not limited
     Explain(explain::Explain),
+    /// Look after critical processes
+    Critical(critical::Critical),
     /// Lift every limit at once, and keep it so
     Emergency(emergency::Emergency),
     /// Keep and activate profiles
@@ -142,6 +145,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Release(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Explain(command) => command.run(&context),
+        Command::Critical(command) => command.run(&context),
         Command::Emergency(command) => command.run(&context),
         Command::Profile(command) => command.run(&context),
         Command::Validate(command) => command.run(&context),

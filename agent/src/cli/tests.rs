@@ -86,6 +86,7 @@ fn command_lines_of_the_contract_are_understood() {
         "pt webhook edit a --url https://h/ --rotate-secret-file k --unset rate,proxy --allow-http false",
         "pt webhook remove a --yes",
         "pt webhook disable a -o json",
+        "pt critical ack nginx --for 2h --comment x --dry-run",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");

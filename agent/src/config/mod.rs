@@ -20,6 +20,7 @@ pub mod predecessor;
 pub mod profile;
 pub mod profiles;
 pub mod settings;
+mod noise;
 mod webhook;
 pub mod webhooks;
 

@@ -512,6 +512,7 @@ mod tests {
             "url: \"http://[::1]:8/\", secret_file: /k, timeout: 500ms",
             "url: http://localhost/, secret_file: /k",
             "url: http://h/, secret_file: /k, allow_http: true",
+            "url: https://h/, secret_file: /k, repeat_interval: 0s, group_wait: 1s, group_interval: 30days",
         ] {
             assert!(hook(good).is_ok(), "{good}");
         }
@@ -524,6 +525,8 @@ mod tests {
             ("url: https://h/", 10, "\"secret_file\" is missing"),
             ("url: https://h/, secret_file: /k, timeout: 1h", 55, "not between"),
             ("url: https://h/, secret_file: /k, timeout: soon", 55, "no duration"),
+            ("url: https://h/, secret_file: /k, repeat_interval: 1ms", 63, "not between 1s and"),
+            ("url: https://h/, secret_file: /k, group_wait: x", 58, "no duration"),
         ] {
             let findings = hook(bad).unwrap_err();
             let finding = findings.iter().next().unwrap();
@@ -536,5 +539,7 @@ mod tests {
         assert_eq!((endpoint.name.as_str(), endpoint.url.as_str()), ("default", "https://h/x"));
         assert!(hook.secret_file.is_absolute() && hook.secret_file.ends_with("secrets/key"));
         assert_eq!(hook.timeout, Duration::from_secs(15));
+        assert_eq!(hook.noise, crate::model::endpoint::Noise::DEFAULT);
+        assert_eq!(hook.endpoint().unwrap().name.as_str(), "default");
     }
 }

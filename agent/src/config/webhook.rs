@@ -9,26 +9,26 @@ use reqwest::Url;
 
 use super::error::Findings;
 use super::fields::Cursor;
+use super::noise;
 use crate::model::endpoint::{Endpoint, Format, Network, Noise, SecretSource};
 use crate::model::id::{Name, NameError};
 use crate::model::notice::Severity;
 
-pub(super) const KEYS: &[&str] = &["url", "secret_file", "timeout", "allow_http"];
+pub(super) const KEYS: &[&str] = &[
+    "url",
+    "secret_file",
+    "timeout",
+    "allow_http",
+    "repeat_interval",
+    "send_resolved",
+    "group_wait",
+    "group_interval",
+];
 
 /// Time within which a delivery attempt must be answered, unless the configuration says otherwise.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 /// Name of the endpoint that the key stands for.
 pub(super) const NAME: &str = "default";
-/// What it receives: everything worse than information.
-const EVENTS: [&str; 7] = [
-    "critical_process_down",
-    "emergency_stop",
-    "emergency_resumed",
-    "events_lost",
-    "throttle_conflict",
-    "throttle_failed",
-    "test",
-];
 /// Bounds of the timeout.
 const TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(60);
@@ -44,36 +44,40 @@ pub struct Webhook {
     pub timeout: Duration,
     /// Whether an unencrypted connection to another machine is acceptable.
     pub allow_http: bool,
+    /// How alike events are held back and repeated.
+    pub noise: Noise,
 }
 
 impl Webhook {
-    /// As one of the endpoints.
+    /// As one of the endpoints. Everything worse than information goes to it, and every end of what did.
     ///
     /// # Errors
-    /// Never: the name is a constant.
+    /// Never: its name is one.
     pub(super) fn endpoint(&self) -> Result<Endpoint, NameError> {
-        let local = Url::parse(&self.url).ok().filter(is_this_host);
+        let Self { url, secret_file, timeout, allow_http, noise } = self;
+        let name: Name = NAME.parse()?;
+        let local = Url::parse(url).ok().filter(is_this_host);
         let loopback = [
             Network { address: [127, 0, 0, 0].into(), prefix: 8 },
             Network { address: std::net::Ipv6Addr::LOCALHOST.into(), prefix: 128 },
         ];
         Ok(Endpoint {
-            name: NAME.parse::<Name>()?,
-            url: self.url.clone(),
+            name,
+            url: url.clone(),
             enabled: true,
-            events: EVENTS.map(str::to_owned).to_vec(),
-            min_severity: Severity::Info,
+            events: Vec::new(),
+            min_severity: Severity::Warning,
             format: Format::Standard,
-            secrets: vec![SecretSource::File(self.secret_file.clone())],
+            secrets: vec![SecretSource::File(secret_file.clone())],
             hub_signature: false,
             routing_key: None,
-            timeout: self.timeout,
+            timeout: *timeout,
             rate: None,
-            allow_http: self.allow_http,
+            allow_http: *allow_http,
             allow_networks: local.map(|_| loopback.to_vec()).unwrap_or_default(),
             proxy: None,
             ca_file: None,
-            noise: Noise::DEFAULT,
+            noise: *noise,
         })
     }
 }
@@ -99,10 +103,17 @@ pub(super) fn parse(
         Some(config_dir.join(path))
     });
     let timeout = map.get("timeout").map_or(Some(TIMEOUT), |at| timeout(at, findings));
+    let noise = noise::parse(&map, findings);
     if findings.errors() > before {
         return None;
     }
-    Some(Webhook { url: url?.into(), secret_file: secret_file?, timeout: timeout?, allow_http: allow_http? })
+    Some(Webhook {
+        url: url?.into(),
+        secret_file: secret_file?,
+        timeout: timeout?,
+        allow_http: allow_http?,
+        noise: noise?,
+    })
 }
 
 /// An http or https URL without credentials; plain http only where `may_be_plain` says so.

@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 
 use super::failure::{Failure, FailureKind};
 use super::proto::{
-    Activate, DeliveryQuery, DryRun, DynamicApply, DynamicRemove, Emergency, Envelope, EventQuery,
-    FollowQuery, PlanOf, Release, Reply, Request, Throttle, WebhookReplay, WebhookTest,
+    Acknowledge, Activate, DeliveryQuery, DryRun, DynamicApply, DynamicRemove, Emergency, Envelope,
+    EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle, WebhookReplay, WebhookTest,
 };
 
 /// A little longer than the server gives the daemon, so that its own words arrive.
@@ -249,6 +249,8 @@ impl Wire {
             Request::WebhookTest(body) => Self::post::<WebhookTest>("/v1/webhooks/test", body)?,
             Request::WebhookReplay(body) => Self::post::<WebhookReplay>("/v1/webhooks/replay", body)?,
             Request::Reload(body) => Self::post::<DryRun>("/v1/reload", body)?,
+            Request::Alerts => Self::get("/v1/alerts"),
+            Request::Acknowledge(body) => Self::post::<Acknowledge>("/v1/alerts/acknowledge", body)?,
         };
         Ok(wire)
     }

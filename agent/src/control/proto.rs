@@ -2,6 +2,7 @@
 //!
 //! The JSON is a public interface, stable within `v1`: fields may be added, never renamed or removed.
 
+mod alert;
 mod moving;
 mod reply;
 mod webhooks;
@@ -12,6 +13,7 @@ use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::Policy;
 
+pub use alert::{Acknowledge, Acknowledged, AcknowledgedBy, AlertStatus, COMMENT_MAX, TIME_MAX_MS, ToldTo};
 pub use moving::{
     DynamicApplied, DynamicApply, DynamicRemove, DynamicRemoved, DynamicStatus, Moving, PolicyStatus,
 };
@@ -93,6 +95,10 @@ pub enum Request {
     WebhookReplay(WebhookReplay),
     /// `POST /v1/reload`: answered by [`Reply::Reloaded`].
     Reload(DryRun),
+    /// `GET /v1/alerts`: answered by [`Reply::Alerts`].
+    Alerts,
+    /// `POST /v1/alerts/acknowledge`: answered by [`Reply::Acknowledged`].
+    Acknowledge(Acknowledge),
 }
 
 /// Whether to change anything.
@@ -315,6 +321,10 @@ pub enum Reply {
     WebhookReplayed(WebhookReplayed),
     /// The configuration was read again.
     Reloaded(Reloaded),
+    /// Alerts that stand, and those that ended a short while ago, by key.
+    Alerts(Vec<AlertStatus>),
+    /// Somebody looks after alerts now, or would.
+    Acknowledged(Acknowledged),
     /// It did not work.
     Failure(super::failure::Failure),
 }
@@ -351,4 +361,6 @@ replies! {
     WebhookTested is WebhookTested,
     WebhookReplayed is WebhookReplayed,
     Reloaded is Reloaded,
+    Alerts is Vec<AlertStatus>,
+    Acknowledged is Acknowledged,
 }

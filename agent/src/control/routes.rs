@@ -53,6 +53,11 @@ pub(super) fn router(desk: Desk) -> Router {
             post(async |desk: Desk, Json(b)| desk.ask(Request::WebhookReplay(b)).await),
         )
         .route("/v1/reload", post(async |desk: Desk, Json(b)| desk.ask(Request::Reload(b)).await))
+        .route("/v1/alerts", get(async |desk: Desk| desk.ask(Request::Alerts).await))
+        .route(
+            "/v1/alerts/acknowledge",
+            post(async |desk: Desk, Json(b)| desk.ask(Request::Acknowledge(b)).await),
+        )
         .fallback(async |uri: Uri| {
             Failure::new(FailureKind::NotFound, format!("no such path: {:?}", uri.path()))
         })

@@ -3,6 +3,7 @@
 //! Threads: the main one (control socket, signals, webhooks), `engine` ([`turn`]), `moves` ([`worker`]) and
 //! `journal` ([`journal`]).
 
+mod alerts;
 pub mod command;
 pub mod deliveries;
 pub mod emergency;

@@ -126,6 +126,8 @@ impl Office {
             Request::WebhookTest(test) => Reply::WebhookTested(self.webhook_test(test).await?),
             Request::WebhookReplay(replay) => Reply::WebhookReplayed(self.webhook_replay(replay).await?),
             Request::Reload(dry) => Reply::Reloaded(self.reload(dry.dry_run).await?),
+            Request::Alerts => Reply::Alerts(self.alerts()?),
+            Request::Acknowledge(asked) => Reply::Acknowledged(self.acknowledge(asked, peer.uid).await?),
         };
         Ok(Answer::Reply(reply))
     }
@@ -160,7 +162,8 @@ impl Office {
         self.loaded().settings.on_stop
     }
 
-    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
+    /// The connection of its own.
+    pub(super) fn store(&self) -> std::sync::MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -274,6 +277,7 @@ impl Office {
         let name = profile.as_ref().map(|profile| profile.name.clone());
         let boxed = profile.clone().map(Box::new);
         let previous = self.ask(|answer| Command::Activate { profile: boxed, answer }).await?;
+        self.journal.watch(profile.as_ref())?;
         {
             let mut loaded = self.loaded();
             loaded.profile = profile;
@@ -375,6 +379,7 @@ impl Office {
             if let Some(profile) = change.profile {
                 self.put_in_force(Some(profile)).await?;
             }
+            self.journal.route(change.settings.endpoints.clone())?;
             self.deliveries.replace(change.settings.endpoints.clone());
             {
                 let mut loaded = self.loaded();

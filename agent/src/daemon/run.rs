@@ -21,7 +21,7 @@ use crate::control::server::Server;
 use crate::control::stream::Publisher;
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
-use crate::daemon::journal::{self, Journal, Routing};
+use crate::daemon::journal::{self, Journal};
 use crate::daemon::lock::{LockError, PidLock};
 use crate::daemon::recorder::Recorder;
 use crate::daemon::reload::{self, Loaded};
@@ -115,7 +115,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         store: book,
         followers: followers.clone(),
         due: Arc::clone(&due),
-        routing: endpoints.first().map(|_| routing()),
+        endpoints: endpoints.clone(),
         host: hostname(),
     })
     .map_err(failed)?;
@@ -263,20 +263,6 @@ fn by_the_calendar(
 /// This host's name, for receivers.
 pub(super) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Everything worse than information goes out.
-fn routing() -> Routing {
-    let kinds = [
-        "critical_process_down",
-        "emergency_stop",
-        "emergency_resumed",
-        "events_lost",
-        "throttle_conflict",
-        "throttle_failed",
-        "test",
-    ];
-    Routing { endpoint: "default".to_owned(), kinds: kinds.map(str::to_owned).to_vec() }
 }
 
 fn choice(settings: &Settings) -> Choice {

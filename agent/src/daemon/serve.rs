@@ -112,7 +112,13 @@ async fn begin(office: &Office, profile: Option<Profile>) {
 /// An emergency stop holds across restarts. One that cannot be read holds, too.
 async fn hold(office: &Office) -> bool {
     let block = match Block::read(&office.emergency_file()) {
-        Ok(None) => return false,
+        Ok(None) => {
+            // Whoever resumed without a daemon told nobody.
+            if let Err(failure) = office.journal.over("emergency_stop", "") {
+                tracing::error!("the end of an emergency is not told: {failure}");
+            }
+            return false;
+        }
         Ok(Some(block)) => block,
         Err(error) => Block { reason: chain(&error), uid: 0, user: None, at: 0, released: None, told: false },
     };

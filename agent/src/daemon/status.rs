@@ -82,7 +82,10 @@ impl Turn {
             critical_state = FeatureState::Degraded;
             critical_why = format!("causes of death: {}", lacks.join("; "));
         }
-        let (webhook_state, webhook_why) = if self.parts.webhook {
+        let overflown = self.parts.journal.overflown();
+        let (webhook_state, webhook_why) = if self.parts.webhook && overflown > 0 {
+            (FeatureState::Degraded, format!("{overflown} deliveries given up: too many were pending"))
+        } else if self.parts.webhook {
             (FeatureState::Working, String::new())
         } else {
             (FeatureState::Disabled, "no webhook is configured".to_owned())

@@ -247,6 +247,9 @@ impl Turn {
                     if let Err(error) = self.parts.source.source.watch(key, on) {
                         tracing::error!(%error, %key, on, "cannot change the kernel-side set of critical processes");
                     }
+                    if on {
+                        self.tell_who_lives();
+                    }
                 }
                 What::Resync => {
                     if let Err(error) = self.snapshot() {
@@ -272,6 +275,17 @@ impl Turn {
                     self.carry_out(&action);
                 }
             }
+        }
+    }
+
+    /// The alerts of an agent that died may be about processes that are back.
+    fn tell_who_lives(&self) {
+        let Parts { journal, engine, .. } = &self.parts;
+        // When the journal is full, the next one that comes is told together with these.
+        if journal.awaits_life()
+            && let Err(failure) = journal.alive(engine.living_criticals())
+        {
+            tracing::warn!("the end of an alert is told later: {failure}");
         }
     }
 

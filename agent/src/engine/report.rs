@@ -48,6 +48,13 @@ impl Engine {
         }
     }
 
+    /// The critical processes of which there is an instance.
+    #[must_use]
+    pub fn living_criticals(&self) -> Vec<Name> {
+        let living = self.criticals.iter().filter(|(_, state)| !state.instances.is_empty());
+        living.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Why nothing is limited, when an emergency stop is in force.
     #[must_use]
     pub fn emergency(&self) -> Option<String> {

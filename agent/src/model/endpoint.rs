@@ -8,33 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::Name;
 use crate::model::notice::Severity;
 
-/// Types of events that an endpoint can ask for: those of the contract.
-pub const EVENTS: [&str; 23] = [
-    "critical_process_down",
-    "critical_process_restart",
-    "critical_process_missing",
-    "critical_process_recovered",
-    "health_check_failed",
-    "health_check_recovered",
-    "throttle_applied",
-    "throttle_removed",
-    "throttle_adjusted",
-    "throttle_failed",
-    "throttle_conflict",
-    "resource_limit_reached",
-    "system_overload",
-    "latency_slo_violated",
-    "latency_slo_recovered",
-    "emergency_stop",
-    "emergency_resumed",
-    "configuration_changed",
-    "profile_activated",
-    "backup_created",
-    "security_violation",
-    "events_lost",
-    "test",
-];
-
 /// An endpoint, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {

@@ -6,6 +6,7 @@
 
 mod attributes;
 pub mod attempts;
+pub mod alerts;
 pub mod block;
 pub mod endpoints;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod intents;
 mod kind;
 pub mod meta;
 pub mod outbox;
+pub mod owed;
 mod salvage;
 mod schema;
 pub mod wishes;
@@ -134,6 +136,18 @@ impl Store {
         let free: i64 = conn.query_row("PRAGMA freelist_count", (), |row| row.get(0)).unwrap();
         assert_eq!(free, 0);
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), (), |_| Ok(())).unwrap();
+    }
+
+    /// Makes every write fail.
+    #[cfg(test)]
+    pub(crate) fn refuse_writes(&self) {
+        self.tables.conn.pragma_update(None, "query_only", true).unwrap();
+    }
+
+    /// Ends what [`Self::fill_disk`] began.
+    #[cfg(test)]
+    pub(crate) fn empty_disk(&self) {
+        self.tables.conn.query_row("PRAGMA max_page_count = 4294967294", (), |_| Ok(())).unwrap();
     }
 
     fn open_sound(path: &Path, durability: Durability) -> Result<Self, StoreError> {

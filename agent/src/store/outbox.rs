@@ -4,8 +4,6 @@
 pub use crate::model::delivery::DeliveryState;
 use crate::store::{StoreError, Tables, unsigned};
 
-/// Pending deliveries kept per endpoint; beyond it the oldest are given up, with that as their error.
-pub const MOST_PENDING: i64 = 100_000;
 /// Delivered ones kept for `webhook deliveries`.
 pub const MOST_DELIVERED: i64 = 1_000;
 /// Dead letters kept.
@@ -91,25 +89,16 @@ impl DeliveryFilter {
 }
 
 impl Tables {
-    /// Records a delivery, due at once. The same event for the same endpoint is recorded once.
-    ///
-    /// # Errors
-    /// When the table cannot be written.
-    pub fn enqueue(&self, event: &str, endpoint: &str, body: &[u8], now: i64) -> Result<(), StoreError> {
-        self.run(
-            "record delivery",
-            "INSERT INTO outbox (event, endpoint, body, created, next_attempt, state)
-             VALUES (?1, ?2, ?3, ?4, ?4, 'pending') ON CONFLICT (event, endpoint) DO NOTHING",
-            (event, endpoint, body, now),
-        )?;
-        self.run(
-            "bound outbox",
-            "UPDATE outbox SET state = 'dead', last_error = 'too many deliveries are pending'
-             WHERE id IN (SELECT id FROM outbox WHERE state = 'pending' AND endpoint = ?1
-                          ORDER BY id DESC LIMIT -1 OFFSET ?2)",
-            (endpoint, MOST_PENDING),
-        )?;
-        Ok(())
+    /// Records a delivery, due at once.
+    #[cfg(test)]
+    pub(crate) fn enqueue(
+        &self,
+        event: &str,
+        endpoint: &str,
+        body: &[u8],
+        at: i64,
+    ) -> Result<(), StoreError> {
+        self.owe(crate::store::owed::NewDelivery { event, endpoint, body, at, critical: false })
     }
 
     /// What is owed to an endpoint, in the order in which it gets it, due or not.
@@ -119,13 +108,6 @@ impl Tables {
     pub fn pending(&self, endpoint: &str, limit: u32) -> Result<Vec<Delivery>, StoreError> {
         let condition = "endpoint = ?1 AND state = 'pending' ORDER BY id LIMIT ?2";
         self.deliveries_where(WHOLE, condition, (endpoint, limit))
-    }
-
-    /// Deliveries that are due at any endpoint.
-    #[cfg(test)]
-    pub(crate) fn due(&self, now: i64, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        let condition = "state = 'pending' AND next_attempt <= ?1 ORDER BY id LIMIT ?2";
-        self.deliveries_where(WHOLE, condition, (now, limit))
     }
 
     /// The newest deliveries that pass the filter, newest first, without their bodies.
@@ -337,27 +319,5 @@ mod tests {
         let most = u64::try_from(MOST_DELIVERED).unwrap();
         assert_eq!(counts, [count(DeliveryState::Dead, 1), count(DeliveryState::Delivered, most)]);
         assert_eq!(store.read(|tx| tx.attempts(2)).unwrap(), []);
-    }
-
-    #[test]
-    fn giving_up_for_want_of_room_is_recorded() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = store(&dir);
-        store
-            .write(|tx| {
-                // As many as fit, at once: one by one each would be counted against the bound.
-                tx.run(
-                    "test",
-                    "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?1 - 1)
-                     INSERT INTO outbox (event, endpoint, body, created, next_attempt, state)
-                     SELECT CAST(i AS TEXT), 'ops', X'', 0, 0, 'pending' FROM n",
-                    [MOST_PENDING],
-                )?;
-                tx.enqueue("one more", "ops", b"", 0)
-            })
-            .unwrap();
-        let filter = DeliveryFilter { state: Some(DeliveryState::Dead), ..DeliveryFilter::default() };
-        let dead = store.read(|tx| tx.deliveries(&filter, 10)).unwrap();
-        assert_eq!((dead.len(), dead[0].event.as_str(), dead[0].last_error.is_some()), (1, "0", true));
     }
 }

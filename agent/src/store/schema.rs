@@ -159,6 +159,25 @@ CREATE TABLE endpoints (
 ) STRICT, WITHOUT ROWID;
 ",
     ),
+    // Alerts, and alike events that wait to be told together.
+    M::up(
+        "
+CREATE TABLE alerts (
+    key      TEXT PRIMARY KEY,
+    standing TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE bundles (
+    endpoint TEXT NOT NULL,
+    alike    TEXT NOT NULL,
+    bundle   TEXT NOT NULL,
+    PRIMARY KEY (endpoint, alike)
+) STRICT;
+
+ALTER TABLE outbox ADD COLUMN critical INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX outbox_by_rank ON outbox (endpoint, state, critical, id);
+",
+    ),
 ];
 
 /// The migrations of a database, and their number, which is its `user_version` when it is up to date.

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use reqwest::Url;
 
@@ -11,11 +10,11 @@ use super::{Look, Reader};
 use crate::config::error::Findings;
 use crate::config::fields::{Cursor, Map};
 use crate::config::file::Trust;
-use crate::config::policy::span;
-use crate::config::webhook;
-use crate::model::endpoint::{EVENTS, Endpoint, Format, Network, Noise};
+use crate::config::{noise, webhook};
+use crate::model::endpoint::{Endpoint, Format, Network};
 use crate::model::id::Name;
 use crate::model::notice::Severity;
+use crate::model::notice::table::EVENT_TYPES;
 
 const KEYS: [&str; 17] = [
     "name",
@@ -39,11 +38,6 @@ const KEYS: [&str; 17] = [
 
 /// Most deliveries a minute that a limit can allow.
 const RATE_MAX: i128 = 60_000;
-/// Longest time between two tellings of an alert that goes on.
-const REPEAT_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// Longest time for which events wait for more of their kind.
-const GROUP_MAX: Duration = Duration::from_secs(86_400);
-
 /// The keys of an endpoint.
 pub(super) fn keys() -> Vec<&'static str> {
     KEYS.into_iter().chain(SECRET_KEYS).collect()
@@ -87,7 +81,7 @@ pub(super) fn read(
 
     let timeout = optional(map, "timeout", webhook::TIMEOUT, webhook::timeout, findings);
     let rate = optional(map, "rate", None, |at, findings| rate(at, findings).map(Some), findings);
-    let noise = noise(map, findings);
+    let noise = noise::parse(map, findings);
     if findings.errors() > before {
         return None;
     }
@@ -149,24 +143,9 @@ const fn bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-fn noise(map: &Map<'_>, findings: &mut Findings) -> Option<Noise> {
-    let default = Noise::DEFAULT;
-    let mut time = |key, most, default| span(map.get(key), Duration::ZERO..=most, default, findings);
-    let repeat_interval = time("repeat_interval", REPEAT_MAX, default.repeat_interval);
-    let group_wait = time("group_wait", GROUP_MAX, default.group_wait);
-    let group_interval = time("group_interval", GROUP_MAX, default.group_interval);
-    let send_resolved = flag(map, "send_resolved", default.send_resolved, findings);
-    Some(Noise {
-        repeat_interval: repeat_interval?,
-        send_resolved: send_resolved?,
-        group_wait: group_wait?,
-        group_interval: group_interval?,
-    })
-}
-
 fn events(at: &Cursor<'_>, findings: &mut Findings) -> Option<Vec<String>> {
     let before = findings.errors();
-    let known = EVENTS.map(|event| (event, event));
+    let known: Vec<_> = EVENT_TYPES.iter().map(|row| (row.name, row.name)).collect();
     let mut events: Vec<String> = Vec::new();
     for item in at.list(findings)? {
         if let Some(event) = item.choice(&known, findings)

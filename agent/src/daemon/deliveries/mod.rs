@@ -21,6 +21,7 @@ use crate::daemon::journal::Journal;
 use crate::effect::fail_point::FailPoints;
 use crate::effect::webhook::deliver::client::{Attempt, Poster};
 use crate::effect::webhook::payload;
+use crate::model::alert::Told;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
 use crate::model::notice::Notice;
@@ -202,7 +203,9 @@ impl Dispatcher {
 pub async fn test(endpoint: Endpoint, detail: &str, host: &str) -> (String, Attempt) {
     let id = format!("evt_{}", uuid::Uuid::now_v7().simple());
     let notice = Notice::Test { detail: detail.to_owned() };
-    let body = payload::standard(&notice, clock::unix_millis(clock::wall()), host);
+    let unix_ms = clock::unix_millis(clock::wall());
+    let told = Told { id: &id, notice: &notice, unix_ms, host, alert: None, alike: 1 };
+    let body = payload::render(endpoint.format, &told).body;
     let attempt = Poster::new(endpoint).post(&id, body).await;
     (id, attempt)
 }

@@ -28,6 +28,7 @@ impl Notice {
             | Self::ThrottleFailed { group, .. }
             | Self::ThrottleRemoved { group, .. }
             | Self::ThrottleConflict { group, .. } => group.as_str(),
+            Self::WebhookDisabled { endpoint, .. } => endpoint.as_str(),
             Self::EmergencyStop { .. }
             | Self::EmergencyResumed { .. }
             | Self::EventsLost { .. }
@@ -54,6 +55,7 @@ impl Notice {
             | Self::ThrottleAdjusted { .. }
             | Self::ThrottleFailed { .. }
             | Self::EventsLost { .. }
+            | Self::WebhookDisabled { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
             | Self::Test { .. } => Part::Event,

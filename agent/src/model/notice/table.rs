@@ -140,7 +140,7 @@ event_types! {
         "security.violation", "security.violations", "somebody tried what is denied";
     given "events_lost" Warning Host Together Stage::Event,
         "events.lost", "events.lost", "the kernel dropped records; the process table was rebuilt";
-    taken "webhook_disabled" Warning Endpoint AtOnce Stage::Event,
+    given "webhook_disabled" Warning Endpoint AtOnce Stage::Event,
         "webhook.disabled", "webhook.disabled", "an endpoint said that it wants nothing any more";
     given "test" Info Host AtOnce Stage::Event,
         "test", "events.tests", "sent on request, to every endpoint whose list of events allows it";

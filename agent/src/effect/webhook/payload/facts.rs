@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::text::{clean, cut};
 use crate::model::alert::{Alert, AlertState, Told};
-use crate::model::endpoint::EVENTS;
 use crate::model::notice::Severity;
+use crate::model::notice::table::EventType;
 
 /// Most UTF-16 units of the message.
 const MESSAGE_MAX: usize = 2_000;
@@ -89,22 +89,13 @@ impl<'a> Facts<'a> {
     /// begin with it.
     pub(super) fn alert_kind(&self) -> &str {
         let of_key = self.alert.and_then(|alert| alert.key.split([':', '@']).next());
-        of_key.filter(|kind| EVENTS.contains(kind)).unwrap_or(self.kind)
+        of_key.filter(|kind| EventType::named(kind).is_some()).unwrap_or(self.kind)
     }
 
     /// How bad the alert is, likewise; its end is not bad by itself.
     pub(super) fn alert_severity(&self) -> Severity {
-        match (self.alert, self.alert_kind()) {
-            (None, _) => self.severity,
-            (
-                Some(_),
-                "critical_process_down"
-                | "critical_process_missing"
-                | "health_check_failed"
-                | "emergency_stop",
-            ) => Severity::Critical,
-            (Some(_), _) => Severity::Warning,
-        }
+        let of_alert = self.alert.and_then(|_| EventType::named(self.alert_kind()));
+        of_alert.map_or(self.severity, |row| row.severity)
     }
 
     /// The data of the formats that programs read.

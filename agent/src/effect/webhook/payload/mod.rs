@@ -16,7 +16,6 @@ mod text;
 
 use crate::model::alert::Told;
 use crate::model::endpoint::Format;
-use crate::model::notice::Notice;
 
 use facts::Facts;
 
@@ -81,12 +80,6 @@ pub fn finish(format: Format, body: Vec<u8>, routing_key: Option<&str>) -> Vec<u
             _,
         ) => body,
     }
-}
-
-/// The Standard Webhooks body of an event that belongs to no alert.
-#[must_use]
-pub fn standard(notice: &Notice, unix_ms: i64, host: &str) -> Vec<u8> {
-    render(Format::Standard, &Told { id: "", notice, unix_ms, host, alert: None, alike: 1 }).body
 }
 
 #[cfg(test)]

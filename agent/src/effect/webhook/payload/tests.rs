@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::alert::{Alert, AlertState};
+use crate::model::notice::Notice;
 use crate::model::process::Comm;
 
 const FORMATS: [Format; 8] = [
@@ -65,7 +66,8 @@ fn the_envelope_is_complete_and_minified() {
         r#"{"data":{"details":{"profile":"web"},"host":"host-1","message":"profile web is active","#,
         r#""severity":"info"},"timestamp":"2023-11-14T22:13:20.123Z","type":"profile_activated"}"#
     );
-    assert_eq!(String::from_utf8(standard(&profile, 1_700_000_000_123, "host-1")).unwrap(), plain);
+    let rendered = render(Format::Standard, &told(&profile, None));
+    assert_eq!(String::from_utf8(rendered.body).unwrap(), plain);
     let over = alert(AlertState::Resolved);
     let body = body(Format::Standard, &Told { alike: 3, ..told(&profile, Some(&over)) });
     assert_eq!(

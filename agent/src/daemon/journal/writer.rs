@@ -1,0 +1,262 @@
+//! The journal thread: takes messages, has the ledger decide what is owed, and writes events, alerts and
+//! deliveries in one transaction. A transaction that fails is tried again as it is: nothing is decided twice.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::log::Log;
+use super::message::{Acknowledge, Answer, Entry, Message};
+use super::{Shared, record};
+use crate::alert::{Changes, Ledger, Moment};
+use crate::clock;
+use crate::control::failure::{Failure, FailureKind};
+use crate::control::stream::{Line, Publisher};
+use crate::effect::webhook::payload;
+use crate::model::alert::Standing;
+use crate::store::owed::{Dropped, NewDelivery};
+use crate::store::{Store, StoreError};
+
+/// Notices kept while the disk refuses them.
+pub(super) const BACKLOG: usize = 8_192;
+/// Most messages in one transaction.
+const BATCH: usize = 256;
+/// Between two attempts to write to a disk that refused.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct Writer {
+    pub(super) store: Store,
+    pub(super) followers: Publisher,
+    pub(super) due: Arc<Notify>,
+    pub(super) ledger: Ledger,
+    pub(super) backlog: VecDeque<Message>,
+    pub(super) batch: Option<Batch>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) failing: bool,
+    pub(super) log: Log,
+}
+
+/// What is decided and not written yet.
+#[derive(Default)]
+pub(super) struct Batch {
+    entries: Vec<Entry>,
+    changes: Changes,
+    answers: Vec<(Answer, Vec<Standing>)>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.changes.is_empty() && self.answers.is_empty()
+    }
+}
+
+/// What a transaction gave.
+struct Written {
+    /// Numbers of the events.
+    seqs: Vec<i64>,
+    /// What found no room in the outbox, by endpoint.
+    dropped: Vec<(String, Dropped)>,
+}
+
+fn moment() -> Moment {
+    Moment { now: clock::now(), unix_ms: clock::unix_millis(clock::wall()) }
+}
+
+impl Writer {
+    /// Runs until all senders are gone and all is written, or cannot be.
+    pub(super) fn run(&mut self, messages: &Receiver<Message>) {
+        loop {
+            let next = match self.patience() {
+                None => messages.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
+                Some(time) => messages.recv_timeout(time),
+            };
+            match next {
+                Ok(message) => self.keep(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+            while self.backlog.len() < BATCH
+                && let Ok(message) = messages.try_recv()
+            {
+                self.keep(message);
+            }
+            self.write();
+            self.log.wake(clock::now());
+        }
+    }
+
+    /// How long to wait for a message; `None`: there is nothing else to do.
+    fn patience(&self) -> Option<Duration> {
+        if self.failing {
+            return Some(RETRY);
+        }
+        let due = [self.ledger.due(), self.log.due()].into_iter().flatten().min();
+        due.map(|due| due.since(clock::now()))
+    }
+
+    fn finish(&mut self) {
+        self.write();
+        self.log.finish();
+        let waiting = self.backlog.len() + self.batch.as_ref().map_or(0, |batch| batch.entries.len());
+        if waiting > 0 {
+            tracing::error!(notices = waiting, "stopping with notices that could not be written");
+        }
+    }
+
+    pub(super) fn keep(&mut self, message: Message) {
+        match message {
+            Message::Acknowledge(request) if self.failing => refuse(request),
+            Message::Notice(entry) if self.backlog.len() >= BACKLOG => {
+                self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(kind = entry.notice.kind(), notice = %entry.notice, "notice lost: the disk refuses and the backlog is full");
+            }
+            // The others are few: each takes a command or a signal.
+            Message::Notice(_)
+            | Message::Endpoints(_)
+            | Message::Watched(_)
+            | Message::Alive(_)
+            | Message::Over { .. }
+            | Message::Acknowledge(_) => self.backlog.push_back(message),
+        }
+    }
+
+    /// Writes all there is, or finds that the disk refuses.
+    pub(super) fn write(&mut self) {
+        loop {
+            let batch = match self.batch.take() {
+                Some(batch) => batch,
+                None => self.decide(),
+            };
+            if batch.is_empty() {
+                return;
+            }
+            match self.commit(&batch) {
+                Ok(written) => self.settle(batch, written),
+                Err(error) => {
+                    self.batch = Some(self.postpone(batch, &error));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lets the ledger decide about the oldest messages and what is due.
+    fn decide(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        let at = moment();
+        for message in self.backlog.drain(..self.backlog.len().min(BATCH)) {
+            match message {
+                Message::Notice(entry) => {
+                    self.ledger.note(&entry.id, &entry.notice, entry.unix_ms, at);
+                    batch.entries.push(*entry);
+                }
+                Message::Endpoints(endpoints) => self.ledger.route(endpoints, at),
+                Message::Watched(needs) => self.ledger.watch(needs, at),
+                Message::Alive(names) => self.ledger.alive(&names, at),
+                Message::Over { kind, subject } => self.ledger.over(kind, &subject, at),
+                Message::Acknowledge(Acknowledge { name, by, time, answer }) => {
+                    let acknowledged = self.ledger.acknowledge(&name, &by, time, at);
+                    batch.answers.push((answer, acknowledged));
+                }
+            }
+        }
+        if self.ledger.due().is_some_and(|due| due <= at.now) {
+            self.ledger.wake(at);
+        }
+        self.shared.awaits_life.store(self.ledger.awaits_life(), Ordering::Relaxed);
+        batch.changes = self.ledger.take();
+        batch
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<Written, StoreError> {
+        let Batch { entries, changes: Changes { owed, alerts, bundles }, answers: _ } = batch;
+        let at = clock::unix_millis(clock::wall());
+        let host = self.ledger.host();
+        self.store.write(|tables| {
+            let mut seqs = Vec::with_capacity(entries.len());
+            for Entry { id, unix_ms, notice } in entries {
+                seqs.push(tables.add_event(id, *unix_ms, notice)?);
+            }
+            let mut endpoints = BTreeSet::new();
+            for one in owed {
+                let body = payload::render(self.ledger.format(&one.endpoint), &one.told(host)).body;
+                let (event, endpoint, critical) = (one.id.as_str(), one.endpoint.as_str(), one.critical);
+                tables.owe(NewDelivery { event, endpoint, body: &body, at, critical })?;
+                endpoints.insert(endpoint);
+            }
+            let mut dropped = Vec::with_capacity(endpoints.len());
+            for endpoint in endpoints {
+                dropped.push((endpoint.to_owned(), tables.bound(endpoint)?));
+            }
+            for (key, standing) in alerts {
+                tables.put_alert(key, standing.as_ref())?;
+            }
+            for ((endpoint, alike), bundle) in bundles {
+                tables.put_bundle(endpoint, alike, bundle.as_ref())?;
+            }
+            Ok(Written { seqs, dropped })
+        })
+    }
+
+    fn settle(&mut self, batch: Batch, written: Written) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("the journal can be written again");
+        }
+        let Batch { entries, changes, answers } = batch;
+        let now = clock::now();
+        for (entry, seq) in entries.into_iter().zip(written.seqs) {
+            self.log.take(&entry, now);
+            publish(&self.followers, seq, entry);
+        }
+        for (endpoint, dropped) in written.dropped {
+            let count = u64::try_from(dropped.critical + dropped.others).unwrap_or(u64::MAX);
+            self.shared.overflown.fetch_add(count, Ordering::Relaxed);
+            self.log.overflow(&endpoint, dropped, now);
+        }
+        if !changes.owed.is_empty() {
+            self.due.notify_one();
+        }
+        for (answer, acknowledged) in answers {
+            // Whoever asked may have gone away.
+            drop(answer.send(Ok(acknowledged)));
+        }
+    }
+
+    /// The disk refuses: whoever waits is told so.
+    fn postpone(&mut self, mut batch: Batch, error: &StoreError) -> Batch {
+        if !std::mem::replace(&mut self.failing, true) {
+            let waiting = self.backlog.len() + batch.entries.len();
+            tracing::error!(%error, waiting, "cannot write the journal, trying again every second");
+        }
+        for (answer, _) in batch.answers.drain(..) {
+            let failure = Failure::from_error(FailureKind::Partial, error);
+            drop(
+                answer
+                    .send(Err(failure.with_hint("it holds until the daemon ends, unless the disk recovers"))),
+            );
+        }
+        batch
+    }
+}
+
+fn refuse(request: Acknowledge) {
+    let failure = Failure::new(FailureKind::Failed, "the journal cannot be written at present");
+    drop(request.answer.send(Err(failure)));
+}
+
+fn publish(followers: &Publisher, seq: i64, entry: Entry) {
+    if !followers.has_readers() {
+        return;
+    }
+    let kind = entry.notice.kind();
+    let record = record(seq, entry.unix_ms, entry.notice);
+    match serde_json::to_vec(&record) {
+        Ok(json) => followers.publish(Line { kind, json: json.into() }),
+        Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
+    }
+}
