@@ -308,6 +308,11 @@ fn endpoints_come_and_go() {
     rig.commit();
     rig.pass(60);
     assert_eq!(rig.owed(), ["b e2: throttle_applied x1", "b e1_1: emergency_stop@h repeated of 1"]);
+    rig.endpoints[0].events = vec!["throttle_applied".to_owned()];
+    rig.ledger.route(rig.endpoints.clone(), rig.at());
+    rig.commit();
+    rig.pass(600);
+    assert_eq!(rig.owed(), nothing(), "what it does not want any more is not repeated");
     rig.endpoints[0].enabled = false;
     rig.ledger.route(rig.endpoints.clone(), rig.at());
     rig.commit();

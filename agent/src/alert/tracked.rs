@@ -294,7 +294,8 @@ impl Tracked {
         let before = self.standing.told.len();
         self.standing.told.retain(|name, _| endpoints.iter().any(|endpoint| endpoint.name == *name));
         self.again.clear();
-        for endpoint in endpoints.iter().filter(|endpoint| endpoint.enabled) {
+        let (kind, severity) = (&self.standing.kind, self.standing.notice.severity());
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.wants(kind, severity)) {
             let whole = endpoint.noise.repeat_interval;
             if let Some(told) = self.standing.told.get(&endpoint.name)
                 && !whole.is_zero()

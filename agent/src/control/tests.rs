@@ -121,6 +121,13 @@ async fn every_request_arrives_as_it_was_sent() {
         Request::Events(EventQuery { since_ms: Some(-5), kind: Some("a&b=%ü".to_owned()), limit: Some(3) }),
         Request::Events(EventQuery::default()),
         Request::Reload(DryRun { dry_run: false }),
+        Request::Alerts,
+        Request::Acknowledge(Acknowledge {
+            name: name("nginx"),
+            for_ms: Some(7_200_000),
+            comment: Some("on my way".to_owned()),
+            dry_run: true,
+        }),
     ];
     let mut rig = Rig::start();
     for request in requests {

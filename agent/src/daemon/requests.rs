@@ -277,7 +277,9 @@ impl Office {
         let name = profile.as_ref().map(|profile| profile.name.clone());
         let boxed = profile.clone().map(Box::new);
         let previous = self.ask(|answer| Command::Activate { profile: boxed, answer }).await?;
-        self.journal.watch(profile.as_ref())?;
+        self.journal.watch(profile.as_ref()).unwrap_or_else(|failure| {
+            tracing::error!("alerts follow the profile before this one: {failure}");
+        });
         {
             let mut loaded = self.loaded();
             loaded.profile = profile;

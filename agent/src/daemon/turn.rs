@@ -212,6 +212,7 @@ impl Turn {
             engine.handle(input, began);
         })?;
         self.feed(Input::SnapshotEnd { began }, clock::now());
+        self.tell_who_lives();
         Ok(())
     }
 
@@ -281,7 +282,7 @@ impl Turn {
     /// The alerts of an agent that died may be about processes that are back.
     fn tell_who_lives(&self) {
         let Parts { journal, engine, .. } = &self.parts;
-        // When the journal is full, the next one that comes is told together with these.
+        // When the journal is full, they are told at the next snapshot.
         if journal.awaits_life()
             && let Err(failure) = journal.alive(engine.living_criticals())
         {
