@@ -82,8 +82,8 @@ fn command_lines_of_the_contract_are_understood() {
         "pt webhook add a https://h/ --events a,b --min-severity warning --format pagerduty --secret-file k \
          --routing-key-file r --timeout 5s --rate 3 --allow-http --allow-network 10.0.0.0/8 --allow-network ::1 \
          --proxy http://p/ --ca-file c --disabled --hub-signature",
-        "pt webhook add a https://h/ --generate-secret --dry-run",
-        "pt webhook edit a --url https://h/ --rotate-secret-file k --unset rate,proxy --allow-http false",
+        "pt webhook add a --hub-signature --allow-http https://h/ --generate-secret --dry-run",
+        "pt webhook edit a --url https://h/ --rotate-secret-file k --unset rate,proxy --allow-http=false",
         "pt webhook remove a --yes",
         "pt webhook disable a -o json",
         "pt critical ack nginx --for 2h --comment x --dry-run",

@@ -27,7 +27,7 @@ enum Command {
         /// A profile's name, or a file
         profile: PathBuf,
     },
-    /// Check config.yaml and config.d: all errors at once
+    /// Check config.yaml, config.d and webhooks.yaml: all errors at once
     Config,
 }
 

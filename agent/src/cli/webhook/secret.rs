@@ -43,7 +43,7 @@ impl Drop for Made {
     }
 }
 
-/// Makes a key for an endpoint; with `--dry-run` only says no file.
+/// Makes a key for an endpoint.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -58,6 +58,8 @@ pub(super) fn make(context: &Context, name: &Name) -> CliResult<Made> {
             Ok(mut file) => {
                 let made = Made { path: path.clone(), keep: false };
                 let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+                // The entry in the directory has to survive a power cut as well: the endpoint will name it.
+                let written = written.and_then(|()| std::fs::File::open(&dir)?.sync_all());
                 written.map_err(|error| at("write", &path, &error))?;
                 return Ok(made);
             }

@@ -29,7 +29,7 @@ pub(super) struct Options {
     #[arg(long, group = "secret")]
     generate_secret: bool,
     /// Send GitHub's X-Hub-Signature-256 as well
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     hub_signature: Option<bool>,
     /// File with PagerDuty's integration key, mode 0600
     #[arg(long, value_name = "FILE")]
@@ -41,7 +41,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "NUMBER")]
     rate: Option<u32>,
     /// Accept an unencrypted connection to another machine
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_http: Option<bool>,
     /// Network that may be connected to although it is not public, such as 10.1.0.0/16; may be repeated
     #[arg(long, value_name = "CIDR")]
