@@ -15,8 +15,9 @@ use integration_tests::workload::Workload;
 /// A process in a cgroup of its own, and what is in that.
 struct Held {
     places: Places,
-    cgroup: TestCgroup,
+    // Ends before its cgroup is removed.
     process: Workload,
+    cgroup: TestCgroup,
     before: BTreeMap<PathBuf, String>,
 }
 
@@ -25,7 +26,7 @@ impl Held {
         let (places, cgroup) = (Places::new()?, TestCgroup::new(name)?);
         let process = Workload::spawn_in(&Program::Wait.write(&places.bin(), "pt-bad-cgroup")?, &cgroup)?;
         let before = cgroup.limits()?;
-        Ok(Self { places, cgroup, process, before })
+        Ok(Self { places, process, cgroup, before })
     }
 
     /// Tries to limit the process after `script` has changed what there is of cgroups.

@@ -1,8 +1,8 @@
 //! Behaviours of the agent on the real kernel, one per module. Needs root; `cargo xtask test` runs it.
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module as a whole")]
 
-mod bad_cgroups;
 mod alert_lifecycle;
+mod bad_cgroups;
 mod bad_input;
 mod bystanders;
 mod cli_outputs;
@@ -12,7 +12,7 @@ mod daemon_lifecycle;
 mod dry_run;
 mod dynamic_policies;
 mod emergency;
-mod endpoints_reloaded;
+mod endpoints;
 mod exec_to_throttle;
 mod exit_codes;
 mod fallback_sources;
