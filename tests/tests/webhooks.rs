@@ -195,3 +195,23 @@ fn dead_letters_and_tests_work_with_and_without_a_daemon() -> Result<()> {
     run(&places, &["emergency", "resume"])?.expect(0)?;
     daemon.stop()
 }
+
+#[test]
+fn a_reload_sends_what_is_owed_to_the_new_address() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, old, new) = (Places::new()?, Receiver::start()?, Receiver::start()?);
+    places.write_webhook(&old.url(), SECRET)?;
+    old.answer_with(503);
+    let daemon = Daemon::start(&places)?;
+    run(&places, &["emergency", "stop"])?.expect(0)?;
+    wait_until("the old one refuses", SOON, || Ok(old.requests().len() == 1))?;
+
+    places.write_webhook(&new.url(), SECRET)?;
+    daemon.ask(&["daemon", "reload"])?;
+    run(&places, &["emergency", "resume"])?.expect(0)?;
+
+    wait_until("both events arrive at the new one", RETRIED, || Ok(new.requests().len() == 2))?;
+    ensure!(id_of(&old.requests()[0])? == id_of(&new.requests()[0])?, "another id");
+    ensure!(new.requests()[0].json()?["type"] == "emergency_stop", "out of order");
+    daemon.stop()
+}

@@ -24,14 +24,13 @@ use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
-use crate::daemon::{journal, reload, report};
+use crate::daemon::{endpoints, journal, reload, report};
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
 use crate::model::id::{Name, ProcKey};
 use crate::model::notice::Notice;
 use crate::model::reason::Reason;
 use crate::model::rule::Profile;
 use crate::procfs::Proc;
-use crate::source::record::Header;
 use crate::store::Store;
 use crate::store::events::EventFilter;
 
@@ -345,16 +344,6 @@ impl Office {
         Ok(rows.into_iter().map(|row| journal::record(row.seq, row.at, row.notice)).collect())
     }
 
-    async fn record(&self) -> Result<Answer> {
-        let boot = self.proc.lock().unwrap_or_else(PoisonError::into_inner).boot_id().map_err(failed)?;
-        let header = Header::new(boot, clock::unix_millis(clock::wall()), clock::now(), &self.source);
-        let head = serde_json::to_vec(&header).map_err(failed)?;
-        let lines = self.recordings.subscribe(vec![head.into()], None);
-        // From here on inputs are recorded; a full snapshot makes the recording complete from its beginning.
-        self.ask(Command::Resync).await?;
-        Ok(Answer::Stream(lines))
-    }
-
     /// Reads the configuration again.
     pub async fn reload(&self, dry_run: bool) -> Result<Reloaded> {
         let next = {
@@ -378,6 +367,7 @@ impl Office {
             if let Some(owner) = &owner {
                 self.scheduler().renew(owner);
             }
+            self.deliveries.replace(endpoints::configured(&change.settings)?);
             if let Some(profile) = change.profile {
                 self.put_in_force(Some(profile)).await?;
             }

@@ -125,7 +125,7 @@ pub fn tested(endpoint: Name, event: String, attempt: Attempt) -> WebhookTested 
     WebhookTested { endpoint, event, delivered, attempt }
 }
 
-/// How endpoints fare, those that are not configured any more among them as long as something is owed to them.
+/// How endpoints fare.
 ///
 /// # Errors
 /// When the outbox cannot be read.

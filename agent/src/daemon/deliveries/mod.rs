@@ -25,7 +25,8 @@ use crate::model::alert::Told;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
 use crate::model::notice::Notice;
-use crate::store::Store;
+use crate::store::outbox::{DeliveryCount, DeliveryState};
+use crate::store::{Store, Tables};
 
 pub use gauge::Gauge;
 pub use ledger::{Ledger, LedgerError};
@@ -33,6 +34,8 @@ use worker::{Bells, Order, Worker};
 
 /// After the deadline of a stop, for writing down what was delivered.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// For a test event: less than the control socket gives a request.
+const TEST_WITHIN: Duration = Duration::from_secs(25);
 
 /// The tasks that deliver.
 pub struct Dispatcher {
@@ -112,10 +115,33 @@ impl Dispatcher {
         for running in before.values() {
             running.orders.send_replace(Order::Finish);
         }
+        self.tell_orphans(&endpoints);
         inner.endpoints = endpoints;
         // Whoever replaces endpoints may have enabled one.
         inner.running.values().for_each(|running| running.bells.again.notify_one());
         *lock(&self.rings) = inner.running.values().map(|running| Arc::clone(&running.bells.more)).collect();
+    }
+
+    /// Logs what is owed to endpoints that are not there.
+    fn tell_orphans(&self, endpoints: &[Endpoint]) {
+        let ledger = self.ledger.clone();
+        let names: Vec<String> = endpoints.iter().map(|endpoint| endpoint.name.to_string()).collect();
+        tokio::spawn(async move {
+            match ledger.run(|store| store.read(Tables::delivery_counts)).await {
+                Ok(counts) => {
+                    let owed = counts.iter().filter(|count| count.state == DeliveryState::Pending);
+                    for DeliveryCount { endpoint, count, .. } in
+                        owed.filter(|one| !names.contains(&one.endpoint))
+                    {
+                        tracing::warn!(
+                            endpoint,
+                            "{count} deliveries are owed to an endpoint that is not configured"
+                        );
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "webhook outbox"),
+            }
+        });
     }
 
     fn spawn(&self, inner: &mut Inner, endpoint: Endpoint, before: Option<Running>) -> Running {
@@ -199,8 +225,10 @@ impl Dispatcher {
     }
 }
 
-/// Sends a test event to an endpoint and returns its id and what came of it.
+/// Sends a test event to an endpoint and returns its id and what came of it. Somebody waits for it, so it takes at
+/// most [`TEST_WITHIN`].
 pub async fn test(endpoint: Endpoint, detail: &str, host: &str) -> (String, Attempt) {
+    let endpoint = Endpoint { timeout: endpoint.timeout.min(TEST_WITHIN), ..endpoint };
     let id = format!("evt_{}", uuid::Uuid::now_v7().simple());
     let notice = Notice::Test { detail: detail.to_owned() };
     let unix_ms = clock::unix_millis(clock::wall());

@@ -10,8 +10,8 @@ use crate::effect::webhook::deliver::breaker::OPENS_AFTER;
 use crate::effect::webhook::deliver::testing::endpoint;
 use crate::effect::webhook::fake::{Fake, Play, status};
 use crate::store::attempts::{AttemptRow, Fate};
-use crate::store::outbox::{DeliveryFilter, DeliveryState};
-use crate::store::{Durability, StoreError, Tables};
+use crate::store::outbox::DeliveryFilter;
+use crate::store::{Durability, StoreError};
 
 const FAR: i64 = 3_600_000;
 
