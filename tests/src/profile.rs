@@ -38,6 +38,13 @@ impl ProfileText {
         self
     }
 
+    /// Adds a critical process as it is written.
+    #[must_use]
+    pub fn critical_value(mut self, critical: Value) -> Self {
+        self.critical.push(critical);
+        self
+    }
+
     /// Adds a rule for processes of this comm.
     #[must_use]
     pub fn rule(self, name: &str, comm: &str, limits: &Value) -> Self {

@@ -20,6 +20,8 @@ pub enum Program {
     ReadThenExit(u8),
     /// Uses as much CPU as it gets.
     Spin,
+    /// Has its parent trace it (ptrace(2)), then waits: every signal but SIGKILL stops it for the parent to look at.
+    Traced,
 }
 
 impl Program {
@@ -44,6 +46,8 @@ impl Program {
             Self::Wait => vec![0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7],
             // jmp to itself
             Self::Spin => vec![0xeb, 0xfe],
+            // mov eax, 101 (ptrace); xor edi, edi (PTRACE_TRACEME); syscall; then wait
+            Self::Traced => [&[0xb8, 101, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05][..], &Self::Wait.code()].concat(),
             // xor eax, eax (read); xor edi, edi; lea rsi, [rsp-16]; mov edx, 1; syscall; then exit
             Self::ReadThenExit(code) => {
                 let read =
@@ -71,6 +75,11 @@ impl Program {
             ],
             // b to itself
             Self::Spin => vec![0x1400_0000],
+            // mov x0, 0 (PTRACE_TRACEME); mov x8, 117 (ptrace); svc 0; then wait
+            Self::Traced => {
+                let trace: [u32; 3] = [0xd280_0000, 0xd280_0ea8, 0xd400_0001];
+                return [trace.into_iter().flat_map(u32::to_le_bytes).collect(), Self::Wait.code()].concat();
+            }
             // mov x0, 0; sub x1, sp, 16; mov x2, 1; mov x8, 63 (read); svc 0; then exit
             Self::ReadThenExit(code) => {
                 let read: [u32; 5] = [0xd280_0000, 0xd100_43e1, 0xd280_0022, 0xd280_07e8, 0xd400_0001];

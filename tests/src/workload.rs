@@ -29,6 +29,16 @@ impl Workload {
         Self::start(program, Command::new(program), Stdio::null())
     }
 
+    /// Starts a program with arguments, which reads its standard input until [`Self::finish`].
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_with(program: &Path, arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Self::start(program, command, Stdio::piped())
+    }
+
     /// Starts a program that reads its standard input until [`Self::finish`].
     ///
     /// # Errors

@@ -65,7 +65,7 @@ pub(crate) fn deaths_are_told(config: &str, cause_known: bool) -> Result<()> {
 }
 
 /// Waits until the agent counts this process as critical: `explain` says that it is never touched.
-fn wait_known_critical(daemon: &Daemon<'_>, process: &Workload) -> Result<()> {
+pub(crate) fn wait_known_critical(daemon: &Daemon<'_>, process: &Workload) -> Result<()> {
     wait_until("the process counts as critical", SOON, || {
         let explained = daemon.data(&["explain", &process.pid_text()])?;
         Ok(explained["protected"].as_str().is_some_and(|why| why.contains("critical")))

@@ -8,6 +8,7 @@ mod bystanders;
 mod cli_outputs;
 mod conflicts;
 mod critical_alert;
+mod critical_causes;
 mod daemon_lifecycle;
 mod dry_run;
 mod dynamic_policies;

@@ -1,5 +1,7 @@
 //! Critical processes as written, to validated ones.
 
+mod expect;
+
 use super::error::Findings;
 use super::fields::Cursor;
 use super::host::Host;
@@ -7,14 +9,13 @@ use super::matching;
 use super::profile::unique;
 use crate::model::critical::Critical;
 
-const KEYS: &[&str] = &["name", "match"];
+const KEYS: &[&str] = &["name", "match", "expect"];
 const UNSUPPORTED: &[&str] = &[
     "protection_level",
     "restart_policy",
     "restart",
     "health_check",
     "dependencies",
-    "expect",
     "reserve",
     "latency_slo",
     "oom_score_adj",
@@ -36,6 +37,7 @@ pub(super) fn read<'a>(
         let name = map.required("name", findings).and_then(|at| unique(at, &mut names, findings));
         let at = map.required("match", findings);
         let matches = at.and_then(|at| matching::parse(at, host, findings));
+        let expect = map.get("expect").and_then(|at| expect::parse(at, findings));
         if let (Some(name), Some(matches), Some(at)) = (name, matches, at) {
             if matches.is_forgeable() {
                 let message = format!(
@@ -43,7 +45,7 @@ pub(super) fn read<'a>(
                 );
                 findings.push(at.warning(message).with_fix("add exe, user or uid to the match"));
             }
-            all.push((Critical::new(name, matches), at.clone()));
+            all.push((Critical { expect, ..Critical::new(name, matches) }, at.clone()));
         }
     }
     all

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::condition;
+use crate::model::critical::Expect;
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::{Adaptive, Gradual, Policy, Schedule, Side, Span, Target, Threshold, When, Zone};
 use crate::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule, Turn};
@@ -64,7 +65,13 @@ fn entries(profile: &Profile) -> Vec<(&'static str, Tree)> {
     }
     if !critical.is_empty() {
         let item = |critical: &Critical| {
-            Tree::Map(vec![("name", text(&critical.name)), ("match", matching(&critical.matches))])
+            let mut map = vec![("name", text(&critical.name)), ("match", matching(&critical.matches))];
+            if let Some(Expect { min_instances, start_within }) = critical.expect {
+                let instances = Tree::Integer(i64::from(min_instances));
+                let within = duration(super::policy::millis(start_within));
+                map.push(("expect", Tree::Map(vec![("min_instances", instances), ("start_within", within)])));
+            }
+            Tree::Map(map)
         };
         map.push(("critical_processes", Tree::List(critical.iter().map(item).collect())));
     }
@@ -607,19 +614,26 @@ mod tests {
         )
     }
 
+    fn expect() -> impl Strategy<Value = Expect> {
+        (1_u32..=1_000, 1_000_u64..=86_400_000).prop_map(|(min_instances, millis)| Expect {
+            min_instances,
+            start_within: Duration::from_millis(millis),
+        })
+    }
+
     prop_compose! {
         fn profiles()(
             name in name(),
             version in "[ -~]{1,9}",
             description in description(),
-            critical in proptest::collection::vec((name(), matches()), 0..4),
+            critical in proptest::collection::vec((name(), matches(), of(expect())), 0..4),
             rules in proptest::collection::vec(rules(), 0..4),
             schedule in proptest::collection::vec(turns(), 0..3),
         ) -> Profile {
             let mut profile = Profile { name, version, description, critical: Vec::new(), rules: Vec::new(), schedule };
-            for (index, (name, matches)) in critical.into_iter().enumerate() {
+            for (index, (name, matches, expect)) in critical.into_iter().enumerate() {
                 let name = format!("c{index}-{name}").parse().unwrap();
-                profile.critical.push(Critical::new(name, matches));
+                profile.critical.push(Critical { expect, ..Critical::new(name, matches) });
             }
             for (index, rule) in rules.into_iter().enumerate() {
                 if !profile.critical.iter().any(|critical| critical.matches == rule.matches) {

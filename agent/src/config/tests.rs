@@ -278,7 +278,6 @@ fn what_this_version_does_not_do_is_not_accepted() {
         "restart: { unit: c.service }",
         "health_check: { type: port }",
         "dependencies: [a]",
-        "expect: { min_instances: 1 }",
         "reserve: { memory: 1G }",
         "latency_slo: {}",
     ];

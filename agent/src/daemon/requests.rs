@@ -24,7 +24,7 @@ use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
-use crate::daemon::{endpoints, journal, reload, report};
+use crate::daemon::{journal, reload, report};
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
 use crate::model::id::{Name, ProcKey};
 use crate::model::notice::Notice;
@@ -367,7 +367,6 @@ impl Office {
             if let Some(owner) = &owner {
                 self.scheduler().renew(owner);
             }
-            self.deliveries.replace(endpoints::configured(&change.settings)?);
             if let Some(profile) = change.profile {
                 self.put_in_force(Some(profile)).await?;
             }

@@ -252,13 +252,14 @@ impl Engine {
             return;
         }
         let old = std::mem::replace(&mut entry.critical, new.clone());
+        let (process, now) = (entry.process, self.out.now());
         let before = old.as_ref().map(|instance| instance.protected);
         let after = new.as_ref().map(|instance| instance.protected);
         if let Some(old) = &old {
-            self.criticals.remove(&old.name, key);
+            self.criticals.remove(&old.name, &process, now);
         }
         if let Some(new) = &new {
-            self.criticals.add(&new.name, key);
+            self.criticals.add(&new.name, &process, now);
         }
         if before != after {
             let (on, protected) = (after.is_some(), after.unwrap_or(false));

@@ -191,6 +191,7 @@ impl Engine {
             self.release_group(&group, &Reason::Expired);
         }
         self.lift_again(now);
+        self.criticals.advance(now, &mut self.out);
         self.advance(now);
         while let Some(&(until, key)) = self.missing.first()
             && until <= now
@@ -215,6 +216,7 @@ impl Engine {
             self.throttle.next_timeout(),
             self.emergency.next_timeout(),
             self.conditions.due,
+            self.criticals.next_timeout(),
             missing,
         ];
         due.into_iter().flatten().min()

@@ -42,6 +42,9 @@ impl Engine {
                     instances: state.instances.iter().copied().collect(),
                     deaths: state.deaths,
                     last_death: state.last,
+                    wanted: state.wanted(),
+                    absent_since: state.absent_since(),
+                    flapping: state.is_flapping(),
                 })
                 .collect(),
             counts: self.counts(),

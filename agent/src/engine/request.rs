@@ -32,8 +32,9 @@ impl Engine {
         self.ruled = self.out.now();
         self.renew_conditions(before.as_deref());
         self.retire(rules.as_deref());
-        let names = rules.iter().flat_map(|rules| &rules.criticals).map(|critical| critical.name.clone());
-        for key in self.criticals.rename(names) {
+        let criticals = rules.iter().flat_map(|rules| &rules.criticals);
+        let expected = criticals.map(|critical| (critical.name.clone(), critical.expect));
+        for key in self.criticals.renew(expected, &mut self.out) {
             if let Some(entry) = self.table.get_mut(key) {
                 entry.critical = None;
                 self.out.push(What::Watch { key, on: false, protected: false });

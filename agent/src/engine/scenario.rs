@@ -8,6 +8,7 @@ use crate::engine::rule::testing::{facts, profile, rule};
 use crate::engine::testing::{Builder, at, engine, process};
 use crate::engine::view::{Answer, GroupState, Membership};
 use crate::engine::{Engine, RESYNC_INTERVAL};
+use crate::model::critical::Expect;
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
@@ -730,6 +731,27 @@ fn a_critical_death_is_told_once_with_its_cause() {
     assert_eq!(kinds(&rig.exit(process(13, "nginx"))), ["critical_process_down"]);
     let view = rig.engine.snapshot();
     assert_eq!((view.critical[0].instances.as_slice(), view.critical[0].deaths), (&[key(11)][..], 2));
+}
+
+#[test]
+fn what_there_must_be_is_missed_and_its_return_is_told() {
+    let mut profile = with_critical(rsync_rule(), comm("nginx"));
+    let start_within = Duration::from_secs(10);
+    profile.critical[0].expect = Some(Expect { min_instances: 1, start_within });
+    let mut rig = Rig::new(profile);
+    assert_eq!(kinds(&rig.sleep(start_within)), ["critical_process_missing"]);
+    assert!(rig.sleep(Duration::from_secs(5)).is_empty(), "told once");
+    rig.exec(process(10, "nginx"));
+    assert_eq!(kinds(&rig.sleep(Duration::from_secs(1))), ["critical_process_recovered"]);
+    // It runs something else from now on.
+    rig.exec(process(10, "sh"));
+    let missing = rig.sleep(start_within);
+    let Notice::CriticalProcessMissing { why, .. } = notice(&missing[0]) else { panic!("{missing:?}") };
+    assert_eq!(why.to_string(), "pid 10 is something else by now (sh)");
+    rig.exec(process(10, "nginx"));
+    assert_eq!(kinds(&rig.exit(process(10, "nginx"))), ["watch", "critical_process_down"]);
+    let view = rig.engine.snapshot();
+    assert!(view.critical[0].absent_since.is_some() && !view.critical[0].flapping);
 }
 
 #[test]

@@ -143,6 +143,12 @@ pub struct CriticalView {
     pub deaths: u64,
     /// The last death.
     pub last_death: Option<Exit>,
+    /// How many instances there must be.
+    pub wanted: usize,
+    /// Since when there are fewer, if that is to be told.
+    pub absent_since: Option<Timestamp>,
+    /// Whether its deaths are so many that they are summed up.
+    pub flapping: bool,
 }
 
 /// Totals.

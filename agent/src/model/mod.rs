@@ -1,5 +1,6 @@
 //! Plain values that every other module speaks in. No I/O, no clock, no policy.
 
+pub mod absence;
 pub mod alert;
 pub mod attribute;
 pub mod chain;

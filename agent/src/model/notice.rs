@@ -6,9 +6,11 @@ pub mod table;
 pub(crate) mod testing;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::absence::{Absence, Flapping, Revival};
 use crate::model::death::Obituary;
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
@@ -72,7 +74,7 @@ impl fmt::Display for Response {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Notice {
-    /// A critical process died.
+    /// A critical process died. Begins that it is down if `remaining` is less than `wanted`.
     CriticalProcessDown {
         /// Name of the critical process in the profile.
         name: Name,
@@ -80,6 +82,37 @@ pub enum Notice {
         exit: Exit,
         /// How many instances of it are still alive.
         remaining: usize,
+        /// How many there must be.
+        #[serde(default = "one")]
+        wanted: usize,
+        /// The deaths that this notice stands for, `exit` being the last of them; absent: that one alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        flapping: Option<Flapping>,
+    },
+    /// There are fewer instances of a critical process than its `expect` asks for, for too long. Begins that it is
+    /// missing.
+    CriticalProcessMissing {
+        /// Name of the critical process in the profile.
+        name: Name,
+        /// How many there are.
+        instances: usize,
+        /// How many there must be.
+        wanted: usize,
+        /// For how long.
+        absent: Duration,
+        /// Why.
+        why: Absence,
+    },
+    /// There are enough instances of a critical process again. Ends that it is down, and that it is missing.
+    CriticalProcessRecovered {
+        /// Name of the critical process in the profile.
+        name: Name,
+        /// How that came about.
+        how: Revival,
+        /// How many there are.
+        instances: usize,
+        /// For how long there were too few.
+        absent: Duration,
     },
     /// Limits came into force on a group.
     ThrottleApplied {
@@ -179,12 +212,19 @@ pub enum Notice {
     },
 }
 
+/// Notices of versions that knew no number say nothing.
+const fn one() -> usize {
+    1
+}
+
 impl Notice {
     /// The type's name in the contract.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::CriticalProcessDown { .. } => "critical_process_down",
+            Self::CriticalProcessMissing { .. } => "critical_process_missing",
+            Self::CriticalProcessRecovered { .. } => "critical_process_recovered",
             Self::ThrottleApplied { .. } => "throttle_applied",
             Self::ThrottleAdjusted { .. } => "throttle_adjusted",
             Self::ThrottleFailed { .. } => "throttle_failed",
@@ -205,8 +245,14 @@ impl Notice {
     pub fn concerns(&self, key: ProcKey) -> bool {
         match self {
             Self::CriticalProcessDown { exit, .. } => exit.process.key == key,
+            Self::CriticalProcessMissing { why: Absence::Changed { key: changed, .. }, .. } => {
+                *changed == key
+            }
+            Self::CriticalProcessRecovered { how: Revival::ByOthers { key: new, .. }, .. } => *new == key,
             Self::ThrottleApplied { processes, .. } => processes.iter().any(|(process, _)| *process == key),
-            Self::ThrottleAdjusted { .. }
+            Self::CriticalProcessMissing { why: Absence::NeverStarted | Absence::Died, .. }
+            | Self::CriticalProcessRecovered { how: Revival::NotRequired, .. }
+            | Self::ThrottleAdjusted { .. }
             | Self::ThrottleFailed { .. }
             | Self::ThrottleRemoved { .. }
             | Self::ThrottleConflict { .. }
@@ -224,7 +270,9 @@ impl Notice {
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {
-            Self::CriticalProcessDown { .. } | Self::EmergencyStop { .. } => Severity::Critical,
+            Self::CriticalProcessDown { .. }
+            | Self::CriticalProcessMissing { .. }
+            | Self::EmergencyStop { .. } => Severity::Critical,
             Self::ThrottleFailed { .. }
             | Self::ThrottleConflict { .. }
             | Self::EventsLost { .. }
@@ -236,7 +284,8 @@ impl Notice {
                     Severity::Warning
                 }
             }
-            Self::ThrottleApplied { .. }
+            Self::CriticalProcessRecovered { .. }
+            | Self::ThrottleApplied { .. }
             | Self::ThrottleAdjusted { .. }
             | Self::ThrottleRemoved { .. }
             | Self::EmergencyResumed { .. }
@@ -249,11 +298,42 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CriticalProcessDown { name, exit, remaining } => {
+            Self::CriticalProcessDown { name, exit, remaining, wanted: _, flapping } => {
                 let process = &exit.process;
                 write!(f, "critical process {name} is down: pid {} ({}) ", process.key.pid, process.comm)?;
                 write!(f, "{}", Obituary { exit, oom_cgroup: None })?;
-                write!(f, " after {:.3} s, {remaining} of its instances left", exit.lifetime().as_secs_f64())
+                write!(
+                    f,
+                    " after {:.3} s, {remaining} of its instances left",
+                    exit.lifetime().as_secs_f64()
+                )?;
+                let Some(Flapping { deaths, over, held: _ }) = flapping else { return Ok(()) };
+                write!(
+                    f,
+                    "; the last of {deaths} deaths in {:.0} s, which are summed up from now on",
+                    over.as_secs_f64()
+                )
+            }
+            Self::CriticalProcessMissing { name, instances, wanted, absent, why } => {
+                let seconds = absent.as_secs_f64();
+                write!(
+                    f,
+                    "critical process {name} is missing: {instances} of {wanted} instances for {seconds:.0} s; {why}"
+                )
+            }
+            Self::CriticalProcessRecovered { name, how, instances, absent } => {
+                let seconds = absent.as_secs_f64();
+                match how {
+                    Revival::ByOthers { key, comm, parent } => write!(
+                        f,
+                        "critical process {name} is back after {seconds:.3} s: pid {} ({comm}) was started by pid {parent}, {instances} instances",
+                        key.pid
+                    ),
+                    Revival::NotRequired => write!(
+                        f,
+                        "critical process {name} was away for {seconds:.3} s and is not asked for any more: the profile changed"
+                    ),
+                }
             }
             Self::ThrottleApplied { group, limits, processes, how, reason, latency_ns } => {
                 write!(f, "group {group} limited to {limits} {how}, {} processes added", processes.len())?;

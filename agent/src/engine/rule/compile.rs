@@ -73,6 +73,7 @@ impl RuleSet {
                     name: spec.name.clone(),
                     matcher: matcher(&spec.name, &spec.matches)?,
                     protects: !spec.matches.is_forgeable(),
+                    expect: spec.expect,
                 })
             })
             .collect::<Result<_, _>>()?;

@@ -12,6 +12,7 @@ use std::fmt;
 use crate::engine::action::Wants;
 use crate::engine::process::Bars;
 use crate::engine::rule::matcher::{AncestorWants, Matcher, Subject, Tri};
+use crate::model::critical::Expect;
 use crate::model::id::Name;
 use crate::model::rule::Rule;
 
@@ -36,6 +37,8 @@ pub(crate) struct CompiledCritical {
     /// Whether its instances are exempt from limits. Not where a process can bring the match about by naming
     /// itself: whoever chose a critical name would escape every rule.
     pub(crate) protects: bool,
+    /// What there is to be of it.
+    pub(crate) expect: Option<Expect>,
 }
 
 /// A rule, compiled.

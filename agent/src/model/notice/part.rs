@@ -22,7 +22,9 @@ impl Notice {
     #[must_use]
     pub fn subject(&self) -> &str {
         match self {
-            Self::CriticalProcessDown { name, .. } => name.as_str(),
+            Self::CriticalProcessDown { name, .. }
+            | Self::CriticalProcessMissing { name, .. }
+            | Self::CriticalProcessRecovered { name, .. } => name.as_str(),
             Self::ThrottleApplied { group, .. }
             | Self::ThrottleAdjusted { group, .. }
             | Self::ThrottleFailed { group, .. }
@@ -43,14 +45,18 @@ impl Notice {
     pub fn part(&self) -> Part {
         match self {
             // While instances are left, the service may be as well; when the last one goes, it is not.
+            Self::CriticalProcessDown { remaining, wanted, .. } if remaining >= wanted => Part::Event,
             Self::CriticalProcessDown { remaining, .. } => Part::Begins { grave: *remaining == 0 },
+            Self::CriticalProcessMissing { instances, .. } => Part::Begins { grave: *instances == 0 },
             // Written again: nothing is other than it should be.
             Self::ThrottleConflict { response: Response::Reasserted, .. } => Part::Event,
             Self::ThrottleConflict { response: Response::Yielded | Response::GaveUp, .. } => {
                 Part::Begins { grave: false }
             }
             Self::EmergencyStop { .. } => Part::Begins { grave: true },
-            Self::EmergencyResumed { .. } | Self::ThrottleRemoved { .. } => self.ends(),
+            Self::CriticalProcessRecovered { .. }
+            | Self::EmergencyResumed { .. }
+            | Self::ThrottleRemoved { .. } => self.ends(),
             Self::ThrottleApplied { .. }
             | Self::ThrottleAdjusted { .. }
             | Self::ThrottleFailed { .. }

@@ -96,11 +96,11 @@ macro_rules! event_types {
 event_types! {
     given "critical_process_down" Critical Critical AtOnce Stage::Begins,
         "critical.down", "critical.deaths", "a critical process died";
-    taken "critical_process_missing" Critical Critical AtOnce Stage::Begins,
+    given "critical_process_missing" Critical Critical AtOnce Stage::Begins,
         "critical.missing", "critical.missing", "a critical process is not there although it should be";
     taken "critical_process_restart" Info Critical AtOnce Stage::Event,
         "critical.restart", "critical.restarts", "a critical process is restarted, or that was given up";
-    taken "critical_process_recovered" Info Critical AtOnce Stage::Ends(ABSENCE),
+    given "critical_process_recovered" Info Critical AtOnce Stage::Ends(ABSENCE),
         "critical.recovered", "critical.recoveries", "a critical process is there again";
     taken "health_check_failed" Critical Critical AtOnce Stage::Begins,
         "health.failed", "health.failures", "a critical process does not answer its health check";

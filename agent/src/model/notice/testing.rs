@@ -6,14 +6,14 @@ use crate::model::limits::Limits;
 use crate::model::notice::{Clash, Notice, Response};
 use crate::model::reason::Reason;
 
-/// The death of an instance of a critical process; so many are left.
+/// The death of an instance of a critical process; so many are left, one too few.
 pub(crate) fn down(name: &str, remaining: usize) -> Notice {
     let process = json!({
         "key": { "pid": 5, "start": 7 }, "started": 0, "ppid": 1, "uid": 0, "gid": 0, "cgroup": 0, "comm": "x",
     });
     let exit = json!({ "process": process, "at": 1_000_000_000 });
-    let notice =
-        json!({ "type": "critical_process_down", "name": name, "remaining": remaining, "exit": exit });
+    let notice = json!({ "type": "critical_process_down", "name": name, "remaining": remaining, "wanted": remaining + 1,
+        "exit": exit });
     serde_json::from_value(notice).unwrap()
 }
 

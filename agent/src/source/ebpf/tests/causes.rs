@@ -114,6 +114,20 @@ fn catches_term(pid: u32) -> bool {
 }
 
 #[test]
+fn a_death_comes_with_the_last_thread_and_not_with_the_leader() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = threads(directory.path());
+    let mut source = open(&Options::default());
+    let mut child = Reaped(quiet(&program).spawn().unwrap());
+    let pid = watch(&mut source, &child);
+    let code = u8::try_from(child.0.wait().unwrap().code().unwrap()).unwrap();
+    let exit = exit_of(&mut source, pid);
+    assert_eq!((exit.status, exit.cause), (Some(Status::Code(code)), Cause::UNKNOWN));
+    assert!(exit.lifetime() >= Duration::from_millis(150), "reported with its leader");
+    settle(&mut source);
+}
+
+#[test]
 fn of_others_nothing_is_told() {
     let mut source = open(&Options::default());
     let other = Reaped(quiet("/bin/sleep").arg("60").spawn().unwrap());
