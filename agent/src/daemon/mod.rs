@@ -4,6 +4,7 @@
 //! `journal` ([`journal`]).
 
 mod alerts;
+mod circumstances;
 pub mod command;
 pub mod deliveries;
 pub mod emergency;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 
 use crate::clock;
+use crate::daemon::circumstances;
 use crate::daemon::command::Command;
 use crate::daemon::journal::Journal;
 use crate::daemon::pending::{Pending, Settled};
@@ -26,6 +27,7 @@ use crate::engine::input::{Input, Outcome};
 use crate::engine::{Engine, Own};
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
+use crate::model::notice::Notice;
 use crate::model::rule::Profile;
 use crate::model::time::Timestamp;
 use crate::procfs::Proc;
@@ -262,7 +264,13 @@ impl Turn {
                     let sample = sampler.sample(&wants, throttle, proc, |group| engine.members(group));
                     self.feed(Input::Sample(Box::new(sample)), clock::now());
                 }
-                What::Notify { notice } => self.parts.journal.tell(action.at, notice),
+                What::Notify { mut notice } => {
+                    if let Notice::CriticalProcessDown { exit, circumstances, .. } = &mut notice {
+                        let Parts { throttle, proc, .. } = &self.parts;
+                        *circumstances = Some(Box::new(circumstances::look(exit, throttle, proc)));
+                    }
+                    self.parts.journal.tell(action.at, notice);
+                }
                 What::Resume => self.parts.throttle.block(false),
                 What::Lift => {
                     self.pending.issued(action.id, &action.what);

@@ -56,7 +56,7 @@ impl Engine {
         }
         self.counts.short_lives += 1;
         if let Some(name) = self.critical_at_death(&exit.process) {
-            self.critical_down(&name, exit);
+            self.critical_down(&name, exit, None);
         }
         self.table.bury(key);
     }
@@ -85,9 +85,9 @@ impl Engine {
         self.missing.retain(|(_, missing)| *missing != key);
         if let Some(instance) = entry.critical {
             self.out.push(What::Watch { key, on: false, protected: false });
-            self.critical_down(&instance.name, exit);
+            self.critical_down(&instance.name, exit, entry.group.as_ref());
         } else if let Some(name) = late {
-            self.critical_down(&name, exit);
+            self.critical_down(&name, exit, entry.group.as_ref());
         }
         self.wake_waiting(key);
     }
@@ -101,8 +101,8 @@ impl Engine {
         self.ended(&Exit { process, at, status: None, cpu: None, peak_rss: None, cause: Cause::UNKNOWN });
     }
 
-    fn critical_down(&mut self, name: &Name, exit: &Exit) {
-        if self.criticals.died(name, exit, &mut self.out) {
+    fn critical_down(&mut self, name: &Name, exit: &Exit, group: Option<&Name>) {
+        if self.criticals.died(name, exit, group, &mut self.out) {
             self.counts.critical_deaths += 1;
         }
     }

@@ -5,6 +5,7 @@ pub mod alert;
 pub mod attribute;
 pub mod chain;
 pub mod cpu_list;
+pub mod circumstances;
 pub mod critical;
 pub mod death;
 pub mod delivery;

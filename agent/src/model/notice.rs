@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::absence::{Absence, Flapping, Revival};
+use crate::model::circumstances::Circumstances;
 use crate::model::death::Obituary;
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
@@ -88,6 +89,12 @@ pub enum Notice {
         /// The deaths that this notice stands for, `exit` being the last of them; absent: that one alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         flapping: Option<Flapping>,
+        /// The group of ours that limited it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<Name>,
+        /// What the machine was like; the daemon adds it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        circumstances: Option<Box<Circumstances>>,
     },
     /// There are fewer instances of a critical process than its `expect` asks for, for too long. Begins that it is
     /// missing.
@@ -298,21 +305,38 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CriticalProcessDown { name, exit, remaining, wanted: _, flapping } => {
+            Self::CriticalProcessDown {
+                name,
+                exit,
+                remaining,
+                wanted: _,
+                flapping,
+                group,
+                circumstances,
+            } => {
                 let process = &exit.process;
                 write!(f, "critical process {name} is down: pid {} ({}) ", process.key.pid, process.comm)?;
-                write!(f, "{}", Obituary { exit, oom_cgroup: None })?;
+                let oom_cgroup = circumstances.as_ref().and_then(|found| found.oom_cgroup.as_deref());
+                write!(f, "{}", Obituary { exit, oom_cgroup })?;
                 write!(
                     f,
                     " after {:.3} s, {remaining} of its instances left",
                     exit.lifetime().as_secs_f64()
                 )?;
-                let Some(Flapping { deaths, over, held: _ }) = flapping else { return Ok(()) };
-                write!(
-                    f,
-                    "; the last of {deaths} deaths in {:.0} s, which are summed up from now on",
-                    over.as_secs_f64()
-                )
+                if let Some(Flapping { deaths, over, held: _ }) = flapping {
+                    let seconds = over.as_secs_f64();
+                    write!(
+                        f,
+                        "; the last of {deaths} deaths in {seconds:.0} s, which are summed up from now on"
+                    )?;
+                }
+                if let Some(group) = group {
+                    write!(f, "; it was limited in group {group}")?;
+                }
+                match circumstances.as_ref().map(ToString::to_string) {
+                    Some(text) if !text.is_empty() => write!(f, "; {text}"),
+                    Some(_) | None => Ok(()),
+                }
             }
             Self::CriticalProcessMissing { name, instances, wanted, absent, why } => {
                 let seconds = absent.as_secs_f64();

@@ -98,7 +98,14 @@ impl State {
         }
     }
 
-    fn tell_down(&mut self, name: &Name, exit: &Exit, flapping: Option<Flapping>, out: &mut Outbox) {
+    fn tell_down(
+        &mut self,
+        name: &Name,
+        exit: &Exit,
+        group: Option<&Name>,
+        flapping: Option<Flapping>,
+        out: &mut Outbox,
+    ) {
         if self.is_short()
             && let Some(spell) = &mut self.spell
         {
@@ -110,13 +117,15 @@ impl State {
             remaining: self.instances.len(),
             wanted: self.wanted(),
             flapping,
+            group: group.cloned(),
+            circumstances: None,
         });
     }
 
     /// Tells of deaths that were held back, the last one standing for all.
     fn tell_held(&mut self, name: &Name, flapping: Option<Flapping>, out: &mut Outbox) {
         if let (Some(flapping), Some(last)) = (flapping, self.last) {
-            self.tell_down(name, &last, Some(flapping), out);
+            self.tell_down(name, &last, None, Some(flapping), out);
         }
     }
 
@@ -196,7 +205,8 @@ impl Criticals {
     }
 
     /// Notes a death and tells of it, now or with others; whether it was not noted before.
-    pub(crate) fn died(&mut self, name: &Name, exit: &Exit, out: &mut Outbox) -> bool {
+    /// `group`: the one that limited it.
+    pub(crate) fn died(&mut self, name: &Name, exit: &Exit, group: Option<&Name>, out: &mut Outbox) -> bool {
         let Some(state) = self.states.get_mut(name) else { return false };
         let (key, now) = (exit.process.key, out.now());
         if state.last.is_some_and(|last| last.process.key == key) {
@@ -211,7 +221,7 @@ impl Criticals {
             Verdict::Tell => None,
             Verdict::TellMany(flapping) => Some(flapping),
         };
-        state.tell_down(name, exit, flapping, out);
+        state.tell_down(name, exit, group, flapping, out);
         true
     }
 

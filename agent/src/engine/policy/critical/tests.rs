@@ -40,7 +40,7 @@ impl World {
     fn dies(&mut self, millis: u64, pid: u32) -> bool {
         self.pass(millis);
         let Event::Exit(exit) = process(pid, "web").exit(millis, Status::Code(1)) else { unreachable!() };
-        self.criticals.died(&name(), &exit, &mut self.out)
+        self.criticals.died(&name(), &exit, None, &mut self.out)
     }
 
     /// Lets time pass, timer by timer.

@@ -1,0 +1,130 @@
+//! What the machine is like when a critical process has died: a few small files, read before the notice goes out.
+//! It must take far less than a millisecond and decide nothing.
+
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::{Cgroup as _, Controller, CpuStat, membership};
+use crate::effect::Throttle;
+use crate::model::circumstances::{Circumstances, LimitedGroup, QuotaUse};
+use crate::model::death::OomLimit;
+use crate::model::event::Exit;
+use crate::model::process::{Wants, printable};
+use crate::model::signal::{Hundredths, Resource};
+use crate::procfs::Proc;
+
+/// Most groups that are named.
+const GROUPS_MAX: usize = 8;
+/// Most cgroups that are looked through for one whose id is all that is known: a millisecond or two, and only
+/// after the OOM killer has killed.
+const DIRS_MAX: usize = 512;
+
+/// Looks around after a death.
+pub(super) fn look(exit: &Exit, throttle: &Throttle, proc: &Proc) -> Circumstances {
+    let own = own_cgroup(exit, throttle, proc);
+    let mut limited: Vec<LimitedGroup> = throttle
+        .groups()
+        .into_iter()
+        .map(|(group, held)| {
+            let dirs = held.places.iter().filter_map(|place| place.dir(Controller::Cpu));
+            let quota = dirs.fold(QuotaUse::default(), |sum, dir| add(sum, quota(dir).unwrap_or_default()));
+            LimitedGroup { group, quota }
+        })
+        .collect();
+    limited.sort_by_key(|limited| std::cmp::Reverse(limited.quota.throttled_ns));
+    limited.truncate(GROUPS_MAX);
+    let mut found = Circumstances {
+        pressure: pressure(proc),
+        quota: own.as_deref().and_then(quota),
+        limited,
+        ..Circumstances::default()
+    };
+    if let Some(OomLimit::Cgroup { id, .. }) = exit.cause.oom {
+        find_oom_cgroup(&mut found, id, own.as_deref(), throttle);
+    }
+    found
+}
+
+/// The directory of the cgroup that it died in, while it is not reaped: v2 only, since v1 shows the dead in `/`.
+fn own_cgroup(exit: &Exit, throttle: &Throttle, proc: &Proc) -> Option<PathBuf> {
+    let wants = Wants { cgroup_path: true, ..Wants::default() };
+    let path = proc.facts(exit.process.key, wants).ok()??.cgroup_path?;
+    let dir = membership::below(throttle.kernel().driver.mount(Controller::Cpu)?, &path).ok()?;
+    is(&dir, exit.process.cgroup).then_some(dir)
+}
+
+fn find_oom_cgroup(found: &mut Circumstances, id: u64, own: Option<&Path>, throttle: &Throttle) {
+    for (group, held) in throttle.groups() {
+        if held.places.iter().filter_map(|place| place.dir(Controller::Memory)).any(|dir| is(dir, id)) {
+            found.oom_group = Some(group);
+        }
+    }
+    let Some(mount) = throttle.kernel().driver.mount(Controller::Memory) else { return };
+    let above = own.into_iter().flat_map(Path::ancestors).take_while(|dir| dir.starts_with(mount));
+    let dir = above.map(Path::to_owned).find(|dir| is(dir, id)).or_else(|| search(mount, id));
+    let below = dir.as_deref().and_then(|dir| dir.strip_prefix(mount).ok());
+    found.oom_cgroup = below.map(|path| {
+        use std::os::unix::ffi::OsStrExt as _;
+        format!("/{}", printable(path.as_os_str().as_bytes()))
+    });
+}
+
+fn is(dir: &Path, id: u64) -> bool {
+    std::fs::metadata(dir).is_ok_and(|found| found.ino() == id)
+}
+
+/// The cgroup of this id among the first [`DIRS_MAX`] below a mount point, those near it first.
+fn search(mount: &Path, id: u64) -> Option<PathBuf> {
+    let mut pending = std::collections::VecDeque::from([mount.to_owned()]);
+    for _ in 0..DIRS_MAX {
+        // A cgroup may go away while it is listed.
+        let dir = pending.pop_front()?;
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.ino() == id {
+                    return Some(entry.path());
+                }
+                pending.push_back(entry.path());
+            }
+        }
+    }
+    None
+}
+
+fn quota(dir: &Path) -> Option<QuotaUse> {
+    let CpuStat { periods, throttled_periods: throttled, throttled_ns } = CpuStat::read(dir).ok()?;
+    Some(QuotaUse { periods, throttled, throttled_ns })
+}
+
+const fn add(a: QuotaUse, b: QuotaUse) -> QuotaUse {
+    QuotaUse {
+        periods: a.periods.saturating_add(b.periods),
+        throttled: a.throttled.saturating_add(b.throttled),
+        throttled_ns: a.throttled_ns.saturating_add(b.throttled_ns),
+    }
+}
+
+fn pressure(proc: &Proc) -> Option<[Hundredths; 3]> {
+    let mut all = [Hundredths::default(); 3];
+    for (slot, resource) in all.iter_mut().zip(Resource::ALL) {
+        *slot = Hundredths(proc.pressure(resource).ok()??.some.avg10);
+    }
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_found_by_its_inode_and_the_search_ends() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("a/b/c");
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::create_dir_all(root.path().join("a2/b2")).unwrap();
+        let id = std::fs::metadata(&deep).unwrap().ino();
+        assert_eq!(search(root.path(), id), Some(deep.clone()));
+        assert!(is(&deep, id) && !is(root.path(), id) && !is(&root.path().join("none"), id));
+        assert_eq!(search(root.path(), u64::MAX), None);
+    }
+}
