@@ -3,6 +3,8 @@
 
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Pid;
@@ -87,6 +89,94 @@ pub fn passed_sockets() -> io::Result<Vec<OwnedFd>> {
     // SAFETY: LISTEN_PID names this process, so these descriptors were opened for it; `listen_fds` has just
     // found them open, and nobody else takes them: this is reached once.
     Ok(passed.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
+}
+
+/// Who a program runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Real, effective and saved uid.
+    pub uid: u32,
+    /// The same for the gid.
+    pub gid: u32,
+    /// Supplementary groups; those of the agent are given up.
+    pub groups: Vec<u32>,
+}
+
+/// Has a command run in a session of its own, as somebody else, and with no descriptor but the first three. With
+/// `orphan` it is not the agent's child either: what is started ends at once, and its child is the program. An error
+/// on the way is the command's own.
+pub fn detach(command: &mut Command, identity: Option<Identity>, orphan: bool) {
+    let prepare = move || {
+        done(new_session())?;
+        set_umask();
+        if orphan {
+            become_an_orphan()?;
+        }
+        if let Some(Identity { uid, gid, groups }) = &identity {
+            // In this order: each needs a right that the last one gives up (setuid(2)).
+            done(set_groups(groups))?;
+            done(set_gid(*gid))?;
+            done(set_uid(*uid))?;
+        }
+        match done(close_on_exec()) {
+            // Before Linux 5.11. Whatever the agent opens is closed on exec anyway.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => Ok(()),
+            other => other,
+        }
+    };
+    // SAFETY: between fork and exec only system calls are made, on memory that was allocated before (fork(2): only
+    // async-signal-safe functions). The closure allocates nothing: errors are made of their numbers.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+fn done(result: libc::c_long) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn new_session() -> libc::c_long {
+    // SAFETY: takes no argument.
+    libc::c_long::from(unsafe { libc::setsid() })
+}
+
+/// The agent's own keeps everything to itself.
+fn set_umask() {
+    // SAFETY: takes a number, and cannot fail.
+    unsafe {
+        libc::umask(0o022);
+    }
+}
+
+fn set_groups(groups: &[u32]) -> libc::c_long {
+    // SAFETY: pointer and length are those of one slice.
+    libc::c_long::from(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })
+}
+
+fn set_gid(gid: u32) -> libc::c_long {
+    // SAFETY: takes a number.
+    libc::c_long::from(unsafe { libc::setgid(gid) })
+}
+
+fn set_uid(uid: u32) -> libc::c_long {
+    // SAFETY: takes a number.
+    libc::c_long::from(unsafe { libc::setuid(uid) })
+}
+
+fn close_on_exec() -> libc::c_long {
+    // SAFETY: takes numbers (close_range(2)); descriptors stay open until exec, those of the caller among them.
+    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }
+}
+
+/// Goes on as the child of a process that ends at once.
+fn become_an_orphan() -> io::Result<()> {
+    // SAFETY: this process has one thread: it is itself between fork and exec.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(()),
+        // SAFETY: ends the process without running anything of the agent's.
+        _ => unsafe { libc::_exit(0) },
+    }
 }
 
 /// Gives freed heap pages back to the kernel (malloc_trim(3)). Parsing the kernel's BTF at start needs

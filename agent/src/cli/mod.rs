@@ -81,7 +81,7 @@ enum Command {
     Status(status::Status),
     /// Tell why a process is or is not limited
     Explain(explain::Explain),
-    /// Look after critical processes
+    /// Watch over the processes that must live
     Critical(critical::Critical),
     /// Lift every limit at once, and keep it so
     Emergency(emergency::Emergency),

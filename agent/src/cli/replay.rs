@@ -142,6 +142,10 @@ impl Player {
             | Input::Clashes { .. }
             | Input::Sample(_)
             | Input::Override(_)
+            | Input::Remembered { .. }
+            | Input::Checked { .. }
+            | Input::Restarted { .. }
+            | Input::RestartByHand { .. }
             | Input::Outcome { .. } => {}
         }
         self.input(input, emit)
@@ -188,6 +192,8 @@ fn assumed(action: &Action) -> Option<Outcome> {
         | What::Resume
         | What::Resync
         | What::Sample(_)
+        | What::Check { .. }
+        | What::Restart { .. }
         | What::Notify { .. } => None,
     }
 }
@@ -250,6 +256,8 @@ fn describe(what: &What) -> (&'static str, String) {
         What::Resume => ("resume", String::new()),
         What::Resync => ("resync", String::new()),
         What::Sample(wants) => ("sample", sampled(wants)),
+        What::Check { name, .. } => ("check", format!("critical process {name}")),
+        What::Restart { name, by, .. } => ("restart", format!("critical process {name} by {by}")),
         What::Notify { notice } => ("notify", notice.to_string()),
     }
 }

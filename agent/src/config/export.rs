@@ -1,16 +1,17 @@
 //! Profiles to text: YAML as people write it, or JSON. The same profile always gives the same text, and
 //! reading that text gives the same profile.
 
+mod critical;
+
 use std::fmt;
 use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::condition;
-use crate::model::critical::Expect;
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::{Adaptive, Gradual, Policy, Schedule, Side, Span, Target, Threshold, When, Zone};
-use crate::model::rule::{Critical, Match, OnConflict, Pattern, Profile, Rule, Turn};
+use crate::model::rule::{Match, OnConflict, Pattern, Profile, Rule, Turn};
 use crate::model::signal::Hundredths;
 use crate::model::unit::{Bytes, Weight};
 
@@ -58,22 +59,13 @@ fn text(value: impl ToString) -> Tree {
 }
 
 fn entries(profile: &Profile) -> Vec<(&'static str, Tree)> {
-    let Profile { name, version, description, critical, rules, schedule } = profile;
+    let Profile { name, version, description, critical: vital, rules, schedule } = profile;
     let mut map = vec![("name", text(name)), ("version", text(version))];
     if !description.is_empty() {
         map.push(("description", text(description)));
     }
-    if !critical.is_empty() {
-        let item = |critical: &Critical| {
-            let mut map = vec![("name", text(&critical.name)), ("match", matching(&critical.matches))];
-            if let Some(Expect { min_instances, start_within }) = critical.expect {
-                let instances = Tree::Integer(i64::from(min_instances));
-                let within = duration(super::policy::millis(start_within));
-                map.push(("expect", Tree::Map(vec![("min_instances", instances), ("start_within", within)])));
-            }
-            Tree::Map(map)
-        };
-        map.push(("critical_processes", Tree::List(critical.iter().map(item).collect())));
+    if !vital.is_empty() {
+        map.push(("critical_processes", Tree::List(vital.iter().map(critical::tree).collect())));
     }
     if !rules.is_empty() {
         map.push(("throttling_rules", Tree::List(rules.iter().map(rule).collect())));
@@ -414,6 +406,7 @@ mod tests {
     use crate::config::profile::parse;
     use crate::model::attribute::{IoClass, IoLevel, OomScoreAdj, Sched};
     use crate::model::cpu_list::CpuList;
+    use crate::model::critical::Critical;
     use crate::model::hours::Hours;
     use crate::model::id::Name;
     use crate::model::signal::Signal;
@@ -427,6 +420,7 @@ mod tests {
             memory: None,
             user: |name| Ok((name == "root").then_some(0)),
             group: |name| Ok((name == "adm").then_some(4)),
+            program: |_| None,
         }
     }
 
@@ -614,26 +608,21 @@ mod tests {
         )
     }
 
-    fn expect() -> impl Strategy<Value = Expect> {
-        (1_u32..=1_000, 1_000_u64..=86_400_000).prop_map(|(min_instances, millis)| Expect {
-            min_instances,
-            start_within: Duration::from_millis(millis),
-        })
-    }
-
     prop_compose! {
         fn profiles()(
             name in name(),
             version in "[ -~]{1,9}",
             description in description(),
-            critical in proptest::collection::vec((name(), matches(), of(expect())), 0..4),
+            vital in proptest::collection::vec(critical::tests::entry(matches()), 0..4),
             rules in proptest::collection::vec(rules(), 0..4),
             schedule in proptest::collection::vec(turns(), 0..3),
         ) -> Profile {
             let mut profile = Profile { name, version, description, critical: Vec::new(), rules: Vec::new(), schedule };
-            for (index, (name, matches, expect)) in critical.into_iter().enumerate() {
-                let name = format!("c{index}-{name}").parse().unwrap();
-                profile.critical.push(Critical { expect, ..Critical::new(name, matches) });
+            for (index, entry) in vital.into_iter().enumerate() {
+                // Each needs all before it, so that there is no circle.
+                let dependencies = profile.critical.iter().map(|critical| critical.name.clone()).collect();
+                let name = format!("c{index}-{}", entry.name).parse().unwrap();
+                profile.critical.push(Critical { name, dependencies, ..entry });
             }
             for (index, rule) in rules.into_iter().enumerate() {
                 if !profile.critical.iter().any(|critical| critical.matches == rule.matches) {

@@ -1,11 +1,15 @@
 //! What a validation needs to know of this machine: accounts, and how much there is to limit.
 
 use std::io;
+use std::path::Path;
 
 use crate::model::cpu_list::CpuList;
 
 /// Looks up an account by name; `None` when there is none.
 pub type Lookup = fn(&str) -> io::Result<Option<u32>>;
+
+/// What is wrong with a program that is to be run, in words; nothing: it may be.
+pub type Objection = fn(&Path) -> Option<String>;
 
 /// Facts about the machine that a configuration is checked against.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,8 @@ pub struct Host {
     pub user: Lookup,
     /// Gid of a group.
     pub group: Lookup,
+    /// Whether a program may be run.
+    pub program: Objection,
 }
 
 impl Host {
@@ -35,6 +41,7 @@ impl Host {
             memory: u64::try_from(total).ok(),
             user: uid_of,
             group: gid_of,
+            program: super::critical::program::objection,
         }
     }
 }

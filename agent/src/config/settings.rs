@@ -381,6 +381,7 @@ mod tests {
             memory: None,
             user: |_| Ok(None),
             group: |name| Ok((name == "staff").then_some(50)),
+            program: |_| None,
         }
     }
 

@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 
 use super::failure::{Failure, FailureKind};
 use super::proto::{
-    Acknowledge, Activate, DeliveryQuery, DryRun, DynamicApply, DynamicRemove, Emergency, Envelope,
-    EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle, WebhookReplay, WebhookTest,
+    Acknowledge, Activate, CriticalRestart, DeliveryQuery, DryRun, DynamicApply, DynamicRemove, Emergency,
+    Envelope, EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle, WebhookReplay, WebhookTest,
 };
 
 /// A little longer than the server gives the daemon, so that its own words arrive.
@@ -248,6 +248,8 @@ impl Wire {
             Request::Delivery { id } => Self::get(&format!("/v1/webhooks/deliveries/{id}")),
             Request::WebhookTest(body) => Self::post::<WebhookTest>("/v1/webhooks/test", body)?,
             Request::WebhookReplay(body) => Self::post::<WebhookReplay>("/v1/webhooks/replay", body)?,
+            Request::Criticals => Self::get("/v1/critical"),
+            Request::CriticalRestart(body) => Self::post::<CriticalRestart>("/v1/critical/restart", body)?,
             Request::Reload(body) => Self::post::<DryRun>("/v1/reload", body)?,
             Request::Alerts => Self::get("/v1/alerts"),
             Request::Acknowledge(body) => Self::post::<Acknowledge>("/v1/alerts/acknowledge", body)?,

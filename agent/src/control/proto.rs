@@ -3,6 +3,7 @@
 //! The JSON is a public interface, stable within `v1`: fields may be added, never renamed or removed.
 
 mod alert;
+mod critical;
 mod moving;
 mod reply;
 mod webhooks;
@@ -14,6 +15,9 @@ use crate::model::limits::{Limits, Scope};
 use crate::model::policy::Policy;
 
 pub use alert::{Acknowledge, Acknowledged, AcknowledgedBy, AlertStatus, COMMENT_MAX, TIME_MAX_MS, ToldTo};
+pub use critical::{
+    CriticalDeath, CriticalHealth, CriticalRestart, CriticalRestarted, CriticalRestarts, CriticalStatus,
+};
 pub use moving::{
     DynamicApplied, DynamicApply, DynamicRemove, DynamicRemoved, DynamicStatus, Moving, PolicyStatus,
 };
@@ -93,6 +97,10 @@ pub enum Request {
     WebhookTest(WebhookTest),
     /// `POST /v1/webhooks/replay`: answered by [`Reply::WebhookReplayed`].
     WebhookReplay(WebhookReplay),
+    /// `GET /v1/critical`: answered by [`Reply::Criticals`].
+    Criticals,
+    /// `POST /v1/critical/restart`: answered by [`Reply::CriticalRestarted`].
+    CriticalRestart(CriticalRestart),
     /// `POST /v1/reload`: answered by [`Reply::Reloaded`].
     Reload(DryRun),
     /// `GET /v1/alerts`: answered by [`Reply::Alerts`].
@@ -319,6 +327,10 @@ pub enum Reply {
     WebhookTested(WebhookTested),
     /// Deliveries are owed again, or would be.
     WebhookReplayed(WebhookReplayed),
+    /// The critical processes, by name.
+    Criticals(Vec<CriticalStatus>),
+    /// A critical process was restarted, or would be.
+    CriticalRestarted(CriticalRestarted),
     /// The configuration was read again.
     Reloaded(Reloaded),
     /// Alerts that stand, and those that ended a short while ago, by key.
@@ -360,6 +372,8 @@ replies! {
     Delivery is Box<DeliveryDetail>,
     WebhookTested is WebhookTested,
     WebhookReplayed is WebhookReplayed,
+    Criticals is Vec<CriticalStatus>,
+    CriticalRestarted is CriticalRestarted,
     Reloaded is Reloaded,
     Alerts is Vec<AlertStatus>,
     Acknowledged is Acknowledged,

@@ -52,6 +52,11 @@ pub(super) fn router(desk: Desk) -> Router {
             "/v1/webhooks/replay",
             post(async |desk: Desk, Json(b)| desk.ask(Request::WebhookReplay(b)).await),
         )
+        .route("/v1/critical", get(async |desk: Desk| desk.ask(Request::Criticals).await))
+        .route(
+            "/v1/critical/restart",
+            post(async |desk: Desk, Json(b)| desk.ask(Request::CriticalRestart(b)).await),
+        )
         .route("/v1/reload", post(async |desk: Desk, Json(b)| desk.ask(Request::Reload(b)).await))
         .route("/v1/alerts", get(async |desk: Desk| desk.ask(Request::Alerts).await))
         .route(

@@ -107,6 +107,8 @@ async fn every_request_arrives_as_it_was_sent() {
             dry_run: true,
         }),
         Request::DynamicRemove(DynamicRemove { target: name("backups"), dry_run: false }),
+        Request::Criticals,
+        Request::CriticalRestart(CriticalRestart { name: name("web"), dry_run: true }),
         Request::Release(Release { target: ReleaseOf::All, dry_run: false }),
         Request::Release(Release { target: ReleaseOf::Group(name("g")), dry_run: true }),
         Request::Release(Release {

@@ -4,10 +4,10 @@ use tokio::sync::oneshot;
 
 use crate::control::failure::Failure;
 use crate::control::proto::{
-    DaemonStatus, DynamicApplied, DynamicRemoved, DynamicStatus, Explanation, GroupStatus, Plan, Released,
-    Throttled,
+    CriticalRestarted, CriticalStatus, DaemonStatus, DynamicApplied, DynamicRemoved, DynamicStatus,
+    Explanation, GroupStatus, Plan, Released, Throttled,
 };
-use crate::engine::input::{ManualThrottle, ReleaseTarget};
+use crate::engine::input::{ManualThrottle, ReleaseTarget, Remembered};
 use crate::model::id::Name;
 use crate::model::limits::Limits;
 use crate::model::policy::Policy;
@@ -106,6 +106,24 @@ pub enum Command {
         dry_run: bool,
         /// Answered when what was before is in force.
         answer: Answer<DynamicRemoved>,
+    },
+    /// The critical processes and what is known of them.
+    Criticals(Answer<Vec<CriticalStatus>>),
+    /// Restart a critical process.
+    RestartCritical {
+        /// Its name.
+        name: Name,
+        /// Only tell what would be done.
+        dry_run: bool,
+        /// Answered when that has ended.
+        answer: Answer<CriticalRestarted>,
+    },
+    /// What an earlier agent did about critical processes. Comes before the first profile.
+    Remember {
+        /// By critical process.
+        restarts: Vec<Remembered>,
+        /// Answered at once.
+        answer: Answer<()>,
     },
     /// Rebuild the process table and re-evaluate; used when a recording begins, so that it starts complete.
     Resync(Answer<()>),

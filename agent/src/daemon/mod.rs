@@ -1,11 +1,13 @@
 //! Wiring: the event loop, readiness, reload, shutdown. Everything may be used here but the command line.
 //!
-//! Threads: the main one (control socket, signals, webhooks), `engine` ([`turn`]), `moves` ([`worker`]) and
-//! `journal` ([`journal`]).
+//! Threads: the main one (control socket, signals, webhooks, health checks, restarts), `engine` ([`turn`]), `moves`
+//! ([`worker`]) and `journal` ([`journal`]).
 
 mod alerts;
 mod circumstances;
+pub mod care;
 pub mod command;
+mod critical;
 pub mod deliveries;
 pub mod emergency;
 mod dynamic;

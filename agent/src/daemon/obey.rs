@@ -59,6 +59,17 @@ impl Turn {
             Command::RemovePolicy { target, reason, dry_run, answer } => {
                 self.remove_policy(target, reason, dry_run, answer);
             }
+            Command::Criticals(answer) => {
+                let criticals = self.criticals();
+                send(answer, Ok(criticals));
+            }
+            Command::RestartCritical { name, dry_run, answer } => {
+                self.restart_critical(name, dry_run, answer);
+            }
+            Command::Remember { restarts, answer } => {
+                self.feed(Input::Remembered { restarts }, clock::now());
+                send(answer, Ok(()));
+            }
             Command::Resync(answer) => {
                 let now = clock::now();
                 self.feed(Input::Profile { profile: self.active.clone() }, now);

@@ -14,14 +14,22 @@ const KEPT: CapabilitySet = CapabilitySet::BPF // Linux before 5.19 asks for it 
     .union(CapabilitySet::DAC_OVERRIDE) // Cgroups that were handed to other users.
     .union(CapabilitySet::DAC_READ_SEARCH);
 
+/// What it needs besides where it runs programs itself, because no service manager does: to become who they run as
+/// (SETUID, SETGID), and to kill them when their time is up (KILL).
+const FOR_PROGRAMS: CapabilitySet =
+    CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
+
 /// Gives up every other capability, of this thread and of those that it will start.
+///
+/// Where systemd runs the host it runs programs, too.
 ///
 /// # Errors
 /// When the kernel refuses, which it does not for less than there was; a container's filter may.
-pub(super) fn reduce() -> io::Result<()> {
+pub(super) fn reduce(systemd: bool) -> io::Result<()> {
+    let kept = if systemd { KEPT } else { KEPT.union(FOR_PROGRAMS) };
     let mut sets = capabilities(None)?;
-    sets.permitted &= KEPT;
-    sets.effective &= KEPT;
+    sets.permitted &= kept;
+    sets.effective &= kept;
     sets.inheritable = CapabilitySet::empty();
     set_capabilities(None, sets)?;
     Ok(())
@@ -33,13 +41,17 @@ mod tests {
 
     #[test]
     fn nothing_else_is_left_to_the_thread_and_those_it_starts() {
-        let started = std::thread::spawn(|| {
-            reduce().unwrap();
-            std::thread::spawn(|| capabilities(None).unwrap()).join().unwrap()
-        });
-        let sets = started.join().unwrap();
+        let after = |systemd| {
+            let started = std::thread::spawn(move || {
+                reduce(systemd).unwrap();
+                std::thread::spawn(|| capabilities(None).unwrap()).join().unwrap()
+            });
+            started.join().unwrap()
+        };
+        let sets = after(true);
         assert_eq!(sets.effective - KEPT, CapabilitySet::empty());
         assert_eq!(sets.permitted - KEPT, CapabilitySet::empty());
+        assert_eq!(after(false).permitted - KEPT - FOR_PROGRAMS, CapabilitySet::empty());
         assert!(!rustix::process::geteuid().is_root() || sets.effective.contains(CapabilitySet::SYS_NICE));
     }
 }

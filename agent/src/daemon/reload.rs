@@ -6,6 +6,8 @@ use crate::config::paths::Dirs;
 use crate::config::profiles::{ProfileStore, StoreError};
 use crate::config::settings::Settings;
 use crate::control::failure::{Failure, FailureKind, chain};
+use crate::control::proto::Reloaded;
+use crate::daemon::requests::Office;
 use crate::model::id::Name;
 use crate::model::rule::Profile;
 
@@ -61,6 +63,49 @@ fn at_start_only(settings: &Settings) -> Settings {
         endpoints: Vec::new(),
         webhook: None,
         ..settings.clone()
+    }
+}
+
+impl Office {
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// When it has errors, or the engine does not take it over.
+    pub async fn reload(&self, dry_run: bool) -> Result<Reloaded, Failure> {
+        let next = {
+            // Once: a second guard in the same statement would wait for the first one for ever.
+            let loaded = self.loaded();
+            read(&loaded.dirs, &self.profiles, loaded.profile.as_ref())
+        };
+        let change = match next {
+            Ok(change) => change,
+            Err(failure) => {
+                if !dry_run {
+                    self.loaded().error = Some(failure.message.clone());
+                    self.tell_change(failure.message.clone(), false);
+                }
+                return Err(failure);
+            }
+        };
+        let detail = change.detail(&self.loaded());
+        let owner = self.schedule_owner()?;
+        if !dry_run {
+            if let Some(owner) = &owner {
+                self.scheduler().renew(owner);
+            }
+            if let Some(profile) = change.profile {
+                self.put_in_force(Some(profile)).await?;
+            }
+            self.journal.route(change.settings.endpoints.clone())?;
+            self.deliveries.replace(change.settings.endpoints.clone());
+            {
+                let mut loaded = self.loaded();
+                loaded.settings = change.settings;
+                loaded.error = None;
+            }
+            self.tell_change(detail.clone(), true);
+        }
+        Ok(Reloaded { detail, dry_run })
     }
 }
 

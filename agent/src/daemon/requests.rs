@@ -14,8 +14,9 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::feature;
 use crate::control::peer::Peer;
 use crate::control::proto::{
-    Activated, ActiveProfile, DynamicApply, DynamicRemove, EVENTS_MAX, Emergency, EventQuery, EventRecord,
-    Explanation, FeatureState, ProcRef, Release, ReleaseOf, Reloaded, Reply, Request, Throttle,
+    Activated, ActiveProfile, CriticalRestart, DynamicApply, DynamicRemove, EVENTS_MAX, Emergency,
+    EventQuery, EventRecord, Explanation, FeatureState, ProcRef, Release, ReleaseOf, Reply, Request,
+    Throttle,
 };
 use crate::control::server::{Answer, Call};
 use crate::control::stream::Publisher;
@@ -124,6 +125,10 @@ impl Office {
             Request::Delivery { id } => Reply::Delivery(Box::new(self.webhook_delivery(id).await?)),
             Request::WebhookTest(test) => Reply::WebhookTested(self.webhook_test(test).await?),
             Request::WebhookReplay(replay) => Reply::WebhookReplayed(self.webhook_replay(replay).await?),
+            Request::Criticals => Reply::Criticals(self.ask(Command::Criticals).await?),
+            Request::CriticalRestart(CriticalRestart { name, dry_run }) => {
+                Reply::CriticalRestarted(self.restart_critical(name, dry_run, peer).await?)
+            }
             Request::Reload(dry) => Reply::Reloaded(self.reload(dry.dry_run).await?),
             Request::Alerts => Reply::Alerts(self.alerts()?),
             Request::Acknowledge(asked) => Reply::Acknowledged(self.acknowledge(asked, peer.uid).await?),
@@ -342,44 +347,6 @@ impl Office {
         let filter = EventFilter { since: since_ms, kind, after: None };
         let rows = self.store().read(|tables| tables.events(&filter, limit)).map_err(failed)?;
         Ok(rows.into_iter().map(|row| journal::record(row.seq, row.at, row.notice)).collect())
-    }
-
-    /// Reads the configuration again.
-    pub async fn reload(&self, dry_run: bool) -> Result<Reloaded> {
-        let next = {
-            // Once: a second guard in the same statement would wait for the first one for ever.
-            let loaded = self.loaded();
-            reload::read(&loaded.dirs, &self.profiles, loaded.profile.as_ref())
-        };
-        let change = match next {
-            Ok(change) => change,
-            Err(failure) => {
-                if !dry_run {
-                    self.loaded().error = Some(failure.message.clone());
-                    self.tell_change(failure.message.clone(), false);
-                }
-                return Err(failure);
-            }
-        };
-        let detail = change.detail(&self.loaded());
-        let owner = self.schedule_owner()?;
-        if !dry_run {
-            if let Some(owner) = &owner {
-                self.scheduler().renew(owner);
-            }
-            if let Some(profile) = change.profile {
-                self.put_in_force(Some(profile)).await?;
-            }
-            self.journal.route(change.settings.endpoints.clone())?;
-            self.deliveries.replace(change.settings.endpoints.clone());
-            {
-                let mut loaded = self.loaded();
-                loaded.settings = change.settings;
-                loaded.error = None;
-            }
-            self.tell_change(detail.clone(), true);
-        }
-        Ok(Reloaded { detail, dry_run })
     }
 
     /// Tells that a configuration came into force, or was refused.

@@ -19,6 +19,7 @@ use crate::config::settings::{LogLevel, OnStop, Settings, SourceChoice};
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::server::Server;
 use crate::control::stream::Publisher;
+use crate::daemon::care::{self, Carer};
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::{self, Journal};
@@ -79,6 +80,7 @@ pub fn run(dirs: &Dirs, socket: &Path) -> Result<()> {
     reload::warn(&warnings);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let result = runtime.block_on(live(dirs, socket, settings, started));
+    // A health check may hang in a call that nothing interrupts, and so may a look-up.
     runtime.shutdown_timeout(LOOK_UPS);
     drop(lock);
     result
@@ -106,7 +108,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
 
     let source = open_source(&settings)?;
     // Nothing that follows needs more, on any thread: the programs are loaded, the socket has its group.
-    if let Err(error) = privilege::reduce() {
+    if let Err(error) = privilege::reduce(kernel.systemd) {
         tracing::warn!(%error, "cannot give up the capabilities that only a start needs");
     }
     let (followers, recordings) = (Publisher::new(STREAM), Publisher::new(STREAM));
@@ -124,7 +126,8 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
 
     let waker = Waker::new().map_err(failed)?;
     let recorder = Recorder::new(recordings.clone());
-    let opened = Opened { source, kernel, store };
+    let (carer, caretaker) = care::pair(waker.clone(), &kernel, dirs.runtime.clone()).map_err(failed)?;
+    let opened = Opened { source, kernel, store, carer };
     let mut parts = parts(&settings, opened, &journal, recorder, &waker, started)?;
     parts.wishes = wishes;
     let source_name = parts.source.source.name().to_owned();
@@ -147,7 +150,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         journal,
         deliveries,
     });
-    let duty = Duty { server, profile, end };
+    let duty = Duty { server, profile, end, caretaker };
     let result = serve::until_stopped(&office, duty).await;
     let on_stop = office.on_stop();
     drop(office);
@@ -300,6 +303,7 @@ struct Opened {
     source: Selected,
     kernel: Kernel,
     store: Store,
+    carer: Carer,
 }
 
 fn parts(
@@ -310,7 +314,7 @@ fn parts(
     waker: &Waker,
     started: Timestamp,
 ) -> Result<Parts> {
-    let Opened { source, kernel, store } = opened;
+    let Opened { source, kernel, store, carer } = opened;
     let proc = Proc::host().map_err(failed)?;
     let own = preflight::own(&proc).map_err(failed)?;
     let cgroups = format!("{} at {}", kernel.driver.version(), settings.cgroup_root.display());
@@ -320,6 +324,7 @@ fn parts(
         drift: Drift::new().map_err(failed)?,
         throttle: Throttle::open(kernel, store).map_err(failed)?,
         worker: Worker::start(waker.clone()).map_err(failed)?,
+        carer,
         proc,
         sampler: Sampler::new(Host::detect().cpus),
         journal: journal.clone(),

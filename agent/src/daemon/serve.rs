@@ -14,6 +14,7 @@ use crate::config::settings::OnStop;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::EmergencyOrder;
 use crate::control::server::{Call, Server};
+use crate::daemon::care::Caretaker;
 use crate::daemon::command::Command;
 use crate::daemon::requests::Office;
 use crate::daemon::turn::TurnError;
@@ -36,6 +37,8 @@ pub struct Duty {
     pub profile: Option<Profile>,
     /// Tells that the engine thread has ended.
     pub end: oneshot::Receiver<Result<(), TurnError>>,
+    /// Checks and restarts critical processes.
+    pub caretaker: Caretaker,
 }
 
 /// Serves until SIGTERM or SIGINT, then stops in order.
@@ -43,12 +46,13 @@ pub struct Duty {
 /// # Errors
 /// When the engine thread ends by itself, or limits could not be released.
 pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failure> {
-    let Duty { server, profile, mut end } = duty;
+    let Duty { server, profile, mut end, caretaker } = duty;
     let mut signals = Signals::new().map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
     let (calls, mut inbox) = mpsc::channel::<Call>(CALLS);
     let (stop, stopped) = watch::channel(false);
     let served = tokio::spawn(server.serve(calls, stopped));
     let mut answers = JoinSet::new();
+    let mut care = std::pin::pin!(caretaker.run());
 
     begin(office, profile).await;
     let mut watchdog = Watchdog::new();
@@ -60,6 +64,7 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
                 answers.spawn(async move { office.answer(call).await });
             }
             Some(_answered) = answers.join_next() => {}
+            () = care.as_mut() => {}
             () = office.wait_for_turn() => office.take_turn().await,
             () = watchdog.due() => watchdog.feed(office).await,
             ended = &mut end => {
@@ -98,6 +103,7 @@ async fn begin(office: &Office, profile: Option<Profile>) {
     } else if let Err(failure) = office.ask(Command::Recall).await {
         tracing::error!("limits set by hand do not come back: {failure}");
     }
+    office.remember().await;
     if let Some(profile) = profile {
         let name = profile.name.clone();
         if let Err(failure) = office.put_in_force(Some(profile)).await {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 
 use crate::clock;
+use crate::daemon::care::{ByHand, Care, Carer, Job};
 use crate::daemon::circumstances;
 use crate::daemon::command::Command;
 use crate::daemon::journal::Journal;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub drift: Drift,
     /// Carries out what of it takes milliseconds.
     pub worker: Worker,
+    /// Checks critical processes and restarts them.
+    pub carer: Carer,
     /// Facts of single processes.
     pub proc: Proc,
     /// Measures.
@@ -98,6 +101,8 @@ pub struct Turn {
     pub(super) stopping: bool,
     /// What operators have asked for.
     pub(super) wishes: Wishes,
+    /// Restarts by hand that are under way.
+    pub(super) by_hand: ByHand,
     /// When to look who came into a limited cgroup.
     look: Option<Timestamp>,
     /// When that was done last.
@@ -115,6 +120,7 @@ impl Turn {
             active: None,
             critical: BTreeSet::new(),
             stopping: false,
+            by_hand: ByHand::default(),
             look: None,
             looked: Timestamp::ZERO,
         }
@@ -135,6 +141,7 @@ impl Turn {
             self.parts.engine.handle_timeout(now);
             self.act();
             self.collect();
+            self.collect_care();
             while let Ok(command) = commands.try_recv() {
                 self.obey(command);
             }
@@ -263,6 +270,12 @@ impl Turn {
                     let Parts { sampler, throttle, proc, engine, .. } = &mut self.parts;
                     let sample = sampler.sample(&wants, throttle, proc, |group| engine.members(group));
                     self.feed(Input::Sample(Box::new(sample)), clock::now());
+                }
+                What::Check { name, check } => {
+                    self.care(Job { id: action.id, name, what: Care::Check(check) })
+                }
+                What::Restart { name, by, force } => {
+                    self.care(Job { id: action.id, name, what: Care::Restart { by, force } });
                 }
                 What::Notify { mut notice } => {
                     if let Notice::CriticalProcessDown { exit, circumstances, .. } = &mut notice {

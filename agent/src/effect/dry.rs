@@ -30,8 +30,11 @@ pub fn describe(
         What::Reap { group } => Ok(vec![format!("would remove group {group} if it is empty")]),
         What::Lift => Ok(vec!["would lift everything".to_owned()]),
         What::Resume => Ok(vec!["would limit again".to_owned()]),
+        What::Restart { name, by, .. } => Ok(vec![format!("would restart {name} by {by}")]),
         What::Notify { notice } => Ok(vec![format!("would tell: {notice}")]),
-        What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Sample(_) => Ok(Vec::new()),
+        What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Sample(_) | What::Check { .. } => {
+            Ok(Vec::new())
+        }
     }
 }
 

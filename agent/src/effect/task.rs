@@ -26,6 +26,8 @@ impl Task {
             | What::Watch { .. }
             | What::Resync
             | What::Sample(_)
+            | What::Check { .. }
+            | What::Restart { .. }
             | What::Notify { .. } => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::critical::{HealthCheck, RestartBy};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Notice;
@@ -79,6 +80,22 @@ pub enum What {
     Resync,
     /// Measure this and answer with `Input::Sample`.
     Sample(SampleWants),
+    /// Ask a critical process whether it works, and answer with `Input::Checked`.
+    Check {
+        /// Its name.
+        name: Name,
+        /// How.
+        check: HealthCheck,
+    },
+    /// Bring a critical process back, and answer with `Input::Restarted`.
+    Restart {
+        /// Its name.
+        name: Name,
+        /// By what.
+        by: RestartBy,
+        /// Whether it may live, or was stopped on purpose: it is restarted in any case.
+        force: bool,
+    },
     /// Tell users.
     Notify {
         /// What.
@@ -99,6 +116,8 @@ impl What {
             | Self::Watch { .. }
             | Self::Resync
             | Self::Sample(_)
+            | Self::Check { .. }
+            | Self::Restart { .. }
             | Self::Notify { .. } => None,
         }
     }

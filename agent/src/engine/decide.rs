@@ -265,6 +265,9 @@ impl Engine {
             let (on, protected) = (after.is_some(), after.unwrap_or(false));
             self.out.push(What::Watch { key, on, protected });
         }
+        for instance in old.iter().chain(&new) {
+            self.care_for(&instance.name);
+        }
     }
 
     pub(super) fn set_group(&mut self, key: ProcKey, group: Option<Name>) {

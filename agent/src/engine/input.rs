@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::action::ActionId;
-use crate::model::event::Event;
+use crate::model::critical::{Checked, Restarted};
+use crate::model::event::{Event, Status};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Clash;
@@ -82,6 +83,30 @@ pub enum Input {
     Sample(Box<Sample>),
     /// An operator puts a policy over the one that a rule or a group has, or takes it away again.
     Override(Override),
+    /// What an earlier agent of this boot has done about critical processes. Comes before the first profile.
+    Remembered {
+        /// By critical process.
+        restarts: Vec<Remembered>,
+    },
+    /// Answer to `What::Check`.
+    Checked {
+        /// The action.
+        id: ActionId,
+        /// What was found.
+        checked: Checked,
+    },
+    /// Answer to `What::Restart`.
+    Restarted {
+        /// The action.
+        id: ActionId,
+        /// What came of it.
+        restarted: Restarted,
+    },
+    /// An operator restarts a critical process.
+    RestartByHand {
+        /// Its name.
+        name: Name,
+    },
     /// What became of an action.
     Outcome {
         /// The action.
@@ -89,6 +114,20 @@ pub enum Input {
         /// Its result.
         outcome: Outcome,
     },
+}
+
+/// What an earlier agent has done about a critical process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// The critical process.
+    pub name: Name,
+    /// When it was restarted, oldest first.
+    pub attempts: Vec<Timestamp>,
+    /// Whether it was given up.
+    pub given_up: bool,
+    /// When and how its last instance died, if that was the last thing that was told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<(Timestamp, Option<Status>)>,
 }
 
 /// A throttle by hand.

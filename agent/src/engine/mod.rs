@@ -14,6 +14,7 @@ pub mod policy;
 pub mod view;
 pub mod replay;
 mod process;
+mod care;
 mod emergency;
 mod outbox;
 mod observe;
@@ -44,6 +45,8 @@ use crate::engine::input::Input;
 use crate::engine::outbox::Outbox;
 use crate::engine::policy::critical::Criticals;
 use crate::engine::policy::dynamic::gauge::Gauge;
+use crate::engine::policy::health::Health;
+use crate::engine::policy::restart::Restarts;
 use crate::engine::policy::throttle::Throttle;
 use crate::engine::process::{Bars, Table};
 use crate::engine::rule::RuleSet;
@@ -95,6 +98,8 @@ pub struct Engine {
     ruled: Timestamp,
     throttle: Throttle,
     criticals: Criticals,
+    health: Health,
+    restarts: Restarts,
     /// Critical processes that a snapshot missed, and until when their exit records may come in.
     missing: BTreeSet<(Timestamp, ProcKey)>,
     /// Processes whose evaluation waits for facts of an ancestor: ancestor, process.
@@ -137,6 +142,8 @@ impl Engine {
             ruled: Timestamp::ZERO,
             throttle: Throttle::default(),
             criticals: Criticals::default(),
+            health: Health::default(),
+            restarts: Restarts::default(),
             missing: BTreeSet::new(),
             waiting: BTreeSet::new(),
             resync: Resync::default(),
@@ -175,6 +182,10 @@ impl Engine {
             Input::Outcome { id, outcome } if self.lifted(id, &outcome) => {}
             Input::Sample(sample) => self.sampled(&sample),
             Input::Override(request) => self.override_policy(request),
+            Input::Remembered { restarts } => self.restarts.remember(restarts),
+            Input::Checked { id, checked } => self.checked(id, checked),
+            Input::Restarted { id, restarted } => self.restarts.restarted(id, restarted, &mut self.out),
+            Input::RestartByHand { name } => self.restart_by_hand(&name),
             Input::Outcome { id, outcome } => {
                 let refused = self.throttle.outcome(id, outcome, &mut self.counts, &mut self.out);
                 for (key, why) in refused {
@@ -193,6 +204,7 @@ impl Engine {
         self.lift_again(now);
         self.criticals.advance(now, &mut self.out);
         self.advance(now);
+        self.look_after(now);
         while let Some(&(until, key)) = self.missing.first()
             && until <= now
         {
@@ -217,6 +229,7 @@ impl Engine {
             self.emergency.next_timeout(),
             self.conditions.due,
             self.criticals.next_timeout(),
+            self.next_care(),
             missing,
         ];
         due.into_iter().flatten().min()

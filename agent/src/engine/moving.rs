@@ -86,7 +86,12 @@ impl Rig {
                 self.engine.handle(Input::Outcome { id, outcome: Outcome::Released }, at(self.now));
             }
             What::Notify { notice } => self.told.push(notice),
-            What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Resume => {}
+            What::Inspect { .. }
+            | What::Watch { .. }
+            | What::Resync
+            | What::Resume
+            | What::Check { .. }
+            | What::Restart { .. } => {}
         }
     }
 

@@ -104,6 +104,10 @@ impl Engine {
     fn critical_down(&mut self, name: &Name, exit: &Exit, group: Option<&Name>) {
         if self.criticals.died(name, exit, group, &mut self.out) {
             self.counts.critical_deaths += 1;
+            if !self.criticals.is_up(name) {
+                self.restarts.died(name, exit.status, &mut self.out);
+            }
+            self.care_for(name);
         }
     }
 

@@ -329,7 +329,7 @@ impl World {
                 }
                 What::Resume => self.blocked = false,
                 What::Sample(wants) => self.wanted.push_back(wants.clone()),
-                What::Resync | What::Notify { .. } => {}
+                What::Resync | What::Check { .. } | What::Restart { .. } | What::Notify { .. } => {}
             }
         }
         if let Some(wants) = self.wanted.pop_front() {
@@ -588,6 +588,8 @@ impl World {
             | What::Watch { .. }
             | What::Resync
             | What::Sample(_)
+            | What::Check { .. }
+            | What::Restart { .. }
             | What::Notify { .. } => failed,
         };
         self.input(Input::Outcome { id: action.id, outcome });

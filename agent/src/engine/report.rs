@@ -45,6 +45,8 @@ impl Engine {
                     wanted: state.wanted(),
                     absent_since: state.absent_since(),
                     flapping: state.is_flapping(),
+                    health: self.health.view(name),
+                    restart: self.restarts.view(name),
                 })
                 .collect(),
             counts: self.counts(),

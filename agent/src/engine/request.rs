@@ -40,6 +40,7 @@ impl Engine {
                 self.out.push(What::Watch { key, on: false, protected: false });
             }
         }
+        self.renew_care(profile.as_deref());
         let name = rules.as_ref().map(|rules| rules.profile.clone());
         self.out.notify(Notice::ProfileActivated { profile: name });
         for key in self.table.keys() {

@@ -1,9 +1,11 @@
 //! Critical processes as a profile states them: who must live, and what is done to keep it so.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::event::Status;
 use crate::model::id::Name;
 use crate::model::rule::Match;
 use crate::model::unit::{Bytes, Nice, Weight};
@@ -129,10 +131,37 @@ pub struct Restart {
 pub enum RestartPolicy {
     /// All of them.
     Always,
-    /// A signal, or an exit code other than 0.
+    /// An exit code other than 0, a signal that systemd does not take for a clean end (systemd.service(5),
+    /// `Restart=`: SIGHUP, SIGINT, SIGTERM and SIGPIPE are), or an end whose cause is not known.
     OnFailure,
     /// None.
     Never,
+}
+
+impl RestartPolicy {
+    /// Whether a death of this kind is followed by a restart; `None`: its cause is not known.
+    #[must_use]
+    pub const fn follows(self, status: Option<Status>) -> bool {
+        match (self, status) {
+            (Self::Always, _) | (Self::OnFailure, None) => true,
+            (Self::Never, _) => false,
+            (Self::OnFailure, Some(Status::Code(code))) => code != 0,
+            // SIGHUP, SIGINT, SIGPIPE, SIGTERM, on x86-64 and arm64 (signal(7)).
+            (Self::OnFailure, Some(Status::Signal { number, core })) => {
+                core || !matches!(number, 1 | 2 | 13 | 15)
+            }
+        }
+    }
+
+    /// As it is written in a profile.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnFailure => "on-failure",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// What restarts it. Never a command line that was read from a process.
@@ -143,6 +172,70 @@ pub enum RestartBy {
     Unit(String),
     /// This program is run, without a shell.
     Command(Program),
+}
+
+impl fmt::Display for RestartBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unit(unit) => write!(f, "unit {unit}"),
+            Self::Command(program) => {
+                write!(f, "command {}", program.command.first().map_or("", String::as_str))
+            }
+        }
+    }
+}
+
+/// What came of an attempt to restart something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Restarted {
+    /// What restarts it did so. Whether an instance came of it is another matter.
+    Done {
+        /// What was done, in words.
+        how: String,
+    },
+    /// The service manager is about to restart it by itself: nothing was done.
+    Pending {
+        /// What it does.
+        why: String,
+    },
+    /// It was stopped on purpose, or may not be started: nothing was done.
+    Declined {
+        /// What speaks against it.
+        why: String,
+    },
+    /// It failed.
+    Failed {
+        /// The error with its causes.
+        error: String,
+    },
+}
+
+/// How an attempt to restart a critical process ended, as it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartResult {
+    /// It runs again.
+    Restarted,
+    /// It does not.
+    Failed,
+    /// It was stopped on purpose: nothing is done.
+    Declined,
+    /// It will not be tried again by itself.
+    GivenUp,
+}
+
+impl RestartResult {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Restarted => "restarted",
+            Self::Failed => "failed",
+            Self::Declined => "declined",
+            Self::GivenUp => "given_up",
+        }
+    }
 }
 
 /// A program to run, without a shell.
@@ -176,6 +269,24 @@ pub struct HealthCheck {
     pub retries: u32,
     /// Whether being unhealthy counts as a death for `restart`.
     pub restart: bool,
+}
+
+/// What a health check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Checked {
+    /// It works.
+    Healthy,
+    /// It does not.
+    Unhealthy {
+        /// What went wrong.
+        error: String,
+    },
+    /// The check could not be made, which says nothing of what was to be checked.
+    NotRun {
+        /// Why.
+        why: String,
+    },
 }
 
 /// A kind of health check.

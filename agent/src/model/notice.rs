@@ -2,6 +2,7 @@
 
 pub mod part;
 pub mod table;
+mod text;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::absence::{Absence, Flapping, Revival};
 use crate::model::circumstances::Circumstances;
-use crate::model::death::Obituary;
+use crate::model::critical::RestartResult;
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::Limits;
@@ -120,6 +121,35 @@ pub enum Notice {
         instances: usize,
         /// For how long there were too few.
         absent: Duration,
+    },
+    /// A critical process was restarted, or was to be.
+    CriticalProcessRestart {
+        /// Name of the critical process in the profile.
+        name: Name,
+        /// How it ended.
+        result: RestartResult,
+        /// What restarts it.
+        by: String,
+        /// Attempts within the window that bounds them, this one included; 0 for one by hand.
+        attempt: u32,
+        /// What was done, or why not.
+        detail: String,
+    },
+    /// A critical process is not healthy any more.
+    HealthCheckFailed {
+        /// Name of the critical process in the profile.
+        name: Name,
+        /// Checks that failed in a row.
+        failures: u32,
+        /// What the last one found.
+        error: String,
+    },
+    /// A critical process is healthy again.
+    HealthCheckRecovered {
+        /// Name of the critical process in the profile.
+        name: Name,
+        /// For how long it was not, in ms.
+        lasted_ms: u64,
     },
     /// Limits came into force on a group.
     ThrottleApplied {
@@ -232,6 +262,9 @@ impl Notice {
             Self::CriticalProcessDown { .. } => "critical_process_down",
             Self::CriticalProcessMissing { .. } => "critical_process_missing",
             Self::CriticalProcessRecovered { .. } => "critical_process_recovered",
+            Self::CriticalProcessRestart { .. } => "critical_process_restart",
+            Self::HealthCheckFailed { .. } => "health_check_failed",
+            Self::HealthCheckRecovered { .. } => "health_check_recovered",
             Self::ThrottleApplied { .. } => "throttle_applied",
             Self::ThrottleAdjusted { .. } => "throttle_adjusted",
             Self::ThrottleFailed { .. } => "throttle_failed",
@@ -259,6 +292,9 @@ impl Notice {
             Self::ThrottleApplied { processes, .. } => processes.iter().any(|(process, _)| *process == key),
             Self::CriticalProcessMissing { why: Absence::NeverStarted | Absence::Died, .. }
             | Self::CriticalProcessRecovered { how: Revival::NotRequired, .. }
+            | Self::CriticalProcessRestart { .. }
+            | Self::HealthCheckFailed { .. }
+            | Self::HealthCheckRecovered { .. }
             | Self::ThrottleAdjusted { .. }
             | Self::ThrottleFailed { .. }
             | Self::ThrottleRemoved { .. }
@@ -279,8 +315,11 @@ impl Notice {
         match self {
             Self::CriticalProcessDown { .. }
             | Self::CriticalProcessMissing { .. }
+            | Self::HealthCheckFailed { .. }
+            | Self::CriticalProcessRestart { result: RestartResult::GivenUp, .. }
             | Self::EmergencyStop { .. } => Severity::Critical,
-            Self::ThrottleFailed { .. }
+            Self::CriticalProcessRestart { result: RestartResult::Failed, .. }
+            | Self::ThrottleFailed { .. }
             | Self::ThrottleConflict { .. }
             | Self::EventsLost { .. }
             | Self::WebhookDisabled { .. } => Severity::Warning,
@@ -292,108 +331,17 @@ impl Notice {
                 }
             }
             Self::CriticalProcessRecovered { .. }
+            | Self::CriticalProcessRestart {
+                result: RestartResult::Restarted | RestartResult::Declined,
+                ..
+            }
+            | Self::HealthCheckRecovered { .. }
             | Self::ThrottleApplied { .. }
             | Self::ThrottleAdjusted { .. }
             | Self::ThrottleRemoved { .. }
             | Self::EmergencyResumed { .. }
             | Self::ProfileActivated { .. }
             | Self::Test { .. } => Severity::Info,
-        }
-    }
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CriticalProcessDown {
-                name,
-                exit,
-                remaining,
-                wanted: _,
-                flapping,
-                group,
-                circumstances,
-            } => {
-                let process = &exit.process;
-                write!(f, "critical process {name} is down: pid {} ({}) ", process.key.pid, process.comm)?;
-                let oom_cgroup = circumstances.as_ref().and_then(|found| found.oom_cgroup.as_deref());
-                write!(f, "{}", Obituary { exit, oom_cgroup })?;
-                write!(
-                    f,
-                    " after {:.3} s, {remaining} of its instances left",
-                    exit.lifetime().as_secs_f64()
-                )?;
-                if let Some(Flapping { deaths, over, held: _ }) = flapping {
-                    let seconds = over.as_secs_f64();
-                    write!(
-                        f,
-                        "; the last of {deaths} deaths in {seconds:.0} s, which are summed up from now on"
-                    )?;
-                }
-                if let Some(group) = group {
-                    write!(f, "; it was limited in group {group}")?;
-                }
-                match circumstances.as_ref().map(ToString::to_string) {
-                    Some(text) if !text.is_empty() => write!(f, "; {text}"),
-                    Some(_) | None => Ok(()),
-                }
-            }
-            Self::CriticalProcessMissing { name, instances, wanted, absent, why } => {
-                let seconds = absent.as_secs_f64();
-                write!(
-                    f,
-                    "critical process {name} is missing: {instances} of {wanted} instances for {seconds:.0} s; {why}"
-                )
-            }
-            Self::CriticalProcessRecovered { name, how, instances, absent } => {
-                let seconds = absent.as_secs_f64();
-                match how {
-                    Revival::ByOthers { key, comm, parent } => write!(
-                        f,
-                        "critical process {name} is back after {seconds:.3} s: pid {} ({comm}) was started by pid {parent}, {instances} instances",
-                        key.pid
-                    ),
-                    Revival::NotRequired => write!(
-                        f,
-                        "critical process {name} was away for {seconds:.3} s and is not asked for any more: the profile changed"
-                    ),
-                }
-            }
-            Self::ThrottleApplied { group, limits, processes, how, reason, latency_ns } => {
-                write!(f, "group {group} limited to {limits} {how}, {} processes added", processes.len())?;
-                if let Some(nanos) = latency_ns {
-                    write!(f, ", in force after {} µs", nanos / 1_000)?;
-                }
-                write!(f, "; {reason}")
-            }
-            Self::ThrottleAdjusted { group, from, to, reason } => {
-                write!(f, "group {group} limited to {to} instead of {from}; {reason}")
-            }
-            Self::ThrottleFailed { group, error, reason } => {
-                write!(f, "group {group} could not be limited: {error}; {reason}")
-            }
-            Self::ThrottleRemoved { group, reason } => write!(f, "group {group} released: {reason}"),
-            Self::ThrottleConflict { group, clash, response } => {
-                write!(f, "group {group}: {clash}; {response}")
-            }
-            Self::EmergencyStop { reason, uid, groups } => {
-                write!(f, "emergency stop by uid {uid}, {groups} groups lifted: {reason}")
-            }
-            Self::EmergencyResumed { uid } => write!(f, "emergency over, says uid {uid}: rules limit again"),
-            Self::EventsLost { dropped, missed_exits } => {
-                write!(f, "{dropped} kernel records lost, {missed_exits} exits unseen; process table rebuilt")
-            }
-            Self::WebhookDisabled { endpoint, why } => write!(
-                f,
-                "webhook endpoint {endpoint} is disabled, {why}; process-throttler webhook enable {endpoint} undoes it"
-            ),
-            Self::ProfileActivated { profile: Some(profile) } => write!(f, "profile {profile} is active"),
-            Self::ProfileActivated { profile: None } => f.write_str("no profile is active"),
-            Self::ConfigurationChanged { detail, accepted } => {
-                let verb = if *accepted { "loaded" } else { "refused, last good one kept" };
-                write!(f, "configuration {verb}: {detail}")
-            }
-            Self::Test { detail } => write!(f, "test: {detail}"),
         }
     }
 }

@@ -17,6 +17,7 @@ mod kind;
 pub mod meta;
 pub mod outbox;
 pub mod owed;
+pub mod restarts;
 mod salvage;
 mod schema;
 pub mod wishes;

@@ -178,6 +178,19 @@ ALTER TABLE outbox ADD COLUMN critical INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX outbox_by_rank ON outbox (endpoint, state, critical, id);
 ",
     ),
+    // Apart from the events, of which the oldest go: a flood of others must not make a crash loop forgotten.
+    M::up(
+        "
+CREATE TABLE restarts (
+    seq    INTEGER PRIMARY KEY AUTOINCREMENT,
+    name   TEXT    NOT NULL,
+    at     INTEGER NOT NULL,
+    what   TEXT    NOT NULL,
+    status TEXT
+) STRICT;
+CREATE INDEX restarts_by_name ON restarts (name, seq);
+",
+    ),
 ];
 
 /// The migrations of a database, and their number, which is its `user_version` when it is up to date.

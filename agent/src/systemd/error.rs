@@ -28,6 +28,14 @@ pub enum SystemdError {
         /// For how long we waited.
         waited: Duration,
     },
+    /// It answers, but what was begun has not ended.
+    #[error("{operation}: not done within {waited:?}")]
+    Late {
+        /// What was asked.
+        operation: String,
+        /// For how long we waited.
+        waited: Duration,
+    },
     /// It took a value and shows another, or did something else than was asked.
     #[error("{operation}: {why}")]
     Other {
@@ -89,6 +97,12 @@ impl SystemdError {
             "org.freedesktop.DBus.Error.UnknownInterface",
         ];
         matches!(self, Self::Call { source, .. } if NAMES.contains(&source.name.as_str()))
+    }
+
+    /// Whether a unit of that name is there already.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if source.name == "org.freedesktop.systemd1.UnitExists")
     }
 
     /// Whether systemd does not answer at all: the next call would wait in vain, too.

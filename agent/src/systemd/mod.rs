@@ -10,6 +10,7 @@ pub mod error;
 pub mod name;
 mod private;
 pub mod property;
+pub mod service;
 pub mod transient;
 pub mod unit;
 

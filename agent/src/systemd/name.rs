@@ -36,6 +36,18 @@ pub fn returned(key: ProcKey, stamp: u64) -> String {
     format!("{PREFIX}returned-{}-{stamp:x}.scope", key.pid)
 }
 
+/// The service in which a critical process runs that a command restarts. No group has a colon in its name.
+#[must_use]
+pub fn restarted(critical: &Name) -> String {
+    format!("{PREFIX}restart:{critical}.service")
+}
+
+/// The service in which a critical process is checked by a command.
+#[must_use]
+pub fn check(critical: &Name) -> String {
+    format!("{PREFIX}check:{critical}.service")
+}
+
 /// The slices above a slice, outermost first, itself last: `a-b.slice` gives `a.slice`, `a-b.slice`.
 #[must_use]
 pub fn lineage(slice: &str) -> Vec<String> {

@@ -25,7 +25,7 @@ pub struct Scope {
     pub bound_to: Option<(String, Ending)>,
 }
 
-type Properties = Vec<(&'static str, Variant<'static>)>;
+pub(super) type Properties = Vec<(&'static str, Variant<'static>)>;
 
 /// Makes a slice without limits and waits until it is there. One that is there already stays as it is.
 ///
@@ -85,11 +85,17 @@ fn make_scope_alone(bus: &Bus, scope: &Scope) -> Result<Unit, SystemdError> {
     start(bus, &scope.name, "ignore-requirements", properties)
 }
 
-fn start(bus: &Bus, name: &str, mode: &str, properties: Properties) -> Result<Unit, SystemdError> {
+/// Has systemd begin to start a transient unit.
+pub(super) fn begin(bus: &Bus, name: &str, mode: &str, properties: Properties) -> Result<(), SystemdError> {
     let what = || format!("start transient unit {name}");
     let aux: Vec<(String, Properties)> = Vec::new();
     let body = (name.to_owned(), mode.to_owned(), properties, aux);
-    bus.call(what, MANAGER_PATH, MANAGER, "StartTransientUnit", body)?;
+    bus.call(what, MANAGER_PATH, MANAGER, "StartTransientUnit", body).map(drop)
+}
+
+fn start(bus: &Bus, name: &str, mode: &str, properties: Properties) -> Result<Unit, SystemdError> {
+    let what = || format!("start transient unit {name}");
+    begin(bus, name, mode, properties)?;
     let started = settle(bus, name, what)?;
     started.filter(|unit| unit.active == "active").ok_or_else(|| {
         SystemdError::other(
@@ -122,9 +128,19 @@ pub fn stop(bus: &Bus, name: &str) -> Result<(), SystemdError> {
 
 /// Waits until nothing is under way for a unit; `None` when it is gone then.
 fn settle(bus: &Bus, name: &str, what: impl Fn() -> String) -> Result<Option<Unit>, SystemdError> {
+    settle_within(bus, name, bus.patience(), what)
+}
+
+/// As [`settle`], for what may take longer than an answer.
+pub(super) fn settle_within(
+    bus: &Bus,
+    name: &str,
+    patience: Duration,
+    what: impl Fn() -> String,
+) -> Result<Option<Unit>, SystemdError> {
     const FIRST: Duration = Duration::from_micros(500);
     const LONGEST: Duration = Duration::from_millis(20);
-    let end = clock::now().after(bus.patience());
+    let end = clock::now().after(patience);
     let mut pause = FIRST;
     loop {
         let Some(unit) = Unit::loaded(bus, name)? else { return Ok(None) };
@@ -137,7 +153,7 @@ fn settle(bus: &Bus, name: &str, what: impl Fn() -> String) -> Result<Option<Uni
             return Unit::loaded(bus, name);
         }
         if clock::now() > end {
-            return Err(SystemdError::Silent { operation: what(), waited: bus.patience() });
+            return Err(SystemdError::Late { operation: what(), waited: patience });
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST);

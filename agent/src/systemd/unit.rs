@@ -5,8 +5,8 @@ use zbus::{OwnedObjectPath, OwnedVariant};
 use crate::systemd::bus::{Bus, MANAGER, MANAGER_PATH};
 use crate::systemd::error::SystemdError;
 
-const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const SERVICE: &str = "org.freedesktop.systemd1.Service";
+pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
+pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const SCOPE: &str = "org.freedesktop.systemd1.Scope";
 const SLICE: &str = "org.freedesktop.systemd1.Slice";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";

@@ -233,9 +233,15 @@ impl Migration<'_> {
                     ("protection_level", PROTECTION),
                     ("oom_score_adj", PROTECTION),
                     ("priority", PROTECTION),
-                    ("restart_policy", "restarts are not supported by this version yet"),
-                    ("health_check", "health checks are not supported by this version yet"),
-                    ("dependencies", "dependencies are not supported by this version yet"),
+                    (
+                        "restart_policy",
+                        "it ran a command line read from the process; write restart: { unit: … } instead",
+                    ),
+                    (
+                        "health_check",
+                        "a command needs a user now, and is a list; write the health_check anew",
+                    ),
+                    ("dependencies", "they are names of critical processes now; write them anew"),
                     ("resource_reserve", "reserves are not supported by this version yet"),
                 ],
             );
@@ -292,6 +298,7 @@ mod tests {
             memory: None,
             user: |name| Ok(["root", "ci"].iter().position(|known| *known == name).map(|at| at as u32)),
             group: |_| Ok(None),
+            program: |_| None,
         };
         let source = Source::new("/old.yaml".into(), text.to_owned());
         let node = file::parse(&source).unwrap();

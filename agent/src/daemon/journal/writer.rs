@@ -181,6 +181,7 @@ impl Writer {
             let mut seqs = Vec::with_capacity(entries.len());
             for Entry { id, unix_ms, notice } in entries {
                 seqs.push(tables.add_event(id, *unix_ms, notice)?);
+                tables.note_restart(*unix_ms, notice)?;
             }
             let mut endpoints = BTreeSet::new();
             for one in owed {

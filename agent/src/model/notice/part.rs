@@ -24,7 +24,10 @@ impl Notice {
         match self {
             Self::CriticalProcessDown { name, .. }
             | Self::CriticalProcessMissing { name, .. }
-            | Self::CriticalProcessRecovered { name, .. } => name.as_str(),
+            | Self::CriticalProcessRecovered { name, .. }
+            | Self::CriticalProcessRestart { name, .. }
+            | Self::HealthCheckFailed { name, .. }
+            | Self::HealthCheckRecovered { name, .. } => name.as_str(),
             Self::ThrottleApplied { group, .. }
             | Self::ThrottleAdjusted { group, .. }
             | Self::ThrottleFailed { group, .. }
@@ -54,12 +57,15 @@ impl Notice {
                 Part::Begins { grave: false }
             }
             Self::EmergencyStop { .. } => Part::Begins { grave: true },
+            Self::HealthCheckFailed { .. } => Part::Begins { grave: true },
             Self::CriticalProcessRecovered { .. }
+            | Self::HealthCheckRecovered { .. }
             | Self::EmergencyResumed { .. }
             | Self::ThrottleRemoved { .. } => self.ends(),
             Self::ThrottleApplied { .. }
             | Self::ThrottleAdjusted { .. }
             | Self::ThrottleFailed { .. }
+            | Self::CriticalProcessRestart { .. }
             | Self::EventsLost { .. }
             | Self::WebhookDisabled { .. }
             | Self::ProfileActivated { .. }

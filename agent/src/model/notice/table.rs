@@ -98,13 +98,13 @@ event_types! {
         "critical.down", "critical.deaths", "a critical process died";
     given "critical_process_missing" Critical Critical AtOnce Stage::Begins,
         "critical.missing", "critical.missing", "a critical process is not there although it should be";
-    taken "critical_process_restart" Info Critical AtOnce Stage::Event,
+    given "critical_process_restart" Info Critical AtOnce Stage::Event,
         "critical.restart", "critical.restarts", "a critical process is restarted, or that was given up";
     given "critical_process_recovered" Info Critical AtOnce Stage::Ends(ABSENCE),
         "critical.recovered", "critical.recoveries", "a critical process is there again";
-    taken "health_check_failed" Critical Critical AtOnce Stage::Begins,
+    given "health_check_failed" Critical Critical AtOnce Stage::Begins,
         "health.failed", "health.failures", "a critical process does not answer its health check";
-    taken "health_check_recovered" Info Critical AtOnce Stage::Ends(&["health_check_failed"]),
+    given "health_check_recovered" Info Critical AtOnce Stage::Ends(&["health_check_failed"]),
         "health.recovered", "health.recoveries", "a critical process answers its health check again";
     taken "latency_slo_violated" Warning Critical AtOnce Stage::Begins,
         "latency.violated", "latency.violations", "a critical process waits longer for a CPU than its objective says";

@@ -237,6 +237,11 @@ impl Criticals {
         }
     }
 
+    /// Whether it has an instance.
+    pub(crate) fn is_up(&self, name: &Name) -> bool {
+        self.states.get(name).is_some_and(|state| !state.instances.is_empty())
+    }
+
     /// By name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, &State)> {
         self.states.iter()

@@ -1,0 +1,128 @@
+//! Notices in words, for people.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::model::absence::{Flapping, Revival};
+use crate::model::critical::RestartResult;
+use crate::model::death::Obituary;
+use crate::model::notice::Notice;
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CriticalProcessDown {
+                name,
+                exit,
+                remaining,
+                wanted: _,
+                flapping,
+                group,
+                circumstances,
+            } => {
+                let process = &exit.process;
+                write!(f, "critical process {name} is down: pid {} ({}) ", process.key.pid, process.comm)?;
+                let oom_cgroup = circumstances.as_ref().and_then(|found| found.oom_cgroup.as_deref());
+                write!(f, "{}", Obituary { exit, oom_cgroup })?;
+                write!(
+                    f,
+                    " after {:.3} s, {remaining} of its instances left",
+                    exit.lifetime().as_secs_f64()
+                )?;
+                if let Some(Flapping { deaths, over, held: _ }) = flapping {
+                    let seconds = over.as_secs_f64();
+                    write!(
+                        f,
+                        "; the last of {deaths} deaths in {seconds:.0} s, which are summed up from now on"
+                    )?;
+                }
+                if let Some(group) = group {
+                    write!(f, "; it was limited in group {group}")?;
+                }
+                match circumstances.as_ref().map(ToString::to_string) {
+                    Some(text) if !text.is_empty() => write!(f, "; {text}"),
+                    Some(_) | None => Ok(()),
+                }
+            }
+            Self::CriticalProcessMissing { name, instances, wanted, absent, why } => {
+                let seconds = absent.as_secs_f64();
+                write!(
+                    f,
+                    "critical process {name} is missing: {instances} of {wanted} instances for {seconds:.0} s; {why}"
+                )
+            }
+            Self::CriticalProcessRecovered { name, how, instances, absent } => {
+                let seconds = absent.as_secs_f64();
+                match how {
+                    Revival::ByOthers { key, comm, parent } => write!(
+                        f,
+                        "critical process {name} is back after {seconds:.3} s: pid {} ({comm}) was started by pid {parent}, {instances} instances",
+                        key.pid
+                    ),
+                    Revival::NotRequired => write!(
+                        f,
+                        "critical process {name} was away for {seconds:.3} s and is not asked for any more: the profile changed"
+                    ),
+                }
+            }
+            Self::CriticalProcessRestart { name, result, by, attempt, detail } => {
+                let what = match result {
+                    RestartResult::Restarted => "was restarted",
+                    RestartResult::Failed => "could not be restarted",
+                    RestartResult::Declined => "is not restarted",
+                    RestartResult::GivenUp => "is given up and not restarted any more",
+                };
+                write!(f, "critical process {name} {what} by {by}")?;
+                if *attempt > 0 {
+                    write!(f, ", attempt {attempt}")?;
+                }
+                write!(f, ": {detail}")
+            }
+            Self::HealthCheckFailed { name, failures, error } => {
+                write!(
+                    f,
+                    "critical process {name} is not healthy, {failures} checks in a row failed: {error}"
+                )
+            }
+            Self::HealthCheckRecovered { name, lasted_ms } => {
+                let lasted = Duration::from_millis(*lasted_ms);
+                write!(f, "critical process {name} is healthy again after {:.3} s", lasted.as_secs_f64())
+            }
+            Self::ThrottleApplied { group, limits, processes, how, reason, latency_ns } => {
+                write!(f, "group {group} limited to {limits} {how}, {} processes added", processes.len())?;
+                if let Some(nanos) = latency_ns {
+                    write!(f, ", in force after {} µs", nanos / 1_000)?;
+                }
+                write!(f, "; {reason}")
+            }
+            Self::ThrottleAdjusted { group, from, to, reason } => {
+                write!(f, "group {group} limited to {to} instead of {from}; {reason}")
+            }
+            Self::ThrottleFailed { group, error, reason } => {
+                write!(f, "group {group} could not be limited: {error}; {reason}")
+            }
+            Self::ThrottleRemoved { group, reason } => write!(f, "group {group} released: {reason}"),
+            Self::ThrottleConflict { group, clash, response } => {
+                write!(f, "group {group}: {clash}; {response}")
+            }
+            Self::EmergencyStop { reason, uid, groups } => {
+                write!(f, "emergency stop by uid {uid}, {groups} groups lifted: {reason}")
+            }
+            Self::EmergencyResumed { uid } => write!(f, "emergency over, says uid {uid}: rules limit again"),
+            Self::EventsLost { dropped, missed_exits } => {
+                write!(f, "{dropped} kernel records lost, {missed_exits} exits unseen; process table rebuilt")
+            }
+            Self::WebhookDisabled { endpoint, why } => write!(
+                f,
+                "webhook endpoint {endpoint} is disabled, {why}; process-throttler webhook enable {endpoint} undoes it"
+            ),
+            Self::ProfileActivated { profile: Some(profile) } => write!(f, "profile {profile} is active"),
+            Self::ProfileActivated { profile: None } => f.write_str("no profile is active"),
+            Self::ConfigurationChanged { detail, accepted } => {
+                let verb = if *accepted { "loaded" } else { "refused, last good one kept" };
+                write!(f, "configuration {verb}: {detail}")
+            }
+            Self::Test { detail } => write!(f, "test: {detail}"),
+        }
+    }
+}
