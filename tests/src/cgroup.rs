@@ -156,7 +156,7 @@ impl Drop for TestCgroup {
 
 /// Says what a guard could not clean up: a drop cannot fail, and must not be silent either.
 #[expect(clippy::print_stderr, reason = "the only way out of a drop")]
-pub(crate) fn complain(text: &str) {
+pub fn complain(text: &str) {
     eprintln!("{text}");
 }
 

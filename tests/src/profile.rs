@@ -45,6 +45,17 @@ impl ProfileText {
         self
     }
 
+    /// Adds a critical process, known by its executable, with further keys.
+    #[must_use]
+    pub fn critical_with(mut self, name: &str, exe: &Path, keys: &Value) -> Self {
+        let mut entry = json!({ "name": name, "match": { "exe": exe } });
+        if let (Some(entry), Some(keys)) = (entry.as_object_mut(), keys.as_object()) {
+            entry.extend(keys.clone());
+        }
+        self.critical.push(entry);
+        self
+    }
+
     /// Adds a rule for processes of this comm.
     #[must_use]
     pub fn rule(self, name: &str, comm: &str, limits: &Value) -> Self {

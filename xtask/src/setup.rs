@@ -21,7 +21,7 @@ const PACKAGES: [&str; 15] = [
     "rust-web-clippy",
     "gcc",
     "libc6-dev",
-    "python3-minimal",
+    "python3",
     "util-linux",
     // The other end of webhooks, in tests.
     "prometheus-alertmanager",

@@ -152,7 +152,7 @@ impl Office {
         reload::profile(&self.profiles, name)
     }
 
-    fn loaded(&self) -> std::sync::MutexGuard<'_, reload::Loaded> {
+    pub(super) fn loaded(&self) -> std::sync::MutexGuard<'_, reload::Loaded> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -310,7 +310,7 @@ impl Office {
     }
 
     /// The profile whose schedule is in force, read again.
-    fn schedule_owner(&self) -> Result<Option<Profile>> {
+    pub(super) fn schedule_owner(&self) -> Result<Option<Profile>> {
         let name = self.scheduler().owner().map(|(name, _)| name.clone());
         name.map(|name| self.load(&name)).transpose()
     }

@@ -33,6 +33,12 @@ pub(crate) struct FakeUnit {
     pub(crate) active: bool,
     pub(crate) main_pid: u32,
     pub(crate) bound_to: Vec<String>,
+    /// Its state where it is neither `active` nor `inactive`.
+    pub(crate) state: &'static str,
+    /// `masked` and so on; empty: loaded.
+    pub(crate) load: &'static str,
+    /// Result, code and status of its last main process.
+    pub(crate) ended: (&'static str, i32, i32),
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +46,12 @@ pub(crate) struct State {
     pub(crate) units: BTreeMap<String, FakeUnit>,
     /// A property that is refused.
     pub(crate) refuse: Option<&'static str>,
+    /// Units that were restarted.
+    pub(crate) restarted: Vec<String>,
+    /// Services that were started, with their properties in words.
+    pub(crate) started: Vec<(String, BTreeMap<String, String>)>,
+    /// How the next services end that are started or restarted: state, result, code and status. None: they run.
+    pub(crate) fate: Option<(&'static str, &'static str, i32, i32)>,
     /// A method that is never answered.
     pub(crate) silent: Option<&'static str>,
     /// Stops of units with processes in them: systemd would have killed those.
@@ -313,6 +325,22 @@ impl State {
                 self.start(&id, properties)?;
                 Ok(Some(Reply::Object(Self::object("job"))))
             }
+            "RestartUnit" => {
+                let (id, _): (String, String) = body.deserialize().unwrap();
+                let fate = self.fate;
+                let unit = self.units.get_mut(&id).ok_or((GONE, format!("Unit {id} not loaded.")))?;
+                (unit.state, unit.active) = ("", true);
+                if let Some((state, result, code, status)) = fate {
+                    (unit.state, unit.ended) = (state, (result, code, status));
+                }
+                self.restarted.push(id);
+                Ok(Some(Reply::Object(Self::object("job"))))
+            }
+            "ResetFailedUnit" => {
+                let id = text();
+                self.remove(&id);
+                Ok(None)
+            }
             "StopUnit" => {
                 let (id, _): (String, String) = body.deserialize().unwrap();
                 let unit = self.units.get(&id).ok_or((GONE, format!("Unit {id} not loaded.")))?;
@@ -335,8 +363,13 @@ impl State {
             "Id" => text(id),
             "Transient" => Variant::from(unit.transient),
             "Delegate" => Variant::from(false),
+            "ActiveState" if !unit.state.is_empty() => text(unit.state),
             "ActiveState" => text(if unit.active { "active" } else { "inactive" }),
+            "LoadState" if !unit.load.is_empty() => text(unit.load),
             "LoadState" => text(if known { "loaded" } else { "not-found" }),
+            "Result" => text(unit.ended.0),
+            "ExecMainCode" => Variant::from(unit.ended.1),
+            "ExecMainStatus" => Variant::from(unit.ended.2),
             "ControlGroup" => text(&unit.control_group),
             "Description" => text(&unit.description),
             "KillMode" => text("control-group"),
@@ -410,13 +443,18 @@ impl State {
             String::new()
         };
         if below.is_empty() {
-            let unit = FakeUnit {
+            let mut unit = FakeUnit {
                 description: string("Description"),
                 transient: true,
                 active: true,
                 bound_to: list("BindsTo"),
                 ..FakeUnit::default()
             };
+            if let Some((state, result, code, status)) = self.fate {
+                (unit.state, unit.ended) = (state, (result, code, status));
+            }
+            let words = properties.iter().map(|(name, value)| (name.clone(), format!("{value:?}")));
+            self.started.push((id.to_owned(), words.collect()));
             self.units.insert(id.to_owned(), unit);
             return Ok(());
         }

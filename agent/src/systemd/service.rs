@@ -85,7 +85,7 @@ fn stopped_on_purpose(bus: &Bus, unit: &Unit) -> Result<bool, SystemdError> {
 /// # Errors
 /// When systemd refuses, or cannot start the program.
 pub fn start(bus: &Bus, name: &str, why: &str, program: &Program) -> Result<(), SystemdError> {
-    let what = || format!("start {name}");
+    let what = || format!("start {:?} as {name}", program.command.first().map_or("", String::as_str));
     let mut properties = of_program(program, why);
     properties.extend([
         // Its start has failed when the program cannot be executed.
@@ -165,7 +165,10 @@ fn failure(bus: &Bus, unit: &Unit, timeout: Duration) -> Result<Ended, SystemdEr
 }
 
 /// Ends what is left of a service of ours, and forgets its failure.
-fn discard(bus: &Bus, name: &str) -> Result<(), SystemdError> {
+///
+/// # Errors
+/// When systemd refuses, or takes too long.
+pub fn discard(bus: &Bus, name: &str) -> Result<(), SystemdError> {
     if Unit::loaded(bus, name)?.is_none() {
         return Ok(());
     }
@@ -180,9 +183,11 @@ fn discard(bus: &Bus, name: &str) -> Result<(), SystemdError> {
 fn of_program(program: &Program, why: &str) -> Properties {
     let Program { command, user, group, cwd, env } = program;
     let path = command.first().cloned().unwrap_or_default();
+    // systemd replaces variables in arguments; of two dollar signs it leaves one (systemd.service(5), "Command Lines").
+    let arguments: Vec<String> = command.iter().map(|word| word.replace('$', "$$")).collect();
     let mut properties = vec![
         ("Description", Variant::from(format!("{DESCRIPTION}{why}"))),
-        ("ExecStart", Variant::from(vec![(path, command.clone(), false)])),
+        ("ExecStart", Variant::from(vec![(path, arguments, false)])),
         ("User", Variant::from(user.clone())),
         ("WorkingDirectory", Variant::from(cwd.clone().unwrap_or_else(|| "/".to_owned()))),
     ];
@@ -195,3 +200,6 @@ fn of_program(program: &Program, why: &str) -> Properties {
     }
     properties
 }
+
+#[cfg(test)]
+mod tests;

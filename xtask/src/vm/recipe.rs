@@ -19,7 +19,7 @@ pub(super) const PACKAGES: [&str; 11] = [
     "kmod",
     "iproute2",
     "ca-certificates",
-    "python3-minimal",
+    "python3",
 ];
 
 /// A kernel that the agent is tested on.

@@ -49,6 +49,7 @@ impl Prober {
     ) -> Result<(), Fault> {
         let unit = name::check(name);
         let fifo = Fifo::make(self.runtime.join(format!("check:{name}.out")))?;
+        let mut under_way = UnderWay { bus: bus.clone(), unit: unit.clone(), ended: false };
         let (program, path, why) = (program.clone(), fifo.path.clone(), format!("checks {name}"));
         let ran =
             unhurried(&self.blocking, move || service::run(&bus, &unit, &why, &program, &path, timeout));
@@ -64,11 +65,31 @@ impl Prober {
             }
         };
         excerpt.drain(&fifo.reader);
-        match ran.map_err(|_elapsed| Fault::Ours("systemd does not come to an end with it".to_owned()))?? {
+        let ran =
+            ran.map_err(|_elapsed| Fault::Ours("systemd does not come to an end with it".to_owned()))?;
+        under_way.ended = true;
+        match ran? {
             Ok(Ended::Well) => Ok(()),
             Ok(Ended::Badly(how)) => Err(Fault::Theirs(excerpt.after(&how))),
             Ok(Ended::NotStarted(why)) => Err(Fault::Ours(why)),
             Err(error) => Err(Fault::Ours(chain(&error))),
+        }
+    }
+}
+
+/// A check that systemd runs, ended when nobody waits for it any more: the agent stops.
+struct UnderWay {
+    bus: Bus,
+    unit: String,
+    ended: bool,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if !self.ended
+            && let Err(error) = service::discard(&self.bus, &self.unit)
+        {
+            tracing::warn!("a health check goes on without the agent: {}", chain(&error));
         }
     }
 }
