@@ -86,7 +86,7 @@ fn a_victim_of_the_oom_killer_is_told_with_its_limit_and_the_machines_state() ->
     let mut victim = start(&shell, &format!("{join}x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done"))?;
     wait_known_critical(&daemon, &victim)?;
 
-    victim.end_input();
+    victim.close_input();
     victim.wait()?;
 
     let event = death_of(&daemon, victim.pid())?;

@@ -44,6 +44,9 @@ impl View for Explanation {
         if let Some(why) = &self.protected {
             page.field("Never limited", why);
         }
+        if let Some(protection) = &self.protection {
+            page.field("Protected", protection);
+        }
         page.field("Profile", or_dash(self.profile.as_ref()));
         if !self.rules.is_empty() {
             page.gap();

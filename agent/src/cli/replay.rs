@@ -184,9 +184,19 @@ fn assumed(action: &Action) -> Option<Outcome> {
             borrowed: false,
             at: action.at,
         }),
-        What::Release { .. } | What::Detach { .. } | What::Reap { .. } | What::Lift => {
-            Some(Outcome::Released)
-        }
+        What::Release { .. }
+        | What::Detach { .. }
+        | What::Reap { .. }
+        | What::Lift
+        | What::Unprotect { .. }
+        | What::Disinherit { .. } => Some(Outcome::Released),
+        What::Protect { key, .. } => Some(Outcome::Applied {
+            how: "assumed".to_owned(),
+            members: vec![*key],
+            refused: Vec::new(),
+            borrowed: false,
+            at: action.at,
+        }),
         What::Inspect { .. }
         | What::Watch { .. }
         | What::Resume
@@ -251,6 +261,13 @@ fn describe(what: &What) -> (&'static str, String) {
         What::Watch { key, on: true, protected } => {
             let note = if *protected { "never to be limited" } else { "for alerts only" };
             ("watch", format!("process {}, {note}", key.pid))
+        }
+        What::Protect { key, critical, protection, .. } => {
+            ("protect", format!("process {} of {critical}: {protection}", key.pid))
+        }
+        What::Unprotect { key, .. } => ("unprotect", format!("process {}", key.pid)),
+        What::Disinherit { key, from, .. } => {
+            ("disinherit", format!("process {}, born of {}", key.pid, from.pid))
         }
         What::Lift => ("lift", "everything".to_owned()),
         What::Resume => ("resume", String::new()),

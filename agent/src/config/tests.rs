@@ -271,9 +271,40 @@ fn bad_limits_are_refused_at_their_place() {
 }
 
 #[test]
+fn a_level_states_values_that_keys_of_their_own_override() {
+    let text =
+        |keys: &str| format!("name: web\ncritical_processes:\n  - name: c\n    match: {{ exe: /c }}\n{keys}");
+    for (keys, shown) in [
+        ("", ""),
+        ("    protection_level: maximum\n", "maximum: oom_score_adj=-900 nice=-10"),
+        ("    protection_level: low\n    nice: -7\n", "low: oom_score_adj=-100 nice=-7"),
+        ("    oom_score_adj: -50\n", "oom_score_adj=-50"),
+    ] {
+        let (profile, findings) = parse(&text(keys));
+        assert_eq!(findings.iter().count(), 0, "{findings}");
+        assert_eq!(profile.unwrap().critical[0].protection.to_string(), shown);
+    }
+    for (keys, at, message) in [
+        ("    protection_level: most\n", (5, 23), "\"most\" is not one of maximum, high, medium, low"),
+        ("    oom_score_adj: 1\n", (5, 20), "1 is not an OOM score adjustment that protects"),
+        ("    nice: 1\n", (5, 11), "1 is not a nice value that protects"),
+    ] {
+        let (profile, findings) = parse(&text(keys));
+        let finding = findings.iter().next().unwrap();
+        assert!(profile.is_none() && finding.message.starts_with(message), "{finding}");
+        assert_eq!((finding.line, finding.column), at, "{finding}");
+    }
+    let (profile, findings) = parse(&text("    oom_score_adj: -1000\n"));
+    assert!(profile.is_some() && findings.to_string().contains("panics"), "{findings}");
+    let forged = "name: web\ncritical_processes:\n  - name: c\n    match: { comm: c }\n    nice: -1\n";
+    let (profile, findings) = parse(forged);
+    assert!(profile.is_none() && findings.to_string().contains("would be protected by it"), "{findings}");
+}
+
+#[test]
 fn what_this_version_does_not_do_is_not_accepted() {
     let mut text = String::from("name: web\ncritical_processes:\n  - name: c\n    match: { exe: /c }\n");
-    let keys = ["protection_level: high", "reserve: { memory: 1G }", "latency_slo: {}"];
+    let keys = ["reserve: { memory: 1G }", "latency_slo: {}"];
     for key in keys {
         text.push_str(&format!("    {key}\n"));
     }

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{Acknowledge, Acknowledged, AlertStatus, COMMENT_MAX, TIME_MAX_MS};
 use crate::daemon::requests::Office;
+use crate::daemon::turn::{Parts, Turn};
 use crate::model::alert::{Acknowledgement, AlertState, Standing};
 use crate::model::id::Name;
 use crate::model::notice::table::{About, EventType};
@@ -26,6 +27,19 @@ fn check(comment: &str) -> Result<(), Failure> {
         return Err(Failure::new(FailureKind::Usage, "the comment holds control characters"));
     }
     Ok(())
+}
+
+impl Turn {
+    /// The alerts of an agent that died may be about processes that are back.
+    pub(super) fn tell_who_lives(&self) {
+        let Parts { journal, engine, .. } = &self.parts;
+        // When the journal is full, they are told at the next snapshot.
+        if journal.awaits_life()
+            && let Err(failure) = journal.alive(engine.living_criticals())
+        {
+            tracing::warn!("the end of an alert is told later: {failure}");
+        }
+    }
 }
 
 impl Office {

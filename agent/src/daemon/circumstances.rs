@@ -5,30 +5,50 @@ use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::{Cgroup as _, Controller, CpuStat, membership};
+use crate::daemon::turn::{Parts, Turn};
 use crate::effect::Throttle;
+use crate::effect::group::Place;
 use crate::model::circumstances::{Circumstances, LimitedGroup, QuotaUse};
 use crate::model::death::OomLimit;
 use crate::model::event::Exit;
+use crate::model::notice::Notice;
 use crate::model::process::{Wants, printable};
 use crate::model::signal::{Hundredths, Resource};
+use crate::model::time::Timestamp;
 use crate::procfs::Proc;
 
+/// Most groups that are looked at, and cgroups of each: 10 µs a piece.
+const READ_MAX: usize = 24;
 /// Most groups that are named.
 const GROUPS_MAX: usize = 8;
 /// Most cgroups that are looked through for one whose id is all that is known: a millisecond or two, and only
 /// after the OOM killer has killed.
 const DIRS_MAX: usize = 512;
 
+impl Turn {
+    /// Hands a notice to the journal; that of a death with what the machine was like.
+    pub(super) fn notify(&self, at: Timestamp, mut notice: Notice) {
+        let Parts { throttle, proc, journal, .. } = &self.parts;
+        if let Notice::CriticalProcessDown { exit, circumstances, .. } = &mut notice {
+            *circumstances = Some(Box::new(look(exit, throttle, proc)));
+        }
+        journal.tell(at, notice);
+    }
+}
+
 /// Looks around after a death.
 pub(super) fn look(exit: &Exit, throttle: &Throttle, proc: &Proc) -> Circumstances {
     let own = own_cgroup(exit, throttle, proc);
     let mut limited: Vec<LimitedGroup> = throttle
-        .groups()
+        .names()
         .into_iter()
-        .map(|(group, held)| {
-            let dirs = held.places.iter().filter_map(|place| place.dir(Controller::Cpu));
-            let quota = dirs.fold(QuotaUse::default(), |sum, dir| add(sum, quota(dir).unwrap_or_default()));
-            LimitedGroup { group, quota }
+        .take(READ_MAX)
+        .filter_map(|group| {
+            let dir = |place: &Place| place.dir(Controller::Cpu).map(Path::to_owned);
+            let dirs: Vec<PathBuf> = throttle
+                .with_group(&group, |held| held.places.iter().filter_map(dir).take(READ_MAX).collect())?;
+            let sum = |sum, dir: PathBuf| add(sum, quota(&dir).unwrap_or_default());
+            Some(LimitedGroup { group, quota: dirs.into_iter().fold(QuotaUse::default(), sum) })
         })
         .collect();
     limited.sort_by_key(|limited| std::cmp::Reverse(limited.quota.throttled_ns));

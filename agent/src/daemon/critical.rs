@@ -38,9 +38,17 @@ impl Turn {
 
     /// Feeds the engine with what came of it.
     pub(super) fn collect_care(&mut self) {
-        while let Some(done) = self.parts.carer.next_done() {
-            self.cared(done);
+        while let Some((name, input)) = self.parts.carer.next_done() {
+            let healthy = matches!(input, Input::Checked { checked: Checked::Healthy, .. });
+            let known = healthy.then(|| name.clone());
+            self.cared((name, input));
             self.act();
+            // An agent that died may have told of one that is healthy now.
+            if let Some(name) = known
+                && let Err(failure) = self.parts.journal.over("health_check_failed", name.as_str())
+            {
+                tracing::warn!("the end of an alert is told later: {failure}");
+            }
         }
     }
 

@@ -98,6 +98,7 @@ impl Turn {
             facts: facts.ok().flatten().unwrap_or_default(),
             ended: None,
             protected: explained.protected.clone().or_else(|| explained.refused.clone()),
+            protection: explained.protection.as_ref().map(report::protection),
             profile: self.parts.engine.snapshot().profile,
             rules: report::verdicts(&explained),
             group,

@@ -11,6 +11,7 @@ const KEPT: CapabilitySet = CapabilitySet::BPF // Linux before 5.19 asks for it 
     .union(CapabilitySet::NET_ADMIN) // The proc connector, when the BPF source breaks.
     .union(CapabilitySet::SYS_PTRACE) // Other users' processes in /proc.
     .union(CapabilitySet::SYS_NICE) // Nice values of others, and the engine thread's own priority.
+    .union(CapabilitySet::SYS_RESOURCE) // Lower OOM scores of critical processes.
     .union(CapabilitySet::DAC_OVERRIDE) // Cgroups that were handed to other users.
     .union(CapabilitySet::DAC_READ_SEARCH);
 

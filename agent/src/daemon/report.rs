@@ -162,6 +162,7 @@ pub fn plan(profile: &Profile, entries: &[view::PlanEntry], released: Vec<Name>)
     });
     let critical = profile.critical.iter().map(|critical| PlannedCritical {
         name: critical.name.clone(),
+        protection: critical.protection.clone(),
         processes: entries
             .iter()
             .filter(
@@ -171,6 +172,17 @@ pub fn plan(profile: &Profile, entries: &[view::PlanEntry], released: Vec<Name>)
             .collect(),
     });
     Plan { profile: profile.name.clone(), rules: rules.collect(), critical: critical.collect(), released }
+}
+
+/// What is done to keep a process alive, or why it is not.
+pub(super) fn protection(view: &view::ProtectionView) -> String {
+    let view::ProtectionView { critical, protection, since, error } = view;
+    let state = match (error, since) {
+        (Some(error), _) => format!("not given: {error}"),
+        (None, Some(_)) => "in force".to_owned(),
+        (None, None) => "being given".to_owned(),
+    };
+    format!("{protection}, as {critical}; {state}")
 }
 
 /// Under which conditions a rule would do what is planned, and how its limits would move.

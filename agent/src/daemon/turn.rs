@@ -12,7 +12,6 @@ use rustix::time::Timespec;
 
 use crate::clock;
 use crate::daemon::care::{ByHand, Care, Carer, Job};
-use crate::daemon::circumstances;
 use crate::daemon::command::Command;
 use crate::daemon::journal::Journal;
 use crate::daemon::pending::{Pending, Settled};
@@ -28,7 +27,6 @@ use crate::engine::input::{Input, Outcome};
 use crate::engine::{Engine, Own};
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
-use crate::model::notice::Notice;
 use crate::model::rule::Profile;
 use crate::model::time::Timestamp;
 use crate::procfs::Proc;
@@ -277,13 +275,7 @@ impl Turn {
                 What::Restart { name, by, force } => {
                     self.care(Job { id: action.id, name, what: Care::Restart { by, force } });
                 }
-                What::Notify { mut notice } => {
-                    if let Notice::CriticalProcessDown { exit, circumstances, .. } = &mut notice {
-                        let Parts { throttle, proc, .. } = &self.parts;
-                        *circumstances = Some(Box::new(circumstances::look(exit, throttle, proc)));
-                    }
-                    self.parts.journal.tell(action.at, notice);
-                }
+                What::Notify { notice } => self.notify(action.at, notice),
                 What::Resume => self.parts.throttle.block(false),
                 What::Lift => {
                     self.pending.issued(action.id, &action.what);
@@ -292,22 +284,17 @@ impl Turn {
                         self.finish(finished);
                     }
                 }
-                What::Apply(_) | What::Release { .. } | What::Detach { .. } | What::Reap { .. } => {
+                // Nobody waits for a protection: one that fails is told and tried again.
+                What::Protect { .. } | What::Disinherit { .. } => self.carry_out(&action),
+                What::Unprotect { .. }
+                | What::Apply(_)
+                | What::Release { .. }
+                | What::Detach { .. }
+                | What::Reap { .. } => {
                     self.pending.issued(action.id, &action.what);
                     self.carry_out(&action);
                 }
             }
-        }
-    }
-
-    /// The alerts of an agent that died may be about processes that are back.
-    fn tell_who_lives(&self) {
-        let Parts { journal, engine, .. } = &self.parts;
-        // When the journal is full, they are told at the next snapshot.
-        if journal.awaits_life()
-            && let Err(failure) = journal.alive(engine.living_criticals())
-        {
-            tracing::warn!("the end of an alert is told later: {failure}");
         }
     }
 

@@ -366,7 +366,7 @@ impl Run<'_> {
                 setting.choices.iter().map(|choice| (dir.join(choice.file), choice.part.to_item()))
             })
             .collect();
-        let demanded: Vec<_> = self.apply.limits.demands().iter().map(Demand::attribute).collect();
+        let demanded: Vec<_> = plan.demands.iter().map(Demand::attribute).collect();
         let mut rows = self.shared.store().read(|tables| tables.intents_of(&self.apply.group))?;
         rows.retain(|row| match row.change.kind {
             Kind::File => !wanted.contains(&(row.change.path.clone(), row.change.item.clone())),

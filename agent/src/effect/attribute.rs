@@ -17,9 +17,10 @@ use crate::effect::kernel::EffectError;
 use crate::model::attribute::{Attribute, Demand};
 use crate::model::cpu_list::CpuList;
 use crate::model::id::ProcKey;
+use crate::model::limits::Limits;
 use crate::procfs::stat::Stat;
 
-pub(crate) use self::affinity::{ANYWHERE, online};
+pub(crate) use self::affinity::ANYWHERE;
 pub(crate) use self::sched::is_special;
 
 /// The threads of a process, by id and start; none when it is gone.
@@ -48,6 +49,20 @@ pub(crate) fn is_same_thread(proc: &Path, process: ProcKey, thread: ProcKey) -> 
     Stat::read_thread(proc, process.pid, thread.pid).is_ok_and(|stat| stat.start == thread.start)
 }
 
+/// Whether limits can be asked of processes on this machine at all.
+pub(crate) fn check(limits: &Limits) -> Result<(), EffectError> {
+    if let Some(why) = limits.contradiction() {
+        return Err(EffectError::Refused(why.to_owned()));
+    }
+    let Some(cpus) = &limits.cpu_affinity else { return Ok(()) };
+    let online = affinity::online().map_err(|error| EffectError::Refused(error.to_string()))?;
+    if cpus.meets(&online) {
+        return Ok(());
+    }
+    let why = format!("cpu_affinity {cpus}: none of these CPUs is online, which {online} are");
+    Err(EffectError::Refused(why))
+}
+
 /// The value that a demand asks for where `base` is the one without us; `None` when it is to be left alone.
 pub(crate) fn target(demand: &Demand, base: &str) -> Option<String> {
     match demand {
@@ -58,6 +73,14 @@ pub(crate) fn target(demand: &Demand, base: &str) -> Option<String> {
         Demand::OomAtLeast(least) => {
             let base: i16 = base.parse().ok()?;
             Some(base.max(least.get()).to_string())
+        }
+        Demand::OomAtMost(most) => {
+            let base: i16 = base.parse().ok()?;
+            Some(base.min(most.get()).to_string())
+        }
+        Demand::NiceAtMost(most) => {
+            let base: i8 = base.parse().ok()?;
+            Some(base.min(most.get()).to_string())
         }
     }
 }

@@ -27,6 +27,13 @@ pub fn describe(
         What::Detach { group, key, reason } => {
             Ok(vec![format!("would take process {} out of group {group}: {reason}", key.pid)])
         }
+        What::Protect { key, critical, protection, .. } => {
+            Ok(vec![format!("would protect process {} of {critical}: {protection}", key.pid)])
+        }
+        What::Unprotect { key, .. } => Ok(vec![format!("would protect process {} no longer", key.pid)]),
+        What::Disinherit { key, from, .. } => {
+            Ok(vec![format!("would take from process {} what it inherited from {}", key.pid, from.pid)])
+        }
         What::Reap { group } => Ok(vec![format!("would remove group {group} if it is empty")]),
         What::Lift => Ok(vec!["would lift everything".to_owned()]),
         What::Resume => Ok(vec!["would limit again".to_owned()]),

@@ -10,6 +10,7 @@ use crate::effect::task::Task;
 use crate::effect::throttle::{MoveBatch, Shared, Throttle};
 use crate::engine::input::Outcome;
 use crate::model::chain::chain;
+use crate::model::id::Name;
 use crate::store::{Kind, StoreError};
 
 impl Throttle {
@@ -29,12 +30,19 @@ impl Throttle {
     }
 }
 
+/// Protection is no limit, and an emergency is no time to leave critical processes to the OOM killer.
+fn is_limit(group: &Name) -> bool {
+    !group.is_of_protection()
+}
+
 impl Shared {
     /// Records stay: that they are undone is found out again by [`Self::lift`], which is when they are deleted.
     fn free(&self) -> Result<(), StoreError> {
         let mut rows = self.store().read(|tables| tables.intents())?;
         rows.retain(|row| {
-            row.boot == self.kernel.boot && matches!(row.change.kind, Kind::File | Kind::Attribute(_))
+            row.boot == self.kernel.boot
+                && matches!(row.change.kind, Kind::File | Kind::Attribute(_))
+                && row.change.group.as_ref().is_some_and(is_limit)
         });
         let mut report = Report::default();
         restore::undo(&self.kernel, rows, &mut report);
@@ -44,7 +52,7 @@ impl Shared {
     }
 
     pub(super) fn lift(&self) -> Result<Outcome, EffectError> {
-        let report = restore::recover(&self.kernel, &mut self.store())?;
+        let report = restore::recover_groups(&self.kernel, &mut self.store(), is_limit)?;
         restore::log_notes(&report);
         let kept = self.store().read(|tables| tables.groups())?;
         let kept: BTreeSet<_> = kept.into_iter().map(|row| row.name).collect();
@@ -56,9 +64,15 @@ impl Shared {
         }
     }
 
-    pub(super) fn expect_unblocked(&self, task: &Task) -> Result<(), EffectError> {
+    pub(super) fn expect_permitted(&self, task: &Task) -> Result<(), EffectError> {
         if self.blocked.load(Ordering::SeqCst) && matches!(task, Task::Apply(_)) {
             return Err(EffectError::Refused("an emergency stop is in force".to_owned()));
+        }
+        if let Task::Apply(apply) = task
+            && apply.group.is_of_protection()
+        {
+            let why = format!("group {}: names that begin with protected. are protection's", apply.group);
+            return Err(EffectError::Refused(why));
         }
         Ok(())
     }

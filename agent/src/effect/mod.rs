@@ -13,6 +13,7 @@ pub mod moves;
 pub mod plan;
 mod program;
 pub mod protect;
+mod protection;
 mod release;
 pub mod restart;
 pub mod restore;
@@ -28,6 +29,8 @@ pub use crate::effect::throttle::{MoveBatch, Step, Throttle};
 mod bed;
 #[cfg(test)]
 mod ownership;
+#[cfg(test)]
+mod protection_tests;
 #[cfg(test)]
 mod systemd_tests;
 #[cfg(test)]

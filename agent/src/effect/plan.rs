@@ -18,6 +18,7 @@ use crate::effect::group::{self, Group, Place, PlaceDir, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::protect::{Refusal, Verified};
 use crate::engine::action::Apply;
+use crate::model::attribute::Demand;
 use crate::model::id::ProcKey;
 use crate::model::limits::Scope;
 use crate::model::time::Timestamp;
@@ -39,6 +40,8 @@ pub struct Plan {
     pub write: bool,
     /// Whether something can be told by systemd only, which was not asked.
     pub undecided: bool,
+    /// What is asked of each process itself.
+    pub demands: Vec<Demand>,
     /// What is left out of what was asked, for people.
     pub notes: Vec<String>,
     /// When the last change was verified, once it was: the limits hold from then on.
@@ -162,16 +165,7 @@ pub fn plan(
         let why = format!("group {} exists with another scope; release it first", apply.group);
         return Err(EffectError::Refused(why));
     }
-    if let Some(why) = apply.limits.contradiction() {
-        return Err(EffectError::Refused(why.to_owned()));
-    }
-    if let Some(cpus) = &apply.limits.cpu_affinity {
-        let online = attribute::online().map_err(|error| EffectError::Refused(error.to_string()))?;
-        if !cpus.meets(&online) {
-            let why = format!("cpu_affinity {cpus}: none of these CPUs is online, which {online} are");
-            return Err(EffectError::Refused(why));
-        }
-    }
+    attribute::check(&apply.limits)?;
     let settings = kernel.driver.settings(&apply.limits)?;
     let mut controllers: Vec<Controller> = settings.iter().map(|setting| setting.controller).collect();
     controllers.sort_unstable();
@@ -185,6 +179,7 @@ pub fn plan(
         places: Vec::new(),
         write,
         undecided: false,
+        demands: apply.limits.demands(),
         notes: Vec::new(),
         verified: None,
     };

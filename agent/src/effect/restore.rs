@@ -23,6 +23,7 @@ use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
 use crate::store::{Intent, Kind, Store, StoreError};
 
+pub(crate) use self::attribute::born_after;
 pub(crate) use self::systemd::unit_back_to;
 
 /// What restoring did.
@@ -44,6 +45,15 @@ pub struct Report {
 /// # Errors
 /// When the store cannot be read.
 pub fn recover(kernel: &Kernel, store: &mut Store) -> Result<Report, StoreError> {
+    recover_groups(kernel, store, |_| true)
+}
+
+/// The same for the groups that `wanted` names.
+pub(super) fn recover_groups(
+    kernel: &Kernel,
+    store: &mut Store,
+    wanted: impl Fn(&Name) -> bool,
+) -> Result<Report, StoreError> {
     let mut report = Report::default();
     // A full disk must not keep limits in force: what cannot be written is reported, and done again next time.
     match store.write(|tables| tables.forget_other_boots(&kernel.boot)) {
@@ -52,15 +62,18 @@ pub fn recover(kernel: &Kernel, store: &mut Store) -> Result<Report, StoreError>
         Err(error) => report.failures.push(chain(&error)),
     }
     let (rows, groups) = store.read(|tables| Ok::<_, StoreError>((tables.intents()?, tables.groups()?)))?;
-    let (shared, own): (Vec<_>, Vec<_>) =
-        rows.into_iter().filter(|row| row.boot == kernel.boot).partition(|row| row.change.group.is_none());
+    let of_wanted = |row: &Intent| row.change.group.as_ref().is_none_or(&wanted);
+    let (shared, own): (Vec<_>, Vec<_>) = rows
+        .into_iter()
+        .filter(|row| row.boot == kernel.boot && of_wanted(row))
+        .partition(|row| row.change.group.is_none());
     let undone = undo(kernel, own, &mut report);
     let shared = undo_shared(kernel, shared, &mut report);
     if !undone.ids.is_empty() {
         kernel.fail.pass(Point::Undone);
     }
-    report.groups =
-        groups.into_iter().map(|row| row.name).filter(|name| !undone.left.contains(name)).collect();
+    let over = |name: &Name| wanted(name) && !undone.left.contains(name);
+    report.groups = groups.into_iter().map(|row| row.name).filter(over).collect();
     let written = store.write(|tables| {
         tables.delete_intents(&undone.ids)?;
         tables.delete_intents(&shared)?;

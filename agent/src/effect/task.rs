@@ -1,6 +1,7 @@
 //! What of the engine's actions is done to groups.
 
 use crate::engine::action::{Apply, What};
+use crate::model::critical::Protection;
 use crate::model::id::{Name, ProcKey};
 
 /// An action on a group, or on all of them.
@@ -11,6 +12,17 @@ pub(super) enum Task {
     Detach(Name, ProcKey),
     Reap(Name),
     Lift,
+    Protect(Box<Keep>),
+    Disinherit { group: Name, key: ProcKey, from: ProcKey },
+}
+
+/// A protection to give.
+#[derive(Clone, Debug)]
+pub(super) struct Keep {
+    pub(super) group: Name,
+    pub(super) key: ProcKey,
+    pub(super) critical: Name,
+    pub(super) protection: Protection,
 }
 
 impl Task {
@@ -20,6 +32,16 @@ impl Task {
             What::Release { group, .. } => Some(Self::Release(group.clone())),
             What::Detach { group, key, .. } => Some(Self::Detach(group.clone(), *key)),
             What::Reap { group } => Some(Self::Reap(group.clone())),
+            What::Protect { group, key, critical, protection } => Some(Self::Protect(Box::new(Keep {
+                group: group.clone(),
+                key: *key,
+                critical: critical.clone(),
+                protection: protection.clone(),
+            }))),
+            What::Unprotect { group, key: _ } => Some(Self::Release(group.clone())),
+            What::Disinherit { group, key, from } => {
+                Some(Self::Disinherit { group: group.clone(), key: *key, from: *from })
+            }
             What::Lift
             | What::Resume
             | What::Inspect { .. }
@@ -35,7 +57,11 @@ impl Task {
     pub(super) fn group(&self) -> Option<Name> {
         match self {
             Self::Apply(apply) => Some(apply.group.clone()),
-            Self::Release(group) | Self::Detach(group, _) | Self::Reap(group) => Some(group.clone()),
+            Self::Protect(keep) => Some(keep.group.clone()),
+            Self::Release(group)
+            | Self::Detach(group, _)
+            | Self::Reap(group)
+            | Self::Disinherit { group, .. } => Some(group.clone()),
             Self::Lift => None,
         }
     }

@@ -276,7 +276,7 @@ impl Shared {
 
     /// Does what is quick; `None` when it is not.
     fn at_once(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<Option<Outcome>, EffectError> {
-        self.expect_unblocked(task)?;
+        self.expect_permitted(task)?;
         match task {
             Task::Apply(apply) => {
                 let before = self.group(&apply.group);
@@ -284,6 +284,8 @@ impl Shared {
                 if plan.is_slow() { Ok(None) } else { self.apply(apply, plan, before, critical).map(Some) }
             }
             Task::Lift => Ok(None),
+            Task::Protect(keep) => self.protect(keep).map(Some),
+            Task::Disinherit { key, from, .. } => self.disinherit(*key, *from).map(Some),
             Task::Release(group) | Task::Detach(group, _) | Task::Reap(group) => {
                 // Of a group that is not known, the records may name units.
                 let slow = self.group(group).map_or(self.kernel.systemd, |group| {
@@ -295,7 +297,7 @@ impl Shared {
     }
 
     fn whatever_it_takes(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<Outcome, EffectError> {
-        self.expect_unblocked(task)?;
+        self.expect_permitted(task)?;
         match task {
             Task::Apply(apply) => {
                 let before = self.group(&apply.group);
@@ -303,6 +305,8 @@ impl Shared {
                 self.apply(apply, plan, before, critical)
             }
             Task::Lift => self.lift(),
+            Task::Protect(keep) => self.protect(keep),
+            Task::Disinherit { key, from, .. } => self.disinherit(*key, *from),
             Task::Release(group) => self.release(group),
             Task::Detach(group, key) => self.detach(group, *key),
             Task::Reap(group) => {
@@ -342,7 +346,7 @@ impl Shared {
         })
     }
 
-    fn bring_in(
+    pub(super) fn bring_in(
         &self,
         apply: &Apply,
         mut plan: Plan,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::critical::{HealthCheck, RestartBy};
+use crate::model::critical::{HealthCheck, Protection, RestartBy};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Notice;
@@ -76,6 +76,33 @@ pub enum What {
         /// when it changes.
         protected: bool,
     },
+    /// Protect an instance of a critical process. Answered by an outcome.
+    Protect {
+        /// The name under which it is recorded.
+        group: Name,
+        /// The process.
+        key: ProcKey,
+        /// What it is an instance of.
+        critical: Name,
+        /// What it is to have.
+        protection: Protection,
+    },
+    /// Take back what protection has changed. Answered by an outcome.
+    Unprotect {
+        /// The name under which it is recorded.
+        group: Name,
+        /// The process, which may have ended.
+        key: ProcKey,
+    },
+    /// Take from a process what it inherited from one that is protected. Answered by an outcome.
+    Disinherit {
+        /// The name under which the protection is recorded.
+        group: Name,
+        /// The process.
+        key: ProcKey,
+        /// The protected one.
+        from: ProcKey,
+    },
     /// Rebuild the process table from a full snapshot.
     Resync,
     /// Measure this and answer with `Input::Sample`.
@@ -109,7 +136,12 @@ impl What {
     pub const fn group(&self) -> Option<&Name> {
         match self {
             Self::Apply(apply) => Some(&apply.group),
-            Self::Release { group, .. } | Self::Detach { group, .. } | Self::Reap { group } => Some(group),
+            Self::Release { group, .. }
+            | Self::Detach { group, .. }
+            | Self::Reap { group }
+            | Self::Protect { group, .. }
+            | Self::Unprotect { group, .. }
+            | Self::Disinherit { group, .. } => Some(group),
             Self::Lift
             | Self::Resume
             | Self::Inspect { .. }

@@ -52,7 +52,11 @@ impl Engine {
             Some(Exemption::Instance(_) | Exemption::Undecidable(_)) => true,
             None => false,
         };
+        let is_none = matches!(named, First::None) && exemption.is_none();
         self.set_critical(key, name.map(|name| Instance { name, protected }));
+        if is_none {
+            self.disinherit(key);
+        }
         self.ask(key, needs);
         match exemption {
             Some(Exemption::Undecided(_)) => {}
@@ -268,6 +272,7 @@ impl Engine {
         for instance in old.iter().chain(&new) {
             self.care_for(&instance.name);
         }
+        self.keep(key);
     }
 
     pub(super) fn set_group(&mut self, key: ProcKey, group: Option<Name>) {

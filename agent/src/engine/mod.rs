@@ -18,6 +18,7 @@ mod care;
 mod emergency;
 mod outbox;
 mod observe;
+mod keep;
 mod decide;
 mod adjust;
 mod request;
@@ -25,6 +26,8 @@ mod report;
 mod plan;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod keeping;
 #[cfg(test)]
 mod moving;
 #[cfg(test)]
@@ -46,6 +49,7 @@ use crate::engine::outbox::Outbox;
 use crate::engine::policy::critical::Criticals;
 use crate::engine::policy::dynamic::gauge::Gauge;
 use crate::engine::policy::health::Health;
+use crate::engine::policy::protection::Protections;
 use crate::engine::policy::restart::Restarts;
 use crate::engine::policy::throttle::Throttle;
 use crate::engine::process::{Bars, Table};
@@ -100,6 +104,7 @@ pub struct Engine {
     criticals: Criticals,
     health: Health,
     restarts: Restarts,
+    protections: Protections,
     /// Critical processes that a snapshot missed, and until when their exit records may come in.
     missing: BTreeSet<(Timestamp, ProcKey)>,
     /// Processes whose evaluation waits for facts of an ancestor: ancestor, process.
@@ -144,6 +149,7 @@ impl Engine {
             criticals: Criticals::default(),
             health: Health::default(),
             restarts: Restarts::default(),
+            protections: Protections::default(),
             missing: BTreeSet::new(),
             waiting: BTreeSet::new(),
             resync: Resync::default(),
@@ -180,6 +186,7 @@ impl Engine {
             Input::EmergencyResume { uid } => self.emergency_resume(uid),
             Input::Clashes { group, clashes } => self.throttle.clash(&group, clashes, &mut self.out),
             Input::Outcome { id, outcome } if self.lifted(id, &outcome) => {}
+            Input::Outcome { id, outcome } if self.protections.outcome(id, &outcome, &mut self.out) => {}
             Input::Sample(sample) => self.sampled(&sample),
             Input::Override(request) => self.override_policy(request),
             Input::Remembered { restarts } => self.restarts.remember(restarts),
@@ -203,6 +210,7 @@ impl Engine {
         }
         self.lift_again(now);
         self.criticals.advance(now, &mut self.out);
+        self.protections.expire(now, &mut self.out);
         self.advance(now);
         self.look_after(now);
         while let Some(&(until, key)) = self.missing.first()
@@ -227,6 +235,7 @@ impl Engine {
             self.resync.due,
             self.throttle.next_timeout(),
             self.emergency.next_timeout(),
+            self.protections.next_timeout(),
             self.conditions.due,
             self.criticals.next_timeout(),
             self.next_care(),

@@ -91,7 +91,10 @@ impl Rig {
             | What::Resync
             | What::Resume
             | What::Check { .. }
-            | What::Restart { .. } => {}
+            | What::Restart { .. }
+            | What::Protect { .. }
+            | What::Unprotect { .. }
+            | What::Disinherit { .. } => {}
         }
     }
 

@@ -83,6 +83,7 @@ impl Engine {
         let Some(entry) = self.table.bury(key) else { return };
         self.throttle.died(entry.group.as_ref(), key);
         self.missing.retain(|(_, missing)| *missing != key);
+        self.protections.want(key, None, &mut self.out);
         if let Some(instance) = entry.critical {
             self.out.push(What::Watch { key, on: false, protected: false });
             self.critical_down(&instance.name, exit, entry.group.as_ref());

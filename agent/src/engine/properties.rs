@@ -329,7 +329,13 @@ impl World {
                 }
                 What::Resume => self.blocked = false,
                 What::Sample(wants) => self.wanted.push_back(wants.clone()),
-                What::Resync | What::Check { .. } | What::Restart { .. } | What::Notify { .. } => {}
+                What::Resync
+                | What::Check { .. }
+                | What::Restart { .. }
+                | What::Notify { .. }
+                | What::Protect { .. }
+                | What::Unprotect { .. }
+                | What::Disinherit { .. } => {}
             }
         }
         if let Some(wants) = self.wanted.pop_front() {
@@ -590,6 +596,9 @@ impl World {
             | What::Sample(_)
             | What::Check { .. }
             | What::Restart { .. }
+            | What::Protect { .. }
+            | What::Unprotect { .. }
+            | What::Disinherit { .. }
             | What::Notify { .. } => failed,
         };
         self.input(Input::Outcome { id: action.id, outcome });

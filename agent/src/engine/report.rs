@@ -134,6 +134,7 @@ impl Engine {
             owner,
             limited: self.limited(entry),
             refused: bars.and_then(|bars| bars.refused.clone()),
+            protection: self.protections.view(entry.process.key),
         })
     }
 

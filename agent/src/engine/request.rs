@@ -50,6 +50,7 @@ impl Engine {
             }
             self.evaluate(key);
         }
+        self.keep_all();
         self.reconsider();
     }
 
@@ -203,6 +204,9 @@ impl Engine {
         }
         if let ReleaseTarget::Process(key) = target {
             self.release_process(key, reason);
+        }
+        if self.stopping {
+            self.protections.stop(&mut self.out);
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::critical::{Checked, RestartBy, RestartPolicy, RestartResult};
+use crate::model::critical::{Checked, Protection, RestartBy, RestartPolicy, RestartResult};
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
@@ -268,6 +268,21 @@ pub struct Explanation {
     pub limited: Option<Limited>,
     /// Why the executor refused to limit it, if so.
     pub refused: Option<String>,
+    /// What is done to keep it alive.
+    pub protection: Option<ProtectionView>,
+}
+
+/// What is done to keep a process alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtectionView {
+    /// The critical process that it is an instance of.
+    pub critical: Name,
+    /// What the profile states.
+    pub protection: Protection,
+    /// Since when it holds; absent until it does.
+    pub since: Option<Timestamp>,
+    /// Why it does not hold, if so.
+    pub error: Option<String>,
 }
 
 /// One rule's word on a process.

@@ -70,6 +70,10 @@ pub enum Demand {
     Cpus(CpuList),
     /// A score adjustment that it is raised to; one that is higher already stays.
     OomAtLeast(OomScoreAdj),
+    /// A nice value that it is lowered to; one that is lower already stays.
+    NiceAtMost(Nice),
+    /// A score adjustment that it is lowered to; one that is lower already stays.
+    OomAtMost(OomScoreAdj),
 }
 
 impl Demand {
@@ -77,11 +81,11 @@ impl Demand {
     #[must_use]
     pub const fn attribute(&self) -> Attribute {
         match self {
-            Self::Nice(_) => Attribute::Nice,
+            Self::Nice(_) | Self::NiceAtMost(_) => Attribute::Nice,
             Self::Sched(_) => Attribute::Sched,
             Self::Io(_) => Attribute::IoPriority,
             Self::Cpus(_) => Attribute::CpuAffinity,
-            Self::OomAtLeast(_) => Attribute::OomScoreAdj,
+            Self::OomAtLeast(_) | Self::OomAtMost(_) => Attribute::OomScoreAdj,
         }
     }
 }
@@ -96,6 +100,8 @@ impl fmt::Display for Demand {
             Self::Io(io) => write!(f, "{attribute} {io}"),
             Self::Cpus(cpus) => write!(f, "{attribute} {cpus}"),
             Self::OomAtLeast(score) => write!(f, "{attribute} {score} or above"),
+            Self::NiceAtMost(nice) => write!(f, "{attribute} {nice} or below"),
+            Self::OomAtMost(score) => write!(f, "{attribute} {score} or below"),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::attribute::{Demand, OomScoreAdj};
 use crate::model::event::Status;
 use crate::model::id::Name;
 use crate::model::rule::Match;
@@ -59,10 +60,10 @@ pub struct Protection {
     /// The level as written, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<Level>,
-    /// `/proc/PID/oom_score_adj`, -1000 to 1000.
+    /// `/proc/PID/oom_score_adj`, -1000 to 0; one that is lower already stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oom_score_adj: Option<i16>,
-    /// Nice value of every thread.
+    pub oom_score_adj: Option<OomScoreAdj>,
+    /// Nice value of every thread, -20 to 0; one that is lower already stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<Nice>,
     /// CPU weight of its unit, or of the cgroup that it has to itself.
@@ -92,6 +93,33 @@ impl Protection {
     pub fn is_empty(&self) -> bool {
         *self == Self::NONE
     }
+
+    /// What is asked of the process itself.
+    #[must_use]
+    pub fn demands(&self) -> Vec<Demand> {
+        let oom = self.oom_score_adj.map(Demand::OomAtMost);
+        oom.into_iter().chain(self.nice.map(Demand::NiceAtMost)).collect()
+    }
+}
+
+impl fmt::Display for Protection {
+    /// `maximum: oom_score_adj=-900 nice=-10`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { level, oom_score_adj, nice, cpu_weight, io_weight, memory_low } = self;
+        let pairs = [
+            ("oom_score_adj", oom_score_adj.map(|v| v.to_string())),
+            ("nice", nice.map(|v| v.to_string())),
+            ("cpu_weight", cpu_weight.map(|v| v.to_string())),
+            ("io_weight", io_weight.map(|v| v.to_string())),
+            ("memory_low", memory_low.map(|v| v.to_string())),
+        ];
+        let pairs = pairs.into_iter().filter_map(|(key, value)| value.map(|value| format!("{key}={value}")));
+        let pairs = pairs.collect::<Vec<_>>().join(" ");
+        match level {
+            Some(level) => write!(f, "{}: {pairs}", level.as_str()),
+            None => f.write_str(&pairs),
+        }
+    }
 }
 
 /// How much protection.
@@ -106,6 +134,19 @@ pub enum Level {
     High,
     /// The OOM killer takes it last.
     Maximum,
+}
+
+impl Level {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Maximum => "maximum",
+        }
+    }
 }
 
 /// How a critical process is brought back.

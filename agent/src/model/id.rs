@@ -63,7 +63,22 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What is recorded of the protection of a process goes by this name.
+    #[must_use]
+    pub fn of_protection(key: ProcKey) -> Self {
+        Self(format!("{PROTECTION}{}.{}", key.pid, key.start))
+    }
+
+    /// Whether it is such a name. Groups of limits may not have one.
+    #[must_use]
+    pub fn is_of_protection(&self) -> bool {
+        self.0.starts_with(PROTECTION)
+    }
 }
+
+/// How names of protections begin.
+const PROTECTION: &str = "protected.";
 
 impl FromStr for Name {
     type Err = NameError;

@@ -202,6 +202,15 @@ pub enum Notice {
         /// What was done about it.
         response: Response,
     },
+    /// A critical process could not be protected. Told once for each of them under a profile.
+    ProtectionFailed {
+        /// Name of the critical process in the profile.
+        name: Name,
+        /// The first instance that it failed for.
+        process: ProcKey,
+        /// The error, whole.
+        error: String,
+    },
     /// Everything was lifted, and nothing is limited until somebody resumes.
     EmergencyStop {
         /// Why, in the words of whoever asked.
@@ -270,6 +279,7 @@ impl Notice {
             Self::ThrottleFailed { .. } => "throttle_failed",
             Self::ThrottleRemoved { .. } => "throttle_removed",
             Self::ThrottleConflict { .. } => "throttle_conflict",
+            Self::ProtectionFailed { .. } => "protection_failed",
             Self::EmergencyStop { .. } => "emergency_stop",
             Self::EmergencyResumed { .. } => "emergency_resumed",
             Self::EventsLost { .. } => "events_lost",
@@ -289,6 +299,7 @@ impl Notice {
                 *changed == key
             }
             Self::CriticalProcessRecovered { how: Revival::ByOthers { key: new, .. }, .. } => *new == key,
+            Self::ProtectionFailed { process, .. } => *process == key,
             Self::ThrottleApplied { processes, .. } => processes.iter().any(|(process, _)| *process == key),
             Self::CriticalProcessMissing { why: Absence::NeverStarted | Absence::Died, .. }
             | Self::CriticalProcessRecovered { how: Revival::NotRequired, .. }
@@ -321,6 +332,7 @@ impl Notice {
             Self::CriticalProcessRestart { result: RestartResult::Failed, .. }
             | Self::ThrottleFailed { .. }
             | Self::ThrottleConflict { .. }
+            | Self::ProtectionFailed { .. }
             | Self::EventsLost { .. }
             | Self::WebhookDisabled { .. } => Severity::Warning,
             Self::ConfigurationChanged { accepted, .. } => {

@@ -15,6 +15,8 @@ pub struct AttributeRecord {
     pub new: String,
     /// The one that was there when `new` was decided, and may be there still.
     pub superseded: Option<String>,
+    /// When it was first recorded, in ms since the Unix epoch.
+    pub created: i64,
 }
 
 impl Tables {
@@ -29,7 +31,7 @@ impl Tables {
     ) -> Result<Vec<AttributeRecord>, StoreError> {
         self.rows(
             "read attributes",
-            "SELECT tid, tid_start, prior, new, superseded FROM intents
+            "SELECT tid, tid_start, prior, new, superseded, created FROM intents
              WHERE kind = ?1 AND path = x'' AND item = '' AND pid = ?2 AND start = ?3 ORDER BY id",
             (attribute.as_str(), process.pid, process.start.cast_signed()),
             recorded,
@@ -47,7 +49,7 @@ impl Tables {
     ) -> Result<Option<AttributeRecord>, StoreError> {
         let rows = self.rows(
             "read attributes",
-            "SELECT tid, tid_start, prior, new, superseded FROM intents
+            "SELECT tid, tid_start, prior, new, superseded, created FROM intents
              WHERE kind = ?1 AND path = x'' AND item = '' AND pid = ?2 AND tid = ?2 ORDER BY id DESC LIMIT 1",
             (attribute.as_str(), pid),
             recorded,
@@ -63,5 +65,6 @@ fn recorded(row: &rusqlite::Row<'_>) -> rusqlite::Result<AttributeRecord> {
         prior: text(row.get(2)?),
         new: text(row.get(3)?),
         superseded: row.get::<_, Option<Vec<u8>>>(4)?.map(text),
+        created: row.get(5)?,
     })
 }

@@ -14,8 +14,9 @@ use integration_tests::workload::Workload;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// What is left to the daemon after its start, of capability.h: DAC_OVERRIDE, NET_ADMIN, SYS_PTRACE, SYS_NICE, BPF.
-const CAPABILITIES: u64 = 1 << 1 | 1 << 12 | 1 << 19 | 1 << 23 | 1 << 39;
+/// What is left to the daemon after its start, of capability.h: DAC_OVERRIDE, NET_ADMIN, SYS_PTRACE, SYS_NICE,
+/// SYS_RESOURCE, BPF.
+const CAPABILITIES: u64 = 1 << 1 | 1 << 12 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 39;
 
 fn signal(pid: u32, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("send {signal} to {pid}"))

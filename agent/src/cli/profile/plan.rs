@@ -31,9 +31,14 @@ impl View for Plan {
         if !self.critical.is_empty() {
             page.gap();
             page.table(
-                [Always("CRITICAL"), Always("PROCESSES"), Always("WHICH")],
+                [Always("CRITICAL"), Always("PROTECTION"), Always("PROCESSES"), Always("WHICH")],
                 self.critical.iter().map(|entry| {
-                    [entry.name.to_string(), entry.processes.len().to_string(), which(&entry.processes, wide)]
+                    [
+                        entry.name.to_string(),
+                        dash(entry.protection.to_string()),
+                        entry.processes.len().to_string(),
+                        which(&entry.processes, wide),
+                    ]
                 }),
             );
         }

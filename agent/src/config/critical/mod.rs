@@ -11,12 +11,22 @@ use crate::model::id::Name;
 mod expect;
 mod health;
 pub(super) mod program;
+mod protection;
 mod restart;
 
-const KEYS: &[&str] =
-    &["name", "match", "expect", "restart_policy", "restart", "health_check", "dependencies"];
-const UNSUPPORTED: &[&str] =
-    &["protection_level", "reserve", "latency_slo", "oom_score_adj", "nice", "cpu_weight", "io_weight"];
+const KEYS: &[&str] = &[
+    "name",
+    "match",
+    "protection_level",
+    "oom_score_adj",
+    "nice",
+    "expect",
+    "restart_policy",
+    "restart",
+    "health_check",
+    "dependencies",
+];
+const UNSUPPORTED: &[&str] = &["reserve", "latency_slo", "cpu_weight", "io_weight"];
 
 /// Reads the list, with where each entry's match stands.
 pub(super) fn read<'a>(
@@ -37,6 +47,7 @@ pub(super) fn read<'a>(
         let by_unit = matches!(&restart, Some(Some(Restart { by: RestartBy::Unit(_), .. })));
         let means = health::Means { restarts, by_unit };
         let health = map.get("health_check").map(|at| health::read(at, means, host, findings));
+        let protection = protection::read(&map, findings);
         let expect = map.get("expect").and_then(|at| expect::parse(at, findings));
         let dependencies = map.get("dependencies").map(|at| dependencies(at, findings)).unwrap_or_default();
         if let (Some(matches), Some(at)) = (&matches, map.get("restart"))
@@ -47,6 +58,7 @@ pub(super) fn read<'a>(
         }
         if let (Some(name), Some(matches), Some(at)) = (name, matches, at) {
             if matches.is_forgeable() {
+                protection::expect_unforgeable(&map, findings);
                 let message = format!(
                     "critical for alerts only: a process can give itself this match, so {name} is not exempt from rules"
                 );
@@ -57,6 +69,7 @@ pub(super) fn read<'a>(
                 restart: restart.flatten(),
                 health: health.flatten(),
                 dependencies: dependencies.into_iter().map(|(name, _)| name).collect(),
+                protection,
                 expect,
                 ..Critical::new(name, matches)
             };

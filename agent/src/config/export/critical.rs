@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::{Tree, matching, text};
-use crate::model::critical::{Critical, Expect, HealthCheck, Probe, Program, Restart, RestartBy};
+use crate::model::critical::{Critical, Expect, HealthCheck, Probe, Program, Protection, Restart, RestartBy};
 
 type Map = Vec<(&'static str, Tree)>;
 
 /// An entry of the list.
 pub(super) fn tree(critical: &Critical) -> Tree {
-    // The other is of keys that are not read yet.
-    let Critical { name, matches, protection: _, restart, health, dependencies, expect } = critical;
+    let Critical { name, matches, protection, restart, health, dependencies, expect } = critical;
     let mut map = vec![("name", text(name)), ("match", matching(matches))];
+    map.extend(protection_pairs(protection));
     if let Some(restart) = restart {
         map.push(("restart_policy", text(restart.policy.as_str())));
         map.push(("restart", restart_tree(restart)));
@@ -28,6 +28,18 @@ pub(super) fn tree(critical: &Critical) -> Tree {
         map.push(("dependencies", Tree::List(dependencies.iter().map(text).collect())));
     }
     Tree::Map(map)
+}
+
+/// The level, and all values that it and what overrides it come to.
+fn protection_pairs(protection: &Protection) -> impl Iterator<Item = (&'static str, Tree)> {
+    // The others are of keys that are not read yet.
+    let Protection { level, oom_score_adj, nice, cpu_weight: _, io_weight: _, memory_low: _ } = protection;
+    let pairs = [
+        ("protection_level", level.map(|level| text(level.as_str()))),
+        ("oom_score_adj", oom_score_adj.map(|score| Tree::Integer(score.get().into()))),
+        ("nice", nice.map(|nice| Tree::Integer(nice.get().into()))),
+    ];
+    pairs.into_iter().filter_map(|(key, value)| value.map(|value| (key, value)))
 }
 
 fn restart_tree(restart: &Restart) -> Tree {
@@ -94,21 +106,44 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::critical::RestartPolicy;
+    use crate::model::attribute::OomScoreAdj;
+    use crate::model::critical::{Level, RestartPolicy};
     use crate::model::rule::Match;
+    use crate::model::unit::Nice;
 
     /// An entry without dependencies, which only a whole profile can have.
     pub(in crate::config::export) fn entry(
         matches: impl Strategy<Value = Match>,
     ) -> impl Strategy<Value = Critical> {
-        (matches, of(restart()), of(health()), of(expect())).prop_map(|(matches, restart, health, expect)| {
-            let restart = restart.filter(|_| !matches.is_forgeable());
-            let by_unit = restart.as_ref().is_some_and(|restart| {
-                restart.policy != RestartPolicy::Never && matches!(restart.by, RestartBy::Unit(_))
-            });
-            let health =
-                health.map(|check: HealthCheck| HealthCheck { restart: check.restart && by_unit, ..check });
-            Critical { restart, health, expect, ..Critical::new("x".parse().unwrap(), matches) }
+        (matches, protections(), of(restart()), of(health()), of(expect())).prop_map(
+            |(matches, protection, restart, health, expect)| {
+                let protection = if matches.is_forgeable() { Protection::NONE } else { protection };
+                let restart = restart.filter(|_| !matches.is_forgeable());
+                let by_unit = restart.as_ref().is_some_and(|restart| {
+                    restart.policy != RestartPolicy::Never && matches!(restart.by, RestartBy::Unit(_))
+                });
+                let health = health
+                    .map(|check: HealthCheck| HealthCheck { restart: check.restart && by_unit, ..check });
+                Critical {
+                    protection,
+                    restart,
+                    health,
+                    expect,
+                    ..Critical::new("x".parse().unwrap(), matches)
+                }
+            },
+        )
+    }
+
+    fn protections() -> impl Strategy<Value = Protection> {
+        let level =
+            of(proptest::sample::select(vec![Level::Low, Level::Medium, Level::High, Level::Maximum]));
+        let oom = of((-1000..=0i64).prop_map(|score| OomScoreAdj::new(score).unwrap()));
+        let nice = of((-20..=0i64).prop_map(|nice| Nice::new(nice).unwrap()));
+        (level, oom, nice).prop_map(|(level, oom, nice)| {
+            // A level states both.
+            let level = level.filter(|_| oom.is_some() && nice.is_some());
+            Protection { level, oom_score_adj: oom, nice, ..Protection::NONE }
         })
     }
 

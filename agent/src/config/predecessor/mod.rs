@@ -226,7 +226,7 @@ impl Migration<'_> {
             let taken: Vec<Name> = all.iter().map(|critical| critical.name.clone()).collect();
             let Some(name) = self.name(&item, pattern, &taken) else { continue };
             let matches = self.match_name(pattern_at, pattern, false);
-            const PROTECTION: &str = "protection is not supported by this version yet; the process is never throttled and its death reported";
+            const PROTECTION: &str = "its match is by name alone, which any process can give itself: add exe, user or uid to it, and then protection_level";
             self.drop_keys(
                 &map,
                 &[

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::moving::PolicyStatus;
+use crate::model::critical::Protection;
 use crate::model::event::Status as ExitStatus;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
@@ -244,6 +245,9 @@ pub struct Explanation {
     /// Why it is never touched: critical, a kernel thread, the agent itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected: Option<String>,
+    /// What is done to keep it alive, or why it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection: Option<String>,
     /// The profile in force.
     pub profile: Option<Name>,
     /// Each rule of the profile in the order of their evaluation.
@@ -307,6 +311,9 @@ pub struct PlannedRule {
 pub struct PlannedCritical {
     /// The entry.
     pub name: Name,
+    /// What they would have.
+    #[serde(default, skip_serializing_if = "Protection::is_empty")]
+    pub protection: Protection,
     /// The processes.
     pub processes: Vec<Member>,
 }

@@ -38,7 +38,7 @@ struct OfProcess {
 impl Run<'_> {
     /// What is to be changed. Processes for which nothing can be done are refused.
     pub(super) fn attribute_changes(&self, plan: &mut Plan) -> Result<Vec<Change>, EffectError> {
-        let demands = self.apply.limits.demands();
+        let demands = plan.demands.clone();
         let of_threads_only = !self.apply.limits.needs_cgroup()
             && !demands.iter().any(|demand| demand.attribute().is_of_process());
         let mut changes = Vec::new();
@@ -148,13 +148,12 @@ impl Run<'_> {
     /// Sets what is recorded, then whatever threads turn up that were born meanwhile.
     pub(super) fn set_attributes(&mut self, plan: &Plan, changes: &[Change]) -> Result<(), EffectError> {
         self.set_all(changes)?;
-        let demands = self.apply.limits.demands();
-        if demands.is_empty() {
+        if plan.demands.is_empty() {
             return Ok(());
         }
         for one in &plan.accepted {
             for _ in 0..ROUNDS {
-                let late = self.changes_of(one, &demands)?.changes;
+                let late = self.changes_of(one, &plan.demands)?.changes;
                 if late.is_empty() {
                     break;
                 }

@@ -42,7 +42,7 @@ impl Restorer<'_> {
             rows.iter().any(of_it)
         };
         let mut heirs = vec![process];
-        heirs.extend(descendants(proc, process, born_after(row), recorded));
+        heirs.extend(descendants(proc, process, born_after(row.created), recorded));
         for heir in heirs {
             let threads =
                 if attribute.is_of_process() { vec![heir] } else { attribute::threads(proc, heir.pid)? };
@@ -119,8 +119,8 @@ impl Restorer<'_> {
 
 /// When a change was recorded, in ticks since boot as the starts of processes are, rounded down. The wall clock may
 /// have been set since: then more or fewer children are looked at, and only those with our value are changed.
-fn born_after(row: &Intent) -> u64 {
-    let age = clock::unix_millis(clock::wall()).saturating_sub(row.created);
+pub(crate) fn born_after(created: i64) -> u64 {
+    let age = clock::unix_millis(clock::wall()).saturating_sub(created);
     let age = u64::try_from(age).unwrap_or(0).saturating_mul(1_000_000);
     (clock::now().as_nanos().saturating_sub(age) / TICK_NANOS).saturating_sub(1)
 }

@@ -9,5 +9,6 @@ pub(crate) mod health;
 mod motion;
 mod outcome;
 pub mod protect;
+pub(crate) mod protection;
 pub(crate) mod restart;
 pub(crate) mod throttle;

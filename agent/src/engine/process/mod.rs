@@ -66,6 +66,8 @@ pub(crate) struct Bars {
     pub(crate) refused: Option<String>,
     /// Whether it was taken out of the cgroup of a group that it was born in and never belonged to.
     pub(crate) expelled: bool,
+    /// Whether it was looked for what it inherited from a protected process.
+    pub(crate) disinherited: bool,
 }
 
 /// The state of the questions asked of `/proc`.

@@ -74,6 +74,7 @@ impl RuleSet {
                     matcher: matcher(&spec.name, &spec.matches)?,
                     protects: !spec.matches.is_forgeable(),
                     expect: spec.expect,
+                    protection: spec.protection.clone(),
                 })
             })
             .collect::<Result<_, _>>()?;

@@ -12,7 +12,7 @@ use std::fmt;
 use crate::engine::action::Wants;
 use crate::engine::process::Bars;
 use crate::engine::rule::matcher::{AncestorWants, Matcher, Subject, Tri};
-use crate::model::critical::Expect;
+use crate::model::critical::{Expect, Protection};
 use crate::model::id::Name;
 use crate::model::rule::Rule;
 
@@ -39,6 +39,8 @@ pub(crate) struct CompiledCritical {
     pub(crate) protects: bool,
     /// What there is to be of it.
     pub(crate) expect: Option<Expect>,
+    /// What its instances are to have; nothing where it does not protect.
+    pub(crate) protection: Protection,
 }
 
 /// A rule, compiled.

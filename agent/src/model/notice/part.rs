@@ -27,7 +27,8 @@ impl Notice {
             | Self::CriticalProcessRecovered { name, .. }
             | Self::CriticalProcessRestart { name, .. }
             | Self::HealthCheckFailed { name, .. }
-            | Self::HealthCheckRecovered { name, .. } => name.as_str(),
+            | Self::HealthCheckRecovered { name, .. }
+            | Self::ProtectionFailed { name, .. } => name.as_str(),
             Self::ThrottleApplied { group, .. }
             | Self::ThrottleAdjusted { group, .. }
             | Self::ThrottleFailed { group, .. }
@@ -66,6 +67,7 @@ impl Notice {
             | Self::ThrottleAdjusted { .. }
             | Self::ThrottleFailed { .. }
             | Self::CriticalProcessRestart { .. }
+            | Self::ProtectionFailed { .. }
             | Self::EventsLost { .. }
             | Self::WebhookDisabled { .. }
             | Self::ProfileActivated { .. }

@@ -102,6 +102,8 @@ event_types! {
         "critical.restart", "critical.restarts", "a critical process is restarted, or that was given up";
     given "critical_process_recovered" Info Critical AtOnce Stage::Ends(ABSENCE),
         "critical.recovered", "critical.recoveries", "a critical process is there again";
+    given "protection_failed" Warning Critical AtOnce Stage::Event,
+        "critical.unprotected", "critical.unprotected", "a critical process could not be given its protection";
     given "health_check_failed" Critical Critical AtOnce Stage::Begins,
         "health.failed", "health.failures", "a critical process does not answer its health check";
     given "health_check_recovered" Info Critical AtOnce Stage::Ends(&["health_check_failed"]),

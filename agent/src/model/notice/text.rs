@@ -109,6 +109,9 @@ impl fmt::Display for Notice {
                 write!(f, "emergency stop by uid {uid}, {groups} groups lifted: {reason}")
             }
             Self::EmergencyResumed { uid } => write!(f, "emergency over, says uid {uid}: rules limit again"),
+            Self::ProtectionFailed { name, process, error } => {
+                write!(f, "critical process {name} is not protected, first pid {}: {error}", process.pid)
+            }
             Self::EventsLost { dropped, missed_exits } => {
                 write!(f, "{dropped} kernel records lost, {missed_exits} exits unseen; process table rebuilt")
             }

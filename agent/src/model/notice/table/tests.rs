@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
+use crate::model::absence::{Absence, Revival};
+use crate::model::critical::RestartResult;
+use crate::model::id::ProcKey;
 use crate::model::limits::Limits;
 use crate::model::notice::Response;
 use crate::model::notice::part::Part;
@@ -28,6 +32,37 @@ fn samples() -> Vec<Notice> {
     vec![
         down("nginx", 0),
         down("nginx", 2),
+        Notice::CriticalProcessMissing {
+            name: group(),
+            instances: 0,
+            wanted: 1,
+            absent: Duration::from_secs(30),
+            why: Absence::NeverStarted,
+        },
+        Notice::CriticalProcessRecovered {
+            name: group(),
+            how: Revival::NotRequired,
+            instances: 1,
+            absent: Duration::from_secs(1),
+        },
+        Notice::CriticalProcessRestart {
+            name: group(),
+            result: RestartResult::GivenUp,
+            by: "unit x.service".into(),
+            attempt: 5,
+            detail: "5 times in 10 m".into(),
+        },
+        Notice::CriticalProcessRestart {
+            name: group(),
+            result: RestartResult::Restarted,
+            by: "unit x.service".into(),
+            attempt: 1,
+            detail: "it is there again".into(),
+        },
+        Notice::HealthCheckFailed { name: group(), failures: 3, error: "no answer".into() },
+        Notice::HealthCheckRecovered { name: group(), lasted_ms: 1 },
+        Notice::ProtectionFailed { name: group(), process: ProcKey { pid: 1, start: 1 }, error: "no".into() },
+        Notice::WebhookDisabled { endpoint: group(), why: "410".into() },
         applied("backups"),
         Notice::ThrottleAdjusted {
             group: group(),

@@ -1,0 +1,138 @@
+//! Protection of critical processes, end to end: given, shown, not inherited, and taken back exactly.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use integration_tests::clock::{SOON, wait_until};
+use integration_tests::command::run;
+use integration_tests::daemon::{Daemon, Turn};
+use integration_tests::kernel;
+use integration_tests::places::Places;
+use integration_tests::program::Program;
+use integration_tests::workload::Workload;
+use serde_json::{Value, json};
+
+fn values(pid: u32) -> Result<(i32, i32)> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    Ok((text.trim().parse()?, kernel::stat(pid)?.nice))
+}
+
+/// A profile with one critical process, known by its executable.
+fn activate(daemon: &Daemon<'_>, exe: &Path, keys: &Value) -> Result<()> {
+    let mut critical = json!({ "name": "web", "match": { "exe": exe } });
+    if let (Some(critical), Some(keys)) = (critical.as_object_mut(), keys.as_object()) {
+        critical.extend(keys.clone());
+    }
+    let profile = json!({ "name": "keep", "version": "1.0", "critical_processes": [critical] });
+    fs::write(daemon.places().profiles().join("keep.yaml"), format!("{profile:#}\n"))?;
+    daemon.ask(&["profile", "activate", "keep"]).map(drop)
+}
+
+/// A shell under a name of its own, with a child when its input ends: children of it run other programs.
+fn shell(places: &Places) -> Result<(PathBuf, Workload)> {
+    let shell = places.bin().join("pt-critical-sh");
+    fs::copy("/bin/sh", &shell)?;
+    let script = places.bin().join("pt-critical");
+    let hog = Program::Wait.write(&places.bin(), "pt-cgi")?;
+    let text = format!("#!{}\nread line; {} & wait\n", shell.display(), hog.display());
+    fs::write(&script, text)?;
+    fs::set_permissions(&script, fs::metadata(&shell)?.permissions())?;
+    let process = Workload::spawn_reading(&script)?;
+    wait_until("the shell runs", SOON, || {
+        Ok(fs::read_link(format!("/proc/{}/exe", process.pid()))? == shell)
+    })?;
+    // Down to 0 it may be lowered by anybody.
+    fs::write(format!("/proc/{}/oom_score_adj", process.pid()), "600")?;
+    Ok((shell, process))
+}
+
+/// Kills the process that is left when its parent is gone.
+struct Left(u32);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.0) {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
+        }
+    }
+}
+
+#[test]
+fn a_critical_process_is_protected_and_its_children_are_not() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    let (exe, mut process) = shell(&places)?;
+    let pid = process.pid();
+    let before = values(pid)?;
+    let keys = json!({ "protection_level": "maximum", "oom_score_adj": 0 });
+
+    let daemon = Daemon::start(&places)?;
+    activate(&daemon, &exe, &keys)?;
+    wait_until("it is protected", SOON, || Ok(values(pid)? == (0, -10)))?;
+    let told = daemon.data(&["explain", &process.pid_text()])?;
+    let words = told["protection"].as_str().unwrap_or_default();
+    ensure!(words.starts_with("maximum: oom_score_adj=0 nice=-10, as web; in force"), "{told}");
+    let plan = daemon.data(&["profile", "plan", "keep"])?;
+    ensure!(plan["critical"][0]["protection"]["nice"] == -10, "{plan}");
+
+    process.close_input();
+    let mut child = None;
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    wait_until("the child is there", SOON, || {
+        child =
+            fs::read_to_string(&children)?.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok());
+        Ok(child.is_some())
+    })?;
+    let child: u32 = child.context("there is a child")?;
+    let _left = Left(child);
+    wait_until("the child has what its parent had", SOON, || Ok(values(child)? == before))?;
+
+    // An emergency lifts limits, not this; nor does an operator's release.
+    daemon.ask(&["emergency", "stop", "--yes", "test"])?;
+    ensure!(values(pid)? == (0, -10), "an emergency takes protection away");
+    daemon.ask(&["emergency", "resume", "--yes"])?;
+    daemon.ask(&["release", "--all", "--yes"])?;
+    ensure!(values(pid)? == (0, -10), "a release takes protection away");
+
+    daemon.ask(&["profile", "deactivate", "--yes"])?;
+    wait_until("the profile takes it along", SOON, || Ok(values(pid)? == before))?;
+    activate(&daemon, &exe, &keys)?;
+    wait_until("it is protected again", SOON, || Ok(values(pid)? == (0, -10)))?;
+    daemon.stop()?;
+    ensure!(values(pid)? == before, "a stop leaves {:?}", values(pid)?);
+
+    let daemon = Daemon::start(&places)?;
+    wait_until("it is protected after a start", SOON, || Ok(values(pid)? == (0, -10)))?;
+    daemon.kill()?;
+    ensure!(values(pid)? == (0, -10), "protection outlives the agent's sudden death");
+    run(&places, &["release", "--all", "--yes"])?.expect(0)?;
+    ensure!(values(pid)? == before, "release --all leaves {:?}", values(pid)?);
+    Ok(())
+}
+
+#[test]
+fn what_the_kernel_refuses_is_told_and_changes_nothing() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    let (exe, process) = shell(&places)?;
+    let before = values(process.pid())?;
+    let status = fs::read_to_string("/proc/self/status")?;
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).context("CapEff")?;
+    // CAP_SYS_RESOURCE, of capability.h.
+    let may_lower = u64::from_str_radix(capabilities, 16)? & 1 << 24 != 0;
+
+    let daemon = Daemon::start(&places)?;
+    activate(&daemon, &exe, &json!({ "protection_level": "maximum" }))?;
+    if may_lower {
+        wait_until("it is protected", SOON, || Ok(values(process.pid())? == (-900, -10)))?;
+    } else {
+        let event = daemon.wait_event("protection_failed", |event| event["name"] == "web")?;
+        ensure!(event.to_string().contains("Permission denied"), "{event}");
+        ensure!(values(process.pid())? == before, "half of it is in force: {:?}", values(process.pid())?);
+    }
+    daemon.stop()?;
+    ensure!(values(process.pid())? == before, "a stop leaves {:?}", values(process.pid())?);
+    Ok(())
+}
