@@ -56,10 +56,12 @@ impl Rig {
     }
 
     fn owed(&self) -> Vec<Delivery> {
-        let mut rows =
-            open(&self.path).read(|tables| tables.deliveries(&DeliveryFilter::default(), u32::MAX)).unwrap();
-        rows.reverse();
-        rows
+        // Lists are without bodies.
+        let whole = open(&self.path).read(|tables| {
+            let listed = tables.deliveries(&DeliveryFilter::default(), u32::MAX)?;
+            listed.iter().rev().map(|row| tables.delivery(row.id)).collect::<Result<Vec<_>, _>>()
+        });
+        whole.unwrap().into_iter().flatten().collect()
     }
 
     /// What is owed, as `endpoint type state events`.
