@@ -10,6 +10,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     use anyhow::{Context as _, Result, ensure};
+    use integration_tests::binary::unpacked;
     use integration_tests::clock::{SOON, wait_for};
     use integration_tests::receiver::Receiver;
     use process_throttler::effect::webhook::payload::{finish, render};
@@ -41,6 +42,16 @@ mod tests {
         let samples = json!([
             { "type": "critical_process_down", "name": "nginx", "remaining": 0,
               "exit": { "process": process, "at": 1_000_000_000 } },
+            { "type": "critical_process_missing", "name": "nginx", "instances": 0, "wanted": 1,
+              "absent": { "secs": 30, "nanos": 0 }, "why": { "why": "changed", "key": { "pid": 5, "start": 7 }, "comm": comm } },
+            { "type": "critical_process_recovered", "name": "nginx", "how": { "how": "by_others", "key": { "pid": 6, "start": 8 }, "comm": comm, "parent": 1 }, "instances": 1,
+              "absent": { "secs": 1, "nanos": 5 } },
+            { "type": "critical_process_restart", "name": "nginx", "result": "given_up", "by": text,
+              "attempt": 5, "detail": text },
+            { "type": "health_check_failed", "name": "nginx", "failures": 3, "error": text },
+            { "type": "health_check_recovered", "name": "nginx", "lasted_ms": 9 },
+            { "type": "protection_failed", "name": "nginx", "process": { "pid": 5, "start": 7 }, "error": text },
+            { "type": "webhook_disabled", "endpoint": "ops", "why": text },
             { "type": "throttle_applied", "group": "g", "limits": {}, "processes": [[{ "pid": 5, "start": 7 }, comm]],
               "how": text, "reason": reason, "latency_ns": 1_000 },
             { "type": "throttle_adjusted", "group": "g", "from": {}, "to": {}, "reason": reason },
@@ -153,13 +164,20 @@ mod tests {
             let route = "{ receiver: ours, group_by: [alertname], group_wait: 0s, group_interval: 1s }";
             let hook = format!("{{ name: ours, webhook_configs: [{{ url: \"{}\" }}] }}", receiver.url());
             std::fs::write(&config, format!("route: {route}\nreceivers: [{hook}]\n"))?;
-            let mut process = Command::new("prometheus-alertmanager")
+            let program = unpacked("prometheus-alertmanager", "prometheus-alertmanager")?;
+            let share = program.ancestors().nth(2).context("a package has a usr")?.join("share");
+            // It reads its templates from where the package would have put them.
+            let script = "mount --bind \"$1\" /usr/share && shift && exec \"$@\"";
+            let mut process = Command::new("unshare")
+                .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
+                .arg(share)
+                .arg(program)
                 .arg(format!("--config.file={}", config.display()))
                 .arg(format!("--storage.path={}", storage.path().display()))
                 .args(["--web.listen-address=127.0.0.1:0", "--cluster.listen-address="])
                 .stderr(Stdio::piped())
                 .spawn()
-                .context("start prometheus-alertmanager; cargo xtask setup installs it")?;
+                .context("start prometheus-alertmanager")?;
             let log = process.stderr.take().context("its log")?;
             let mut alertmanager = Self { process, address: String::new(), _storage: storage };
             let mut lines = BufReader::new(log).lines();

@@ -37,6 +37,17 @@ pub fn python() -> Result<PathBuf> {
     found.with_context(|| format!("no venv above {}: run `cargo xtask setup`", own.display()))
 }
 
+/// A program of a Debian package that `cargo xtask setup` unpacks for tests.
+///
+/// # Errors
+/// When it is not there.
+pub fn unpacked(package: &str, program: &str) -> Result<PathBuf> {
+    let own = env::current_exe().context("path of the running program")?;
+    let inside = PathBuf::from("tools").join(package).join("usr/bin").join(program);
+    let found = own.ancestors().map(|dir| dir.join(&inside)).find(|path| path.is_file());
+    found.with_context(|| format!("no {program} above {}: run `cargo xtask setup`", own.display()))
+}
+
 fn sibling(name: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("path of the running program")?;
     let mut dirs = own.ancestors().skip(1).take(2);

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::cargo::target_dir;
 
-/// Debian packages: the toolchain of the eBPF object, then what the build and the tests run.
-const PACKAGES: [&str; 15] = [
+/// Debian packages: the toolchain of the eBPF object, and what the build runs.
+const PACKAGES: [&str; 11] = [
     "llvm-22",
     "llvm-22-dev",
     "libpolly-22-dev",
@@ -21,12 +21,13 @@ const PACKAGES: [&str; 15] = [
     "rust-web-clippy",
     "gcc",
     "libc6-dev",
-    "python3",
-    "util-linux",
-    // The other end of webhooks, in tests.
-    "prometheus-alertmanager",
-    "python3-jsonschema",
 ];
+
+/// Debian packages that tests use.
+const TEST_PACKAGES: [&str; 3] = ["python3", "python3-jsonschema", "util-linux"];
+
+/// Debian packages whose programs tests start. They are unpacked only: installing them would start a service.
+const UNPACKED: [&str; 1] = ["prometheus-alertmanager"];
 
 /// The linker is built with an LLVM at least as new as the compiler's; later ones want another LLVM.
 const LINKER: &str = "bpf-linker";
@@ -48,7 +49,35 @@ pub(crate) fn run() -> Result<()> {
         cargo.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM_PREFIX);
         execute(&mut cargo)?;
     }
+    for_tests()
+}
+
+/// Only what the tests need.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn for_tests() -> Result<()> {
+    install(&TEST_PACKAGES)?;
+    UNPACKED.iter().try_for_each(|package| unpack(package))?;
     python()
+}
+
+/// Unpacks a package below the target directory.
+fn unpack(package: &str) -> Result<()> {
+    let tools = target_dir()?.join("tools");
+    let dir = tools.join(package);
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(&tools).with_context(|| format!("create {}", tools.display()))?;
+    let scratch = tempfile::tempdir_in(&tools).context("create a directory for a package")?;
+    execute(apt().arg("update"))?;
+    execute(apt().args(["download", package]).current_dir(scratch.path()))?;
+    let mut files = fs::read_dir(scratch.path()).context("read what was downloaded")?;
+    let file = files.next().with_context(|| format!("apt-get downloaded no {package}"))??;
+    let root = scratch.path().join("root");
+    execute(Command::new("dpkg-deb").arg("--extract").arg(file.path()).arg(&root))?;
+    fs::rename(&root, &dir).with_context(|| format!("rename {} to {}", root.display(), dir.display()))
 }
 
 /// Makes the Python environment below the target directory.

@@ -7,7 +7,7 @@
 //! double report needs the death of the other process between the two threads' hooks; the agent takes a
 //! second report of the same process for what it is.
 
-use agent_common::event::death::{DeathRecord, SignalMark, VictimMark};
+use agent_common::event::death::{DeathRecord, SignalMark};
 use agent_common::event::exit::ExitRecord;
 use agent_common::event::{TaskFacts, flag};
 use agent_common::gate::{self, Route};
@@ -107,18 +107,33 @@ fn send_death(counters: Counters, mut exit: ExitRecord) {
             (&raw mut (*place).exit).write(exit);
             (&raw mut (*place).signal).write(signal);
             (&raw mut (*place).reserved).write(0);
-            match mark {
-                Some(mark) => (&raw mut (*place).sent).write(*mark),
-                None => (&raw mut (*place).sent).write(SignalMark::default()),
-            }
-            match victim {
-                Some(victim) => (&raw mut (*place).victim).write(*victim),
-                None => (&raw mut (*place).victim).write(VictimMark::default()),
-            }
+            put(&raw mut (*place).sent, mark);
+            put(&raw mut (*place).victim, victim);
         }
     };
     // SAFETY: it writes every byte: the record has no padding (asserted in `agent_common::layout`).
     unsafe { emit::priority_in_place(counters, fill) };
+}
+
+/// Writes a mark, or zeros, word by word. What the compiler would make of a plain copy is a call that goes byte by
+/// byte, and following that on every path is too much for the verifier of Linux 6.1.
+///
+/// # Safety
+/// `to` must be valid for writes; `T` must consist of whole words without padding, and all zeros be one of its values.
+#[inline(always)]
+unsafe fn put<T>(to: *mut T, from: Option<&T>) {
+    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() == 8) };
+    let to = to.cast::<u64>();
+    let mut word = 0;
+    while word < size_of::<T>() / 8 {
+        // SAFETY: within both; volatile, so that it stays a copy of words.
+        unsafe {
+            let value =
+                from.map_or(0, |from| core::ptr::from_ref(from).cast::<u64>().add(word).read_volatile());
+            to.add(word).write_volatile(value);
+        }
+        word += 1;
+    }
 }
 
 /// Whether this thread is the one to report the death.

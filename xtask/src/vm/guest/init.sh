@@ -12,6 +12,8 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs tmpfs /tmp
 mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
 ip link set lo up
+# As every host has it.
+grep -q localhost /etc/hosts 2>/dev/null || echo '127.0.0.1 localhost' >>/etc/hosts
 # A block device, for limits on block devices.
 modprobe null_blk nr_devices=1 gb=1
 . /payload/suites.sh
