@@ -5,9 +5,10 @@
 
 mod adaptive;
 mod cost;
+mod death;
+mod deliveries;
 mod effect;
 mod emergency;
-mod deliveries;
 mod idle;
 mod latency;
 mod loss;
@@ -65,6 +66,8 @@ enum Bench {
     Emergency,
     /// Webhook deliveries.
     Deliveries,
+    /// From a death to the alert at its receiver.
+    Death,
 }
 
 /// What every benchmark gets.
@@ -116,6 +119,7 @@ impl Bench {
             Self::Effect => effect::run(setting),
             Self::Emergency => emergency::run(setting),
             Self::Deliveries => deliveries::run(setting),
+            Self::Death => death::run(setting),
         }
     }
 }
