@@ -55,7 +55,8 @@ pub fn restart(bus: &Bus, name: &str, force: bool, patience: Duration) -> Result
             return Ok(Restarted::Pending { why });
         }
         if unit.active == "inactive" && stopped_on_purpose(bus, &unit)? {
-            return Ok(Restarted::Declined { why: format!("unit {name} was stopped on purpose") });
+            let why = format!("unit {name} was stopped, on purpose as far as systemd tells");
+            return Ok(Restarted::Declined { why });
         }
     }
     bus.call(what, MANAGER_PATH, MANAGER, "RestartUnit", (name.to_owned(), "replace".to_owned()))?;
@@ -72,11 +73,13 @@ pub fn restart(bus: &Bus, name: &str, force: bool, patience: Duration) -> Result
 }
 
 /// Whether a service left its active state before its main process ended: then somebody asked for it. When the
-/// process ends first, systemd notes its end before it changes the state.
+/// process ends first, systemd notes its end before it changes the state. Of a unit that is stopped, that has not failed
+/// and that nothing refers to, systemd remembers nothing: that counts as asked for, because starting what somebody has
+/// stopped is worse than leaving it to be told.
 fn stopped_on_purpose(bus: &Bus, unit: &Unit) -> Result<bool, SystemdError> {
     let left: u64 = unit.get(bus, UNIT, "ActiveExitTimestampMonotonic")?;
     let ended: u64 = unit.get(bus, SERVICE, "ExecMainExitTimestampMonotonic")?;
-    Ok(left != 0 && ended > left)
+    Ok(left == 0 || ended > left)
 }
 
 /// Starts a program as a service of its own, which lives on when the agent does not. What is left of an earlier one of
