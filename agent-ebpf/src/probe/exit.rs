@@ -122,7 +122,7 @@ fn send_death(counters: Counters, mut exit: ExitRecord) {
 /// `to` must be valid for writes; `T` must consist of whole words without padding, and all zeros be one of its values.
 #[inline(always)]
 unsafe fn put<T>(to: *mut T, from: Option<&T>) {
-    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() == 8) };
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
     let to = to.cast::<u64>();
     let mut word = 0;
     while word < size_of::<T>() / 8 {
