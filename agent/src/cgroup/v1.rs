@@ -48,6 +48,11 @@ impl Cgroup for V1 {
             let shares = convert::shares(weight).to_string();
             settings.push(Setting::whole("cpu_weight", Controller::Cpu, "cpu.shares", shares));
         }
+        if limits.memory_low.is_some() {
+            // The soft limit is none: who is above it is reclaimed first, and without one nobody is.
+            let missing = "cgroup v1 has no memory that reclaim spares".to_owned();
+            return Err(CgroupError::Unsupported { limit: "memory_low", missing });
+        }
         for (limit, bytes, file) in [
             ("memory_high", limits.memory_high, "memory.soft_limit_in_bytes"),
             ("memory_max", limits.memory_max, "memory.limit_in_bytes"),

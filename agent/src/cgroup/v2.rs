@@ -51,6 +51,7 @@ impl Cgroup for V2 {
             settings.push(Setting::whole("cpu_weight", Controller::Cpu, "cpu.weight", value));
         }
         for (limit, bytes, file) in [
+            ("memory_low", limits.memory_low, "memory.low"),
             ("memory_high", limits.memory_high, "memory.high"),
             ("memory_max", limits.memory_max, "memory.max"),
         ] {

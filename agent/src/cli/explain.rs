@@ -47,6 +47,9 @@ impl View for Explanation {
         if let Some(protection) = &self.protection {
             page.field("Protected", protection);
         }
+        if let Some(reservation) = &self.reservation {
+            page.field("Reserved", reservation);
+        }
         page.field("Profile", or_dash(self.profile.as_ref()));
         if !self.rules.is_empty() {
             page.gap();

@@ -177,26 +177,16 @@ impl Player {
 /// The outcome of an action that goes well; `None` for actions without one.
 fn assumed(action: &Action) -> Option<Outcome> {
     match &action.what {
-        What::Apply(apply) => Some(Outcome::Applied {
-            how: "assumed".to_owned(),
-            members: apply.members.clone(),
-            refused: Vec::new(),
-            borrowed: false,
-            at: action.at,
-        }),
+        What::Apply(apply) => Some(given(apply.members.clone(), action.at)),
         What::Release { .. }
         | What::Detach { .. }
         | What::Reap { .. }
         | What::Lift
         | What::Unprotect { .. }
+        | What::Unreserve { .. }
         | What::Disinherit { .. } => Some(Outcome::Released),
-        What::Protect { key, .. } => Some(Outcome::Applied {
-            how: "assumed".to_owned(),
-            members: vec![*key],
-            refused: Vec::new(),
-            borrowed: false,
-            at: action.at,
-        }),
+        What::Protect { key, .. } => Some(given(vec![*key], action.at)),
+        What::Reserve { members, .. } => Some(given(members.clone(), action.at)),
         What::Inspect { .. }
         | What::Watch { .. }
         | What::Resume
@@ -206,6 +196,10 @@ fn assumed(action: &Action) -> Option<Outcome> {
         | What::Restart { .. }
         | What::Notify { .. } => None,
     }
+}
+
+fn given(members: Vec<ProcKey>, at: Timestamp) -> Outcome {
+    Outcome::Applied { how: "assumed".to_owned(), members, refused: Vec::new(), borrowed: false, at }
 }
 
 /// An action with its time since the recording began.
@@ -269,6 +263,11 @@ fn describe(what: &What) -> (&'static str, String) {
         What::Disinherit { key, from, .. } => {
             ("disinherit", format!("process {}, born of {}", key.pid, from.pid))
         }
+        What::Reserve { critical, reservation, members, .. } => {
+            let pids: Vec<String> = members.iter().map(|key| key.pid.to_string()).collect();
+            ("reserve", format!("{reservation} for {critical}, processes {}", pids.join(" ")))
+        }
+        What::Unreserve { critical, .. } => ("unreserve", format!("what {critical} has")),
         What::Lift => ("lift", "everything".to_owned()),
         What::Resume => ("resume", String::new()),
         What::Resync => ("resync", String::new()),

@@ -151,6 +151,7 @@ impl LimitArgs {
         Limits {
             cpu: self.cpu,
             cpu_weight: self.cpu_weight,
+            memory_low: None,
             memory_high: self.memory_high,
             memory_max: self.memory,
             pids: self.pids,

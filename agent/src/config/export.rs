@@ -136,6 +136,8 @@ fn limits_tree(limits: &Limits) -> Tree {
     let Limits {
         cpu,
         cpu_weight,
+        // Of critical processes only, which are written elsewhere.
+        memory_low: _,
         memory_high,
         memory_max,
         pids,
@@ -504,6 +506,7 @@ mod tests {
             .prop_map(|(cpu, cpu_weight, high, max, pids, io_weight, io_read, io_write, of_process)| Limits {
                 cpu: Some(cpu),
                 cpu_weight,
+                memory_low: None,
                 memory_high: high.min(max.or(high)),
                 memory_max: max,
                 pids,

@@ -304,7 +304,7 @@ fn a_level_states_values_that_keys_of_their_own_override() {
 #[test]
 fn what_this_version_does_not_do_is_not_accepted() {
     let mut text = String::from("name: web\ncritical_processes:\n  - name: c\n    match: { exe: /c }\n");
-    let keys = ["reserve: { memory: 1G }", "latency_slo: {}"];
+    let keys = ["latency_slo: {}"];
     for key in keys {
         text.push_str(&format!("    {key}\n"));
     }

@@ -16,7 +16,8 @@ use crate::model::policy::Policy;
 
 pub use alert::{Acknowledge, Acknowledged, AcknowledgedBy, AlertStatus, COMMENT_MAX, TIME_MAX_MS, ToldTo};
 pub use critical::{
-    CriticalDeath, CriticalHealth, CriticalRestart, CriticalRestarted, CriticalRestarts, CriticalStatus,
+    CriticalDeath, CriticalHealth, CriticalReservation, CriticalRestart, CriticalRestarted, CriticalRestarts,
+    CriticalStatus,
 };
 pub use moving::{
     DynamicApplied, DynamicApply, DynamicRemove, DynamicRemoved, DynamicStatus, Moving, PolicyStatus,

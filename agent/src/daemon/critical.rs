@@ -190,8 +190,18 @@ fn remembered(rows: Vec<RestartRow>, booted: i64) -> Vec<Remembered> {
 }
 
 fn status(view: CriticalView, spec: Option<&Critical>, comm: impl Fn(u32) -> Comm) -> CriticalStatus {
-    let CriticalView { name, instances, deaths, last_death, wanted, absent_since, flapping, health, restart } =
-        view;
+    let CriticalView {
+        name,
+        instances,
+        deaths,
+        last_death,
+        wanted,
+        absent_since,
+        flapping,
+        health,
+        restart,
+        reservation,
+    } = view;
     let unhealthy = health.as_ref().is_some_and(|health| health.unhealthy_since.is_some());
     let state = match restart.as_ref().map(|restart| &restart.state) {
         Some(RestartState::GivenUp) => "given_up",
@@ -219,6 +229,7 @@ fn status(view: CriticalView, spec: Option<&Critical>, comm: impl Fn(u32) -> Com
         }),
         health: health.zip(spec.and_then(|spec| spec.health.as_ref())).map(told_health),
         restart: restart.map(told_restart),
+        reservation: reservation.map(report::reservation),
         dependencies: spec.map(|spec| spec.dependencies.clone()).unwrap_or_default(),
     }
 }

@@ -7,7 +7,7 @@ use crate::control::proto::Plan;
 use crate::daemon::command::Answer;
 use crate::daemon::obey::send;
 use crate::daemon::turn::Turn;
-use crate::effect::Throttle;
+use crate::effect::{Hold, Throttle};
 use crate::engine::action::Apply;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
@@ -43,11 +43,26 @@ impl Turn {
                 caused_at: clock::now(),
             })
             .collect();
+        let holds: Vec<Hold> = plan
+            .critical
+            .iter()
+            .map(|planned| Hold {
+                group: Name::of_reservation(&planned.name),
+                critical: planned.name.clone(),
+                reservation: planned.reservation,
+                members: planned.processes.iter().map(|member| member.key).collect(),
+            })
+            .collect();
         let (throttle, critical) = (self.parts.throttle.clone(), self.critical.clone());
         let asked = self.parts.worker.ask(move || {
             for (planned, apply) in plan.rules.iter_mut().zip(&applies) {
                 if !apply.members.is_empty() {
                     planned.how = rungs(&throttle, apply, &critical);
+                }
+            }
+            for (planned, hold) in plan.critical.iter_mut().zip(&holds) {
+                if !hold.members.is_empty() && !hold.reservation.is_empty() {
+                    planned.how = throttle.plan_reservation(hold);
                 }
             }
             send(answer, Ok(plan));

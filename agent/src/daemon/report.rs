@@ -5,11 +5,12 @@ use std::time::SystemTime;
 use crate::cgroup::CpuStat;
 use crate::clock;
 use crate::control::proto::{
-    GroupStatus, Member, Plan, PlannedCritical, PlannedRule, PolicyStatus, RuleVerdict,
+    CriticalReservation, GroupStatus, Member, Plan, PlannedCritical, PlannedRule, PolicyStatus, RuleVerdict,
 };
 use crate::engine::view::{self, Answer, GroupView, Judgement};
 use crate::model::id::Name;
 use crate::model::process::Process;
+use crate::model::reservation::Reservation;
 use crate::model::rule::{Profile, Rule};
 use crate::model::time::Timestamp;
 
@@ -163,6 +164,12 @@ pub fn plan(profile: &Profile, entries: &[view::PlanEntry], released: Vec<Name>)
     let critical = profile.critical.iter().map(|critical| PlannedCritical {
         name: critical.name.clone(),
         protection: critical.protection.clone(),
+        reservation: if critical.matches.is_forgeable() {
+            Reservation::NONE
+        } else {
+            critical.protection.reservation()
+        },
+        how: Vec::new(),
         processes: entries
             .iter()
             .filter(
@@ -172,6 +179,12 @@ pub fn plan(profile: &Profile, entries: &[view::PlanEntry], released: Vec<Name>)
             .collect(),
     });
     Plan { profile: profile.name.clone(), rules: rules.collect(), critical: critical.collect(), released }
+}
+
+/// What is reserved for a critical process, or why it is not.
+pub(super) fn reservation(view: view::ReservationView) -> CriticalReservation {
+    let view::ReservationView { reservation, since, how, error } = view;
+    CriticalReservation { values: reservation, since: since.and_then(wall), how, error }
 }
 
 /// What is done to keep a process alive, or why it is not.

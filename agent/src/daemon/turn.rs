@@ -286,7 +286,9 @@ impl Turn {
                 }
                 // Nobody waits for a protection: one that fails is told and tried again.
                 What::Protect { .. } | What::Disinherit { .. } => self.carry_out(&action),
+                What::Reserve { .. } => self.carry_out(&action),
                 What::Unprotect { .. }
+                | What::Unreserve { .. }
                 | What::Apply(_)
                 | What::Release { .. }
                 | What::Detach { .. }
@@ -329,6 +331,10 @@ impl Turn {
         }
         let Parts { throttle, drift, .. } = &mut self.parts;
         let Some(group) = group else { return drift.follow_none() };
+        // What somebody else makes of a protection is found when it is taken back.
+        if group.is_of_protection() {
+            return;
+        }
         if let Err(error) = drift.follow(throttle.kernel(), &group, throttle.group(&group).as_ref()) {
             tracing::warn!("changes by others to group {group} will go unnoticed: {}", chain(&error));
         }

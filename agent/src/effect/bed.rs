@@ -25,10 +25,12 @@ use crate::effect::throttle::{Step, Throttle};
 use crate::engine::action::{Action, ActionId, Apply, What};
 use crate::engine::input::Outcome;
 use crate::model::attribute::Attribute;
-use crate::model::id::ProcKey;
+use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::reason::Reason;
+use crate::model::reservation::{Reservation, Share};
 use crate::model::time::Timestamp;
+use crate::model::unit::Weight;
 use crate::procfs::stat::Stat;
 use crate::store::{Durability, Store};
 
@@ -183,11 +185,13 @@ impl Bed {
 
 const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 16] = [
     SUBTREE_CONTROL,
     "cpu.max",
     "cpu.weight",
     "memory.high",
+    "memory.low",
+    "io.weight",
     "memory.max",
     "io.max",
     "cpu.cfs_period_us",
@@ -296,6 +300,23 @@ pub(super) fn apply(group: &str, limits: Limits, members: &[ProcKey]) -> Apply {
         reason: Reason::Operator { uid: 0, request: "test".to_owned() },
         caused_at: Timestamp::ZERO,
     }
+}
+
+/// A CPU weight that a profile states.
+pub(super) fn cpu(weight: u64) -> Reservation {
+    let weight = Weight::new(weight).unwrap();
+    Reservation { cpu: Some(Share { weight, stated: true }), ..Reservation::NONE }
+}
+
+pub(super) fn reserve(critical: &str, reservation: Reservation, members: &[ProcKey]) -> What {
+    let critical: Name = critical.parse().unwrap();
+    let group = Name::of_reservation(&critical);
+    What::Reserve { group, critical, reservation, members: members.to_vec() }
+}
+
+pub(super) fn unreserve(critical: &str) -> What {
+    let critical: Name = critical.parse().unwrap();
+    What::Unreserve { group: Name::of_reservation(&critical), critical }
 }
 
 pub(super) fn action(what: What) -> Action {

@@ -34,6 +34,12 @@ pub fn describe(
         What::Disinherit { key, from, .. } => {
             Ok(vec![format!("would take from process {} what it inherited from {}", key.pid, from.pid)])
         }
+        What::Reserve { critical, reservation, members, .. } => {
+            Ok(vec![format!("would reserve {reservation} for {critical}, {} processes", members.len())])
+        }
+        What::Unreserve { critical, .. } => {
+            Ok(vec![format!("would reserve nothing for {critical} any more")])
+        }
         What::Reap { group } => Ok(vec![format!("would remove group {group} if it is empty")]),
         What::Lift => Ok(vec!["would lift everything".to_owned()]),
         What::Resume => Ok(vec!["would limit again".to_owned()]),

@@ -74,6 +74,12 @@ impl Shared {
             let why = format!("group {}: names that begin with protected. are protection's", apply.group);
             return Err(EffectError::Refused(why));
         }
+        if let Task::Apply(apply) = task
+            && apply.limits.memory_low.is_some()
+        {
+            let why = "memory_low is no limit: it is for critical processes".to_owned();
+            return Err(EffectError::Refused(why));
+        }
         Ok(())
     }
 }

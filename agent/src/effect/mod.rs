@@ -15,6 +15,7 @@ mod program;
 pub mod protect;
 mod protection;
 mod release;
+pub mod reservation;
 pub mod restart;
 pub mod restore;
 mod take_back;
@@ -23,6 +24,7 @@ pub mod throttle;
 pub mod webhook;
 
 pub use crate::effect::kernel::{EffectError, Kernel};
+pub use crate::effect::task::Hold;
 pub use crate::effect::throttle::{MoveBatch, Step, Throttle};
 
 #[cfg(test)]
@@ -31,6 +33,8 @@ mod bed;
 mod ownership;
 #[cfg(test)]
 mod protection_tests;
+#[cfg(test)]
+mod reservation_tests;
 #[cfg(test)]
 mod systemd_tests;
 #[cfg(test)]

@@ -312,7 +312,7 @@ impl Planner<'_> {
                 Err(why) => why_not = why,
             }
         }
-        if !self.has_scopes() {
+        if !self.has_scopes() || self.apply.is_of_protection() {
             return self.own(each, known, candidates, &present, &why_not.why, plan);
         }
         if self.reach == Reach::Files {

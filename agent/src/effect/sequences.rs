@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::cgroup::{Cgroup as _, Controller};
 use crate::effect::attribute;
-use crate::effect::bed::{Bed, action, detach, limits, release, set_attribute};
+use crate::effect::bed::{Bed, action, cpu, detach, limits, release, reserve, set_attribute, unreserve};
 use crate::effect::fail_point::Point;
 use crate::effect::restore::{recover, release_all};
 use crate::effect::throttle::{Step, Throttle};
@@ -69,6 +69,11 @@ enum Op {
         point: usize,
         after: u32,
     },
+    /// A critical process alone in a cgroup is to have its share, or no more.
+    Reserve {
+        weight: u64,
+    },
+    Unreserve,
     /// The agent ends, and another one starts, which releases what it finds or goes on with it.
     Restart {
         recover: bool,
@@ -145,6 +150,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(process, attribute, value)| Op::Set { process, attribute, value }),
         1 => process.prop_map(|process| Op::End { process }),
         3 => (0..Point::ALL.len(), 0..3u32).prop_map(|(point, after)| Op::DieAt { point, after }),
+        2 => proptest::sample::select(vec![150u64, 400, 800]).prop_map(|weight| Op::Reserve { weight }),
+        1 => Just(Op::Unreserve),
         2 => any::<bool>().prop_map(|recover| Op::Restart { recover }),
     ]
 }
@@ -259,6 +266,12 @@ impl World {
             Op::DieAt { point, after } => {
                 self.bed.kernel.fail.die_at(Point::ALL[*point], *after);
             }
+            Op::Reserve { weight } => {
+                if let Some(key) = self.processes[0] {
+                    self.execute(reserve("web", cpu(*weight), &[key]));
+                }
+            }
+            Op::Unreserve => self.execute(unreserve("web")),
             Op::Restart { recover: false } => self.restart(),
             Op::Restart { recover: true } => {
                 self.throttle = None;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::cgroup::Controller::Cpu;
 use crate::cgroup::{Driver, Roots, V2};
-use crate::effect::bed::{Bed, action, applied, apply, detach, error, limits, nice, release, run};
+use crate::effect::bed::{
+    Bed, action, applied, apply, cpu, detach, error, limits, nice, release, reserve, run, unreserve,
+};
 use crate::effect::fail_point::Point;
 use crate::effect::kernel::Kernel;
 use crate::effect::restore::{recover, release_all};
@@ -16,6 +18,7 @@ use crate::engine::action::{Apply, What};
 use crate::engine::input::Outcome;
 use crate::model::id::ProcKey;
 use crate::model::limits::Limits;
+use crate::model::reservation::{Reservation, Share};
 use crate::store::Tables;
 use crate::systemd::fake::FakeSystemd;
 use crate::systemd::{Bus, Sockets};
@@ -311,6 +314,130 @@ fn slices_of_which_no_record_is_left_are_found_by_name_and_description() {
     assert_eq!(host.systemd.state().killed, Vec::<String>::new());
 }
 
+fn with_memory(weight: u64) -> Reservation {
+    Reservation { memory_low: "512M".parse().ok(), ..cpu(weight) }
+}
+
+#[test]
+fn a_critical_service_gets_its_share_on_its_unit() {
+    let mut host = Host::new();
+    let members = host.service("web.service", 2);
+    let before = host.systemd.capture();
+    let throttle = host.bed.throttle();
+    let what = action(reserve("web", with_memory(400), &members));
+    let Some(Step::Moves(batch)) = throttle.execute(&what, &BTreeSet::new()) else { panic!() };
+    let Outcome::Applied { how, members: given, .. } = batch.run() else { panic!() };
+    assert_eq!(given, members);
+    assert!(how.starts_with("on unit web.service: all of its processes belong to the group; "), "{how}");
+    // Nobody protects the slice above.
+    assert!(
+        how.contains("of memory_low no more than the 0 bytes of ") && how.contains("/system.slice"),
+        "{how}"
+    );
+    assert_eq!(host.property("web.service", "CPUWeight"), Some(400));
+    assert_eq!(host.property("web.service", "MemoryLow"), Some(512 << 20));
+    let known = throttle.execute(&what, &BTreeSet::new());
+    assert!(matches!(known, Some(Step::Done(Outcome::Applied { .. }))), "{known:?}");
+    // Another profile reserves less, and something else.
+    let share = cpu(300).cpu;
+    applied(run(&throttle, reserve("web", Reservation { cpu: None, io: share, memory_low: None }, &members)));
+    assert_eq!(host.property("web.service", "CPUWeight"), None);
+    assert_eq!(host.property("web.service", "MemoryLow"), None);
+    assert_eq!(host.property("web.service", "IOWeight"), Some(300));
+    // An emergency limits nobody less by it.
+    assert_eq!(throttle.lift().run(), Outcome::Released);
+    assert_eq!(host.property("web.service", "IOWeight"), Some(300));
+    assert_eq!(run(&throttle, unreserve("web")), Outcome::Released);
+    host.is_clean(&before);
+}
+
+#[test]
+fn others_in_its_unit_and_what_it_has_already_are_respected() {
+    let mut host = Host::new();
+    let members = host.service("web.service", 2);
+    let before = host.systemd.capture();
+    let throttle = host.bed.throttle();
+    let refused = applied(run(&throttle, reserve("web", cpu(400), &members[..1]))).2;
+    assert!(refused[0].1.contains("shares web.service with 1 other ("), "{refused:?}");
+    assert!(refused[0].1.ends_with("a critical process is never moved"), "{refused:?}");
+    host.is_clean(&before);
+    // The administrator has given it more.
+    applied(run(&throttle, staying(apply("admin", limits(&[("cpu_weight", "900")]), &members))));
+    let Outcome::Applied { how, .. } = run(&throttle, reserve("web", cpu(400), &members)) else { panic!() };
+    assert_eq!(how, "it has cpu_weight 900 already");
+    let taken = error(run(&throttle, reserve("web", cpu(950), &members)));
+    assert!(taken.contains("CPUWeight is limited by group admin already"), "{taken}");
+    assert_eq!(run(&throttle, release("admin")), Outcome::Released);
+    host.is_clean(&before);
+}
+
+#[test]
+fn a_container_is_reserved_for_only_where_that_is_allowed() {
+    let mut host = Host::new();
+    let members = host.service("docker-0123.scope", 2);
+    let before = host.systemd.capture();
+    let refused = applied(run(&host.bed.throttle(), reserve("web", cpu(400), &members))).2;
+    assert!(refused[0].1.contains("observed only, unless allow_containers is set"), "{refused:?}");
+    host.bed.kernel.allow_containers = true;
+    let throttle = host.bed.throttle();
+    assert_eq!(applied(run(&throttle, reserve("web", cpu(400), &members))).0, "on unit docker-0123.scope");
+    assert_eq!(run(&throttle, unreserve("web")), Outcome::Released);
+    host.is_clean(&before);
+}
+
+#[test]
+fn what_a_level_implies_is_left_out_where_systemd_refuses_it() {
+    let mut host = Host::new();
+    let members = host.service("web.service", 1);
+    let before = host.systemd.capture();
+    host.systemd.state().refuse = Some("IOWeight");
+    let throttle = host.bed.throttle();
+    let implied = cpu(400).cpu.map(|share| Share { stated: false, ..share });
+    let level = Reservation { cpu: implied, io: implied, memory_low: None };
+    applied(run(&throttle, reserve("web", level, &members)));
+    assert_eq!(host.property("web.service", "CPUWeight"), Some(400));
+    assert_eq!(host.property("web.service", "IOWeight"), None);
+    assert_eq!(run(&throttle, unreserve("web")), Outcome::Released);
+    host.is_clean(&before);
+    let stated = Reservation { io: cpu(400).cpu, ..level };
+    let told = error(run(&throttle, reserve("web", stated, &members)));
+    assert!(told.contains("IOWeight=400"), "{told}");
+    host.is_clean(&before);
+}
+
+#[test]
+fn wherever_the_agent_dies_a_reservation_is_taken_back() {
+    for (point, after) in [
+        (Point::Planned, 0),
+        (Point::UnitSet, 0),
+        (Point::Applied, 0),
+        (Point::RowUndone, 0),
+        (Point::Undone, 0),
+    ] {
+        for by_hand in [false, true] {
+            let mut host = Host::new();
+            let members = host.service("web.service", 2);
+            let before = host.systemd.capture();
+            let throttle = host.bed.throttle();
+            host.bed.kernel.fail.die_at(point, after);
+            let died = catch_unwind(AssertUnwindSafe(|| {
+                run(&throttle, reserve("web", with_memory(400), &members));
+                run(&throttle, unreserve("web"));
+            }));
+            assert!(died.is_err(), "{point:?}");
+            drop(throttle);
+            let mut store = host.bed.store();
+            let report = if by_hand {
+                release_all(&host.bed.kernel, &mut store).unwrap()
+            } else {
+                recover(&host.bed.kernel, &mut store).unwrap()
+            };
+            assert_eq!((report.failures, report.notes), (Vec::new(), Vec::new()), "{point:?}");
+            host.is_clean(&before);
+        }
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig {
         cases: 24, failure_persistence: None, ..Default::default()
@@ -319,7 +446,7 @@ proptest::proptest! {
     /// Whatever the order of actions, refusals, deaths and restarts: after the last release all is as before.
     #[test]
     fn any_sequence_ends_where_it_began(
-        steps in proptest::collection::vec((0u8..9, 0usize..3, 0usize..4, 0u8..3), 1..14),
+        steps in proptest::collection::vec((0u8..11, 0usize..3, 0usize..4, 0u8..3), 1..14),
     ) {
         let mut host = Host::new();
         let mut processes = host.service("a.service", 2);
@@ -344,6 +471,8 @@ proptest::proptest! {
                 4 => release(name),
                 5 => detach(name, key),
                 6 => What::Reap { group: name.parse().unwrap() },
+                9 => reserve(name, cpu(200 + 100 * u64::from(choice)), unit),
+                10 => unreserve(name),
                 7 => {
                     let refused = host.systemd.state().refuse.take();
                     host.systemd.state().refuse = if refused.is_none() { Some("TasksMax") } else { None };

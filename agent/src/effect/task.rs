@@ -3,6 +3,7 @@
 use crate::engine::action::{Apply, What};
 use crate::model::critical::Protection;
 use crate::model::id::{Name, ProcKey};
+use crate::model::reservation::Reservation;
 
 /// An action on a group, or on all of them.
 #[derive(Clone, Debug)]
@@ -14,6 +15,7 @@ pub(super) enum Task {
     Lift,
     Protect(Box<Keep>),
     Disinherit { group: Name, key: ProcKey, from: ProcKey },
+    Reserve(Box<Hold>),
 }
 
 /// A protection to give.
@@ -23,6 +25,19 @@ pub(super) struct Keep {
     pub(super) key: ProcKey,
     pub(super) critical: Name,
     pub(super) protection: Protection,
+}
+
+/// A reservation to give.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// The name under which it is recorded.
+    pub group: Name,
+    /// The critical process.
+    pub critical: Name,
+    /// What it is to have.
+    pub reservation: Reservation,
+    /// Instances of it.
+    pub members: Vec<ProcKey>,
 }
 
 impl Task {
@@ -38,7 +53,15 @@ impl Task {
                 critical: critical.clone(),
                 protection: protection.clone(),
             }))),
-            What::Unprotect { group, key: _ } => Some(Self::Release(group.clone())),
+            What::Unprotect { group, key: _ } | What::Unreserve { group, critical: _ } => {
+                Some(Self::Release(group.clone()))
+            }
+            What::Reserve { group, critical, reservation, members } => Some(Self::Reserve(Box::new(Hold {
+                group: group.clone(),
+                critical: critical.clone(),
+                reservation: *reservation,
+                members: members.clone(),
+            }))),
             What::Disinherit { group, key, from } => {
                 Some(Self::Disinherit { group: group.clone(), key: *key, from: *from })
             }
@@ -58,6 +81,7 @@ impl Task {
         match self {
             Self::Apply(apply) => Some(apply.group.clone()),
             Self::Protect(keep) => Some(keep.group.clone()),
+            Self::Reserve(hold) => Some(hold.group.clone()),
             Self::Release(group)
             | Self::Detach(group, _)
             | Self::Reap(group)

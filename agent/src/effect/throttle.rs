@@ -285,6 +285,7 @@ impl Shared {
             }
             Task::Lift => Ok(None),
             Task::Protect(keep) => self.protect(keep).map(Some),
+            Task::Reserve(hold) => self.reserve(hold, Reach::Files),
             Task::Disinherit { key, from, .. } => self.disinherit(*key, *from).map(Some),
             Task::Release(group) | Task::Detach(group, _) | Task::Reap(group) => {
                 // Of a group that is not known, the records may name units.
@@ -306,6 +307,7 @@ impl Shared {
             }
             Task::Lift => self.lift(),
             Task::Protect(keep) => self.protect(keep),
+            Task::Reserve(hold) => self.reserve_now(hold),
             Task::Disinherit { key, from, .. } => self.disinherit(*key, *from),
             Task::Release(group) => self.release(group),
             Task::Detach(group, key) => self.detach(group, *key),

@@ -9,6 +9,7 @@ use crate::model::notice::Notice;
 use crate::model::policy::Zone;
 pub use crate::model::process::Wants;
 use crate::model::reason::Reason;
+use crate::model::reservation::Reservation;
 use crate::model::time::Timestamp;
 
 /// Number of an action, rising by one from 1.
@@ -103,6 +104,25 @@ pub enum What {
         /// The protected one.
         from: ProcKey,
     },
+    /// Give the cgroup that a critical process has to itself its share of the machine, without moving anybody.
+    /// Answered by an outcome.
+    Reserve {
+        /// The name under which it is recorded.
+        group: Name,
+        /// The critical process.
+        critical: Name,
+        /// What it is to have.
+        reservation: Reservation,
+        /// Its instances; those for which it holds already are not repeated.
+        members: Vec<ProcKey>,
+    },
+    /// Take back what a reservation has changed. Answered by an outcome.
+    Unreserve {
+        /// The name under which it is recorded.
+        group: Name,
+        /// The critical process.
+        critical: Name,
+    },
     /// Rebuild the process table from a full snapshot.
     Resync,
     /// Measure this and answer with `Input::Sample`.
@@ -130,6 +150,14 @@ pub enum What {
     },
 }
 
+impl Apply {
+    /// Whether it is what a critical process gets, for which nobody is moved.
+    #[must_use]
+    pub fn is_of_protection(&self) -> bool {
+        self.group.is_of_protection()
+    }
+}
+
 impl What {
     /// The group that it is done to.
     #[must_use]
@@ -141,7 +169,9 @@ impl What {
             | Self::Reap { group }
             | Self::Protect { group, .. }
             | Self::Unprotect { group, .. }
-            | Self::Disinherit { group, .. } => Some(group),
+            | Self::Disinherit { group, .. }
+            | Self::Reserve { group, .. }
+            | Self::Unreserve { group, .. } => Some(group),
             Self::Lift
             | Self::Resume
             | Self::Inspect { .. }

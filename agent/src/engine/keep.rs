@@ -1,4 +1,4 @@
-//! Which processes are to be protected, and which have protection that is not theirs.
+//! Which processes are to be protected, what is reserved for them, and which have protection that is not theirs.
 
 use crate::engine::Engine;
 use crate::engine::policy::protect;
@@ -10,14 +10,21 @@ impl Engine {
     /// Sees that a process has the protection that the profile states for it, and none when it states none.
     pub(super) fn keep(&mut self, key: ProcKey) {
         let wanted = self.table.get(key).and_then(|entry| self.wanted(entry));
+        let reserved =
+            wanted.as_ref().map(|wanted| (wanted.critical.clone(), wanted.protection.reservation()));
+        self.reservations.want(key, reserved, &mut self.out);
+        // Of the process itself nothing may be asked.
+        let wanted = wanted.filter(|wanted| !wanted.protection.demands().is_empty());
         self.protections.want(key, wanted, &mut self.out);
     }
 
     /// The same for all, under a new profile.
     pub(super) fn keep_all(&mut self) {
         self.protections.renew();
+        self.reservations.renew();
         let instances = self.criticals.iter().flat_map(|(_, state)| state.instances.iter().copied());
-        let keys: Vec<ProcKey> = instances.chain(self.protections.keys()).collect();
+        let keys: Vec<ProcKey> =
+            instances.chain(self.protections.keys()).chain(self.reservations.keys()).collect();
         for key in keys {
             self.keep(key);
         }

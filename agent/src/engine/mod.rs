@@ -29,6 +29,8 @@ mod golden;
 #[cfg(test)]
 mod keeping;
 #[cfg(test)]
+mod reserving;
+#[cfg(test)]
 mod moving;
 #[cfg(test)]
 mod properties;
@@ -50,6 +52,7 @@ use crate::engine::policy::critical::Criticals;
 use crate::engine::policy::dynamic::gauge::Gauge;
 use crate::engine::policy::health::Health;
 use crate::engine::policy::protection::Protections;
+use crate::engine::policy::reservation::Reservations;
 use crate::engine::policy::restart::Restarts;
 use crate::engine::policy::throttle::Throttle;
 use crate::engine::process::{Bars, Table};
@@ -105,6 +108,7 @@ pub struct Engine {
     health: Health,
     restarts: Restarts,
     protections: Protections,
+    reservations: Reservations,
     /// Critical processes that a snapshot missed, and until when their exit records may come in.
     missing: BTreeSet<(Timestamp, ProcKey)>,
     /// Processes whose evaluation waits for facts of an ancestor: ancestor, process.
@@ -150,6 +154,7 @@ impl Engine {
             health: Health::default(),
             restarts: Restarts::default(),
             protections: Protections::default(),
+            reservations: Reservations::default(),
             missing: BTreeSet::new(),
             waiting: BTreeSet::new(),
             resync: Resync::default(),
@@ -187,6 +192,7 @@ impl Engine {
             Input::Clashes { group, clashes } => self.throttle.clash(&group, clashes, &mut self.out),
             Input::Outcome { id, outcome } if self.lifted(id, &outcome) => {}
             Input::Outcome { id, outcome } if self.protections.outcome(id, &outcome, &mut self.out) => {}
+            Input::Outcome { id, outcome } if self.reservations.outcome(id, &outcome, &mut self.out) => {}
             Input::Sample(sample) => self.sampled(&sample),
             Input::Override(request) => self.override_policy(request),
             Input::Remembered { restarts } => self.restarts.remember(restarts),
@@ -211,6 +217,7 @@ impl Engine {
         self.lift_again(now);
         self.criticals.advance(now, &mut self.out);
         self.protections.expire(now, &mut self.out);
+        self.reservations.expire(now, &mut self.out);
         self.advance(now);
         self.look_after(now);
         while let Some(&(until, key)) = self.missing.first()
@@ -236,6 +243,7 @@ impl Engine {
             self.throttle.next_timeout(),
             self.emergency.next_timeout(),
             self.protections.next_timeout(),
+            self.reservations.next_timeout(),
             self.conditions.due,
             self.criticals.next_timeout(),
             self.next_care(),

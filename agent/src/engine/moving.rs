@@ -94,7 +94,9 @@ impl Rig {
             | What::Restart { .. }
             | What::Protect { .. }
             | What::Unprotect { .. }
-            | What::Disinherit { .. } => {}
+            | What::Disinherit { .. }
+            | What::Reserve { .. }
+            | What::Unreserve { .. } => {}
         }
     }
 

@@ -84,6 +84,7 @@ impl Engine {
         self.throttle.died(entry.group.as_ref(), key);
         self.missing.retain(|(_, missing)| *missing != key);
         self.protections.want(key, None, &mut self.out);
+        self.reservations.want(key, None, &mut self.out);
         if let Some(instance) = entry.critical {
             self.out.push(What::Watch { key, on: false, protected: false });
             self.critical_down(&instance.name, exit, entry.group.as_ref());

@@ -335,7 +335,9 @@ impl World {
                 | What::Notify { .. }
                 | What::Protect { .. }
                 | What::Unprotect { .. }
-                | What::Disinherit { .. } => {}
+                | What::Disinherit { .. }
+                | What::Reserve { .. }
+                | What::Unreserve { .. } => {}
             }
         }
         if let Some(wants) = self.wanted.pop_front() {
@@ -599,6 +601,8 @@ impl World {
             | What::Protect { .. }
             | What::Unprotect { .. }
             | What::Disinherit { .. }
+            | What::Reserve { .. }
+            | What::Unreserve { .. }
             | What::Notify { .. } => failed,
         };
         self.input(Input::Outcome { id: action.id, outcome });

@@ -47,6 +47,7 @@ impl Engine {
                     flapping: state.is_flapping(),
                     health: self.health.view(name),
                     restart: self.restarts.view(name),
+                    reservation: self.reservations.view(name),
                 })
                 .collect(),
             counts: self.counts(),
@@ -135,6 +136,7 @@ impl Engine {
             limited: self.limited(entry),
             refused: bars.and_then(|bars| bars.refused.clone()),
             protection: self.protections.view(entry.process.key),
+            reservation: entry.critical.as_ref().and_then(|one| self.reservations.view(&one.name)),
         })
     }
 

@@ -207,6 +207,7 @@ impl Engine {
         }
         if self.stopping {
             self.protections.stop(&mut self.out);
+            self.reservations.stop(&mut self.out);
         }
     }
 

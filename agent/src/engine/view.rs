@@ -12,6 +12,7 @@ use crate::model::notice::Clash;
 use crate::model::policy::{Policy, When};
 use crate::model::process::{Comm, Process};
 use crate::model::reason::{Reading, Reason};
+use crate::model::reservation::Reservation;
 use crate::model::time::Timestamp;
 
 /// The whole.
@@ -158,6 +159,9 @@ pub struct CriticalView {
     /// Its restarts, where something says how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartView>,
+    /// What is reserved for its instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<ReservationView>,
 }
 
 /// The health of a critical process.
@@ -270,6 +274,21 @@ pub struct Explanation {
     pub refused: Option<String>,
     /// What is done to keep it alive.
     pub protection: Option<ProtectionView>,
+    /// What is reserved for the critical process that it is an instance of.
+    pub reservation: Option<ReservationView>,
+}
+
+/// What is reserved for the instances of a critical process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservationView {
+    /// What they are to have together.
+    pub reservation: Reservation,
+    /// Since when it holds; absent until it does.
+    pub since: Option<Timestamp>,
+    /// How: the rung of the ladder, in words.
+    pub how: Option<String>,
+    /// Why it does not hold, or not for all, if so.
+    pub error: Option<String>,
 }
 
 /// What is done to keep a process alive.

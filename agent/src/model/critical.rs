@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::attribute::{Demand, OomScoreAdj};
 use crate::model::event::Status;
 use crate::model::id::Name;
+use crate::model::reservation::ReservedCpu;
 use crate::model::rule::Match;
 use crate::model::unit::{Bytes, Nice, Weight};
 
@@ -66,7 +67,7 @@ pub struct Protection {
     /// Nice value of every thread, -20 to 0; one that is lower already stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<Nice>,
-    /// CPU weight of its unit, or of the cgroup that it has to itself.
+    /// CPU weight of its unit, or of the cgroup that it has to itself; one that is higher already stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_weight: Option<Weight>,
     /// I/O weight, likewise.
@@ -75,6 +76,9 @@ pub struct Protection {
     /// Memory that reclaim spares, likewise (v1: there is none, and that is told).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_low: Option<Bytes>,
+    /// CPU time that is reserved; never together with `cpu_weight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_cpu: Option<ReservedCpu>,
 }
 
 impl Protection {
@@ -86,6 +90,7 @@ impl Protection {
         cpu_weight: None,
         io_weight: None,
         memory_low: None,
+        reserved_cpu: None,
     };
 
     /// Whether nothing was stated.
@@ -105,10 +110,11 @@ impl Protection {
 impl fmt::Display for Protection {
     /// `maximum: oom_score_adj=-900 nice=-10`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { level, oom_score_adj, nice, cpu_weight, io_weight, memory_low } = self;
+        let Self { level, oom_score_adj, nice, cpu_weight, io_weight, memory_low, reserved_cpu } = self;
         let pairs = [
             ("oom_score_adj", oom_score_adj.map(|v| v.to_string())),
             ("nice", nice.map(|v| v.to_string())),
+            ("cpu_reserved", reserved_cpu.map(|v| v.percent.to_string())),
             ("cpu_weight", cpu_weight.map(|v| v.to_string())),
             ("io_weight", io_weight.map(|v| v.to_string())),
             ("memory_low", memory_low.map(|v| v.to_string())),

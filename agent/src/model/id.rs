@@ -70,7 +70,24 @@ impl Name {
         Self(format!("{PROTECTION}{}.{}", key.pid, key.start))
     }
 
-    /// Whether it is such a name. Groups of limits may not have one.
+    /// What is recorded of a reservation for a critical process goes by this name. No pid is `all`. Two names that
+    /// are too long to be told by what fits are told apart by a hash (FNV-1a), the same from start to start.
+    #[must_use]
+    pub fn of_reservation(critical: &Self) -> Self {
+        const KEPT: usize = 32;
+        const HASHED: usize = 17;
+        let whole = critical.as_str();
+        if PROTECTION.len() + ALL.len() + whole.len() <= NAME_MAX - HASHED {
+            return Self(format!("{PROTECTION}{ALL}{whole}"));
+        }
+        let hash = whole.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        let kept = whole.get(..KEPT.min(whole.len())).unwrap_or_default();
+        Self(format!("{PROTECTION}{ALL}{kept}.{hash:016x}"))
+    }
+
+    /// Whether it is the name of a protection or reservation. Groups of limits may not have one.
     #[must_use]
     pub fn is_of_protection(&self) -> bool {
         self.0.starts_with(PROTECTION)
@@ -79,6 +96,8 @@ impl Name {
 
 /// How names of protections begin.
 const PROTECTION: &str = "protected.";
+/// How they go on for all instances together.
+const ALL: &str = "all.";
 
 impl FromStr for Name {
     type Err = NameError;
@@ -129,5 +148,17 @@ mod tests {
         for good in ["a", "backups", "web-1.prod_x", &"a".repeat(64)] {
             assert!(good.parse::<Name>().is_ok(), "{good:?}");
         }
+    }
+
+    #[test]
+    fn names_of_reservations_are_names_and_differ() {
+        let long = |end: &str| format!("{}{end}", "a".repeat(63)).parse::<Name>().unwrap();
+        let names: Vec<Name> = ["a".parse().unwrap(), "b".parse().unwrap(), long("a"), long("b")].into();
+        let groups: std::collections::BTreeSet<Name> = names.iter().map(Name::of_reservation).collect();
+        assert_eq!(groups.len(), names.len());
+        for group in groups {
+            assert!(group.is_of_protection() && group.as_str().parse::<Name>().is_ok(), "{group}");
+        }
+        assert_eq!(Name::of_reservation(&names[0]).as_str(), "protected.all.a");
     }
 }

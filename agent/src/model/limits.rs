@@ -16,6 +16,10 @@ pub struct Limits {
     /// CPU weight: a share under contention, work-conserving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_weight: Option<Weight>,
+    /// Memory that reclaim spares while there is other memory to take. Given to critical processes only (v1:
+    /// there is no such thing).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_low: Option<Bytes>,
     /// Memory above which the group is reclaimed and slowed (v1: the soft limit, which only steers reclaim).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_high: Option<Bytes>,
@@ -112,6 +116,7 @@ impl std::fmt::Display for Limits {
         let Self {
             cpu,
             cpu_weight,
+            memory_low,
             memory_high,
             memory_max,
             pids,
@@ -128,6 +133,7 @@ impl std::fmt::Display for Limits {
         let pairs = [
             ("cpu", cpu.map(|v| v.to_string())),
             ("cpu_weight", cpu_weight.map(|v| v.to_string())),
+            ("memory_low", memory_low.map(|v| v.to_string())),
             ("memory_high", memory_high.map(|v| v.to_string())),
             ("memory_max", memory_max.map(|v| v.to_string())),
             ("pids", pids.map(|v| v.to_string())),

@@ -19,6 +19,7 @@ pub mod notice;
 pub mod policy;
 pub mod process;
 pub mod reason;
+pub mod reservation;
 pub mod rule;
 pub mod signal;
 pub mod time;

@@ -16,10 +16,17 @@ const UNIFIED: &str = "/sys/fs/cgroup/unified";
 const UNITS: &str = "/org/freedesktop/systemd1/unit/";
 const UNSET: u64 = u64::MAX;
 
+/// What a property reads when nobody has set it.
+fn unset(property: &str) -> u64 {
+    if property == "MemoryLow" { 0 } else { UNSET }
+}
+
 /// What a property of a unit looks like in the kernel when it is not set.
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("CPUQuotaPerSecUSec", "cpu.max", "max 100000"),
     ("CPUWeight", "cpu.weight", "100"),
+    ("IOWeight", "io.weight", "default 100"),
+    ("MemoryLow", "memory.low", "0"),
     ("MemoryMax", "memory.max", "max"),
     ("TasksMax", "pids.max", "max"),
 ];
@@ -378,7 +385,7 @@ impl State {
             "TimeoutStopUSec" => Variant::from(90_000_000_u64),
             "Job" => Variant::from((0_u32, Self::object("none").into_inner())),
             "IOReadBandwidthMax" | "IOWriteBandwidthMax" => Variant::from(Vec::<(String, u64)>::new()),
-            name => Variant::from(unit.properties.get(name).copied().unwrap_or(UNSET)),
+            name => Variant::from(unit.properties.get(name).copied().unwrap_or(unset(name))),
         };
         OwnedVariant::try_from(value).map_err(|error| (INVALID, error.to_string()))
     }
@@ -406,12 +413,13 @@ impl State {
                 let value = match number {
                     UNSET => (*unset).to_owned(),
                     number if *file == "cpu.max" => format!("{} 100000", number / 10),
+                    number if *file == "io.weight" => format!("default {number}"),
                     number => number.to_string(),
                 };
                 fs::write(self.dir(&unit).join(file), format!("{value}\n")).unwrap();
             }
             let properties = &mut self.units.get_mut(id).unwrap().properties;
-            if number == UNSET {
+            if number == unset(&name) {
                 properties.remove(&name);
             } else {
                 properties.insert(name, number);

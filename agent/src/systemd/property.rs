@@ -17,6 +17,8 @@ pub enum Property {
     CpuQuota,
     /// Share of CPU time.
     CpuWeight,
+    /// Bytes that reclaim spares while there are others to take.
+    MemoryLow,
     /// Bytes above which the unit is reclaimed and slowed.
     MemoryHigh,
     /// Bytes above which the OOM killer acts.
@@ -32,9 +34,10 @@ pub enum Property {
 }
 
 impl Property {
-    const ALL: [(Self, &'static str, &'static str); 8] = [
+    const ALL: [(Self, &'static str, &'static str); 9] = [
         (Self::CpuQuota, "cpu", "CPUQuotaPerSecUSec"),
         (Self::CpuWeight, "cpu_weight", "CPUWeight"),
+        (Self::MemoryLow, "memory_low", "MemoryLow"),
         (Self::MemoryHigh, "memory_high", "MemoryHigh"),
         (Self::MemoryMax, "memory_max", "MemoryMax"),
         (Self::Tasks, "pids", "TasksMax"),
@@ -47,6 +50,12 @@ impl Property {
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(one, _, _)| *one == self).map_or("", |(_, _, name)| name)
+    }
+
+    /// The limit that it holds, by its key in a profile.
+    #[must_use]
+    pub fn limit(self) -> Option<&'static str> {
+        Self::ALL.iter().find(|(one, _, _)| *one == self).map(|(_, limit, _)| *limit)
     }
 
     /// The setting of a unit file that holds it, after which systemd names the drop-in.
@@ -224,6 +233,7 @@ fn number(property: Property, limits: &Limits) -> Option<u64> {
     match property {
         Property::CpuQuota => limits.cpu.map(|cpu| cpu.millis().saturating_mul(USEC_PER_MILLI)),
         Property::CpuWeight => limits.cpu_weight.map(|weight| weight.get().into()),
+        Property::MemoryLow => limits.memory_low.map(|bytes| bytes.get()),
         Property::MemoryHigh => limits.memory_high.map(|bytes| bytes.get()),
         Property::MemoryMax => limits.memory_max.map(|bytes| bytes.get()),
         Property::Tasks => limits.pids.map(u64::from),

@@ -34,6 +34,9 @@ impl View for CriticalStatus {
         if let Some(restart) = &self.restart {
             restart_fields(page, restart);
         }
+        if let Some(reservation) = &self.reservation {
+            page.field("Reserved", reservation);
+        }
         page.gap();
         if self.instances.is_empty() {
             page.line("No instance.");

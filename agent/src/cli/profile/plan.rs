@@ -42,6 +42,16 @@ impl View for Plan {
                 }),
             );
         }
+        for entry in self.critical.iter().filter(|entry| !entry.reservation.is_empty()) {
+            page.gap();
+            page.line(format!("critical {} would have {}:", entry.name, entry.reservation));
+            if entry.processes.is_empty() {
+                page.line("  with its first process");
+            }
+            for how in &entry.how {
+                page.line(format!("  {how}"));
+            }
+        }
         for group in &self.released {
             page.line(format!("group {group} would be released"));
         }

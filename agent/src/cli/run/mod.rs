@@ -137,6 +137,7 @@ fn overlaid(stated: Limits, of_rule: Limits) -> Limits {
     let Limits {
         cpu,
         cpu_weight,
+        memory_low,
         memory_high,
         memory_max,
         pids,
@@ -156,6 +157,7 @@ fn overlaid(stated: Limits, of_rule: Limits) -> Limits {
     Limits {
         cpu: cpu.or(of_rule.cpu),
         cpu_weight: cpu_weight.or(of_rule.cpu_weight),
+        memory_low: memory_low.or(of_rule.memory_low),
         memory_high: memory_high.or(of_rule.memory_high),
         memory_max: memory_max.or(of_rule.memory_max),
         pids: pids.or(of_rule.pids),

@@ -12,6 +12,7 @@ mod expect;
 mod health;
 pub(super) mod program;
 mod protection;
+mod reserve;
 mod restart;
 
 const KEYS: &[&str] = &[
@@ -20,13 +21,16 @@ const KEYS: &[&str] = &[
     "protection_level",
     "oom_score_adj",
     "nice",
+    "cpu_weight",
+    "io_weight",
+    "reserve",
     "expect",
     "restart_policy",
     "restart",
     "health_check",
     "dependencies",
 ];
-const UNSUPPORTED: &[&str] = &["reserve", "latency_slo", "cpu_weight", "io_weight"];
+const UNSUPPORTED: &[&str] = &["latency_slo"];
 
 /// Reads the list, with where each entry's match stands.
 pub(super) fn read<'a>(
@@ -37,6 +41,7 @@ pub(super) fn read<'a>(
     let mut names = Vec::new();
     let mut all = Vec::new();
     let mut needs = Vec::new();
+    let mut reserved = reserve::Sum::default();
     for item in list.list(findings).unwrap_or_default() {
         let Some(map) = item.map(KEYS, UNSUPPORTED, findings) else { continue };
         let name = map.required("name", findings).and_then(|at| unique(at, &mut names, findings));
@@ -47,7 +52,8 @@ pub(super) fn read<'a>(
         let by_unit = matches!(&restart, Some(Some(Restart { by: RestartBy::Unit(_), .. })));
         let means = health::Means { restarts, by_unit };
         let health = map.get("health_check").map(|at| health::read(at, means, host, findings));
-        let protection = protection::read(&map, findings);
+        let protection = protection::read(&map, host, findings);
+        reserved.add(&map, &protection, host, findings);
         let expect = map.get("expect").and_then(|at| expect::parse(at, findings));
         let dependencies = map.get("dependencies").map(|at| dependencies(at, findings)).unwrap_or_default();
         if let (Some(matches), Some(at)) = (&matches, map.get("restart"))

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Tree, matching, text};
+use super::{Tree, matching, size, text};
 use crate::model::critical::{Critical, Expect, HealthCheck, Probe, Program, Protection, Restart, RestartBy};
+use crate::model::unit::{CpuPercent, Weight};
 
 type Map = Vec<(&'static str, Tree)>;
 
@@ -32,14 +33,32 @@ pub(super) fn tree(critical: &Critical) -> Tree {
 
 /// The level, and all values that it and what overrides it come to.
 fn protection_pairs(protection: &Protection) -> impl Iterator<Item = (&'static str, Tree)> {
-    // The others are of keys that are not read yet.
-    let Protection { level, oom_score_adj, nice, cpu_weight: _, io_weight: _, memory_low: _ } = protection;
+    let Protection { level, oom_score_adj, nice, cpu_weight, io_weight, memory_low, reserved_cpu } =
+        protection;
+    let weight = |weight: Weight| Tree::Integer(weight.get().into());
+    let reserved = [
+        ("cpu_percent", reserved_cpu.map(|reserved| percent(reserved.percent))),
+        ("memory", memory_low.map(size)),
+    ];
+    let reserved: Map =
+        reserved.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect();
     let pairs = [
         ("protection_level", level.map(|level| text(level.as_str()))),
         ("oom_score_adj", oom_score_adj.map(|score| Tree::Integer(score.get().into()))),
         ("nice", nice.map(|nice| Tree::Integer(nice.get().into()))),
+        ("cpu_weight", cpu_weight.map(weight)),
+        ("io_weight", io_weight.map(weight)),
+        ("reserve", (!reserved.is_empty()).then_some(Tree::Map(reserved))),
     ];
     pairs.into_iter().filter_map(|(key, value)| value.map(|value| (key, value)))
+}
+
+/// A number of percent where it is whole, and else a text.
+fn percent(percent: CpuPercent) -> Tree {
+    match i64::try_from(percent.millis()) {
+        Ok(millis) if millis % 1_000 == 0 => Tree::Integer(millis / 1_000),
+        Ok(_) | Err(_) => text(percent),
+    }
 }
 
 fn restart_tree(restart: &Restart) -> Tree {
@@ -108,8 +127,9 @@ pub(super) mod tests {
     use super::*;
     use crate::model::attribute::OomScoreAdj;
     use crate::model::critical::{Level, RestartPolicy};
+    use crate::model::reservation::ReservedCpu;
     use crate::model::rule::Match;
-    use crate::model::unit::Nice;
+    use crate::model::unit::{Bytes, Nice};
 
     /// An entry without dependencies, which only a whole profile can have.
     pub(in crate::config::export) fn entry(
@@ -140,11 +160,22 @@ pub(super) mod tests {
             of(proptest::sample::select(vec![Level::Low, Level::Medium, Level::High, Level::Maximum]));
         let oom = of((-1000..=0i64).prop_map(|score| OomScoreAdj::new(score).unwrap()));
         let nice = of((-20..=0i64).prop_map(|nice| Nice::new(nice).unwrap()));
-        (level, oom, nice).prop_map(|(level, oom, nice)| {
-            // A level states both.
-            let level = level.filter(|_| oom.is_some() && nice.is_some());
-            Protection { level, oom_score_adj: oom, nice, ..Protection::NONE }
-        })
+        let weight = || of((100..=10_000u64).prop_map(|weight| Weight::new(weight).unwrap()));
+        let memory = of((4_096..=(1u64 << 40)).prop_map(|bytes| Bytes::new(bytes).unwrap()));
+        let percent = of((1_000..=1_000_000u64).prop_map(|millis| CpuPercent::from_millis(millis).unwrap()));
+        (level, oom, nice, weight(), weight(), memory, percent).prop_map(
+            |(level, oom_score_adj, nice, cpu_weight, io_weight, memory_low, percent)| {
+                // A level states both.
+                let level = level.filter(|_| oom_score_adj.is_some() && nice.is_some());
+                // Of a machine that has just as many CPUs as it takes.
+                let on = |percent: CpuPercent| {
+                    let cpus = u32::try_from(percent.millis().div_ceil(100_000)).unwrap();
+                    ReservedCpu::on(cpus, percent).unwrap()
+                };
+                let reserved_cpu = percent.map(on).filter(|_| cpu_weight.is_none());
+                Protection { level, oom_score_adj, nice, cpu_weight, io_weight, memory_low, reserved_cpu }
+            },
+        )
     }
 
     fn expect() -> impl Strategy<Value = Expect> {

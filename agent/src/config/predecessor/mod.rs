@@ -242,7 +242,7 @@ impl Migration<'_> {
                         "a command needs a user now, and is a list; write the health_check anew",
                     ),
                     ("dependencies", "they are names of critical processes now; write them anew"),
-                    ("resource_reserve", "reserves are not supported by this version yet"),
+                    ("resource_reserve", "its match is by name alone, which any process can give itself: add exe, user or uid to it, and then reserve: { cpu_percent: …, memory: … }"),
                 ],
             );
             all.push(Critical::new(name, matches));

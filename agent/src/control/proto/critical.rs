@@ -6,6 +6,7 @@ use super::reply::Member;
 use crate::model::critical::{Checked, RestartBy, RestartPolicy, RestartResult};
 use crate::model::event::Status;
 use crate::model::id::Name;
+use crate::model::reservation::Reservation;
 
 /// Restart a critical process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,9 +46,41 @@ pub struct CriticalStatus {
     /// Its restarts; absent where nothing says how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<CriticalRestarts>,
+    /// What is reserved for its instances; absent where nothing is, and while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<CriticalReservation>,
     /// Critical processes that it needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<Name>,
+}
+
+/// What is reserved for the instances of a critical process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CriticalReservation {
+    /// What they are to have together.
+    pub values: Reservation,
+    /// Since when it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<jiff::Timestamp>,
+    /// How it is given, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub how: Option<String>,
+    /// Why it does not hold, or not for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl std::fmt::Display for CriticalReservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { values, since, how, error } = self;
+        write!(f, "{values}; ")?;
+        match (error, since) {
+            (Some(error), Some(_)) => write!(f, "in force, but {error}"),
+            (Some(error), None) => write!(f, "not given: {error}"),
+            (None, Some(_)) => write!(f, "in force {}", how.as_deref().unwrap_or_default()),
+            (None, None) => f.write_str("being given"),
+        }
+    }
 }
 
 /// A death.

@@ -10,6 +10,7 @@ use crate::model::limits::{Limits, Scope};
 use crate::model::notice::{Clash, Notice, Severity};
 use crate::model::process::{Comm, Facts};
 use crate::model::reason::Reason;
+use crate::model::reservation::Reservation;
 
 /// Where the daemon is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,6 +249,9 @@ pub struct Explanation {
     /// What is done to keep it alive, or why it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection: Option<String>,
+    /// What is reserved for the critical process that it is an instance of, or why it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
     /// The profile in force.
     pub profile: Option<Name>,
     /// Each rule of the profile in the order of their evaluation.
@@ -314,6 +318,12 @@ pub struct PlannedCritical {
     /// What they would have.
     #[serde(default, skip_serializing_if = "Protection::is_empty")]
     pub protection: Protection,
+    /// What they would have together of the CPUs, of I/O and memory.
+    #[serde(default, skip_serializing_if = "Reservation::is_empty")]
+    pub reservation: Reservation,
+    /// How that would be given, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub how: Vec<String>,
     /// The processes.
     pub processes: Vec<Member>,
 }

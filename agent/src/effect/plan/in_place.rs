@@ -48,7 +48,9 @@ impl Planner<'_> {
                     }
                     Err(error) => return Err(error.into()),
                 };
-                if let Some(other) = members.iter().find(|pid| !pids.contains(pid)) {
+                if let Some(other) =
+                    members.iter().find(|pid| !pids.contains(pid) && !self.is_kin(**pid, &pids))
+                {
                     return Ok(Err(format!("process {other} in {} is not of the group", shown(dir))));
                 }
             }

@@ -20,6 +20,9 @@ impl Planner<'_> {
         why_not: &str,
         plan: &mut Plan,
     ) -> Result<(), EffectError> {
+        if self.apply.is_of_protection() {
+            return stay(candidates, why_not, plan);
+        }
         let mut place = Place::new(each, Rung::Own, Vec::new());
         place.why = why_not.to_owned();
         for controller in &self.controllers {
@@ -74,4 +77,15 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// Refuses all of them: for protection nobody is moved.
+pub(super) fn stay(all: Vec<Candidate>, why_not: &str, plan: &mut Plan) -> Result<(), EffectError> {
+    let why = format!("{why_not}; a critical process is never moved");
+    if all.is_empty() {
+        return Err(EffectError::Refused(why));
+    }
+    let refused = |one: Candidate| (one.process.key, Refusal::NotAllowed(why.clone()));
+    plan.refused.extend(all.into_iter().map(refused));
+    Ok(())
 }

@@ -109,7 +109,7 @@ impl Planner<'_> {
             Err(error) if error.is_gone() => return Ok(Err(WhyNot::new(format!("{id} is gone")))),
             Err(error) => return Err(error.into()),
         };
-        others.retain(|pid| !ours.contains(pid));
+        others.retain(|pid| !ours.contains(pid) && !self.is_kin(*pid, &ours));
         let why = match self.others(&others) {
             Ok(named) if named.is_empty() => "all of its processes belong to the group".to_owned(),
             Ok(named) if self.apply.whole_unit => format!("with all of it, also {}", list(&named)),
@@ -137,6 +137,27 @@ impl Planner<'_> {
             }
         }
         Ok(named)
+    }
+
+    /// Whether a process that is none of these was born of one of them, or is gone. A critical process may start
+    /// others, which are no instances: that they share what it has takes nothing from it.
+    pub(super) fn is_kin(&self, pid: u32, of: &BTreeSet<u32>) -> bool {
+        const DEEPEST: usize = 32;
+        if !self.apply.is_of_protection() {
+            return false;
+        }
+        let mut pid = pid;
+        for _ in 0..DEEPEST {
+            let Ok(stat) = Stat::read(&self.kernel.roots.proc, pid) else { return true };
+            if of.contains(&stat.ppid) {
+                return true;
+            }
+            if stat.ppid <= 1 {
+                return false;
+            }
+            pid = stat.ppid;
+        }
+        false
     }
 
     /// What would have to be allowed for processes that share a unit, in the words of whoever asked.

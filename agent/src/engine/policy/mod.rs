@@ -10,5 +10,6 @@ mod motion;
 mod outcome;
 pub mod protect;
 pub(crate) mod protection;
+pub(crate) mod reservation;
 pub(crate) mod restart;
 pub(crate) mod throttle;
