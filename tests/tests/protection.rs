@@ -1,9 +1,11 @@
-//! Protection of critical processes, end to end: given, shown, not inherited, and taken back exactly.
+//! Protection of critical processes and what is reserved for them, end to end: given, shown, not inherited, and taken
+//! back exactly.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use integration_tests::cgroup::{TestCgroup, is_v2};
 use integration_tests::clock::{SOON, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
@@ -135,4 +137,79 @@ fn what_the_kernel_refuses_is_told_and_changes_nothing() -> Result<()> {
     daemon.stop()?;
     ensure!(values(process.pid())? == before, "a stop leaves {:?}", values(process.pid())?);
     Ok(())
+}
+
+/// The file and value of a weight in a cgroup.
+fn weight(cgroup: &TestCgroup) -> Result<(PathBuf, String)> {
+    let file = if is_v2() { "cpu.weight" } else { "cpu.shares" };
+    let found = cgroup.limits()?.into_iter().find(|(path, _)| path.ends_with(file));
+    found.with_context(|| format!("{} has no {file}", cgroup.name()))
+}
+
+/// A weight of v2 in the words of this host.
+fn as_written(weight: u64) -> String {
+    if is_v2() { weight.to_string() } else { (weight * 1_024 / 100).to_string() }
+}
+
+#[test]
+fn a_share_is_reserved_where_a_critical_process_is_alone() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    let cgroup = TestCgroup::new("vital")?;
+    let exe = Program::Wait.write(&places.bin(), "pt-vital")?;
+    let process = Workload::spawn_in(&exe, &cgroup)?;
+    let before = cgroup.limits()?;
+    let has = |wanted: u64| Ok(weight(&cgroup)?.1 == as_written(wanted));
+    let profile = json!({ "name": "keep", "version": "1.0", "critical_processes": [
+        { "name": "web", "match": { "exe": exe }, "cpu_weight": 400 },
+    ]});
+
+    let daemon = Daemon::start(&places)?;
+    places.write_profile("keep", profile.to_string().as_bytes())?;
+    daemon.ask(&["profile", "activate", "keep"])?;
+    wait_until("it has its share", SOON, || has(400)).with_context(|| daemon.printed())?;
+    let shown = || daemon.data(&["critical", "show", "web"]);
+    wait_until("it is said", SOON, || Ok(shown()?["reservation"]["how"] == "in place"))
+        .with_context(|| format!("{:?}", shown()))?;
+    let told = daemon.data(&["explain", &process.pid_text()])?;
+    let words = told["reservation"].as_str().unwrap_or_default();
+    ensure!(words == "cpu_weight=400; in force: in place", "{told}");
+    let plan = daemon.data(&["profile", "plan", "keep"])?;
+    ensure!(plan["critical"][0]["how"] == json!(["cpu_weight=400 in place"]), "{plan}");
+
+    daemon.ask(&["emergency", "stop", "--yes", "test"])?;
+    ensure!(has(400)?, "an emergency takes it away");
+    daemon.ask(&["emergency", "resume", "--yes"])?;
+    daemon.kill()?;
+    ensure!(has(400)?, "it outlives the agent's sudden death");
+    run(&places, &["release", "--all", "--yes"])?.expect(0)?;
+    ensure!(cgroup.limits()? == before, "release --all leaves {:?}", cgroup.limits()?);
+
+    let daemon = Daemon::start(&places)?;
+    wait_until("it has it after a start", SOON, || has(400))?;
+    daemon.stop()?;
+    ensure!(cgroup.limits()? == before, "a stop leaves {:?}", cgroup.limits()?);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_reserved_without_moving_anybody_is_told() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    let cgroup = TestCgroup::new("shared")?;
+    let exe = Program::Wait.write(&places.bin(), "pt-vital")?;
+    let other = Program::Wait.write(&places.bin(), "pt-other")?;
+    let (_process, other) = (Workload::spawn_in(&exe, &cgroup)?, Workload::spawn_in(&other, &cgroup)?);
+    let before = cgroup.limits()?;
+
+    let daemon = Daemon::start(&places)?;
+    activate(&daemon, &exe, &json!({ "cpu_weight": 400 }))?;
+    let event = daemon.wait_event("protection_failed", |event| event["name"] == "web")?;
+    let error = event["error"].as_str().unwrap_or_default();
+    ensure!(error.contains(&format!("process {} in ", other.pid())), "{event}");
+    ensure!(error.ends_with("a critical process is never moved"), "{event}");
+    let shown = daemon.data(&["critical", "show", "web"])?;
+    ensure!(shown["reservation"]["error"] == error, "{shown}");
+    ensure!(cgroup.limits()? == before, "{:?}", cgroup.limits()?);
+    daemon.stop()
 }

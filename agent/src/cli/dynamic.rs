@@ -121,7 +121,7 @@ impl Apply {
         let policy = self.policy(&limits)?;
         let Some(target) = self.target else {
             let spec = self.grouping.spec(self.selection.processes()?, limits, policy, context)?;
-            let throttled: Throttled = context.ask(feature::DYNAMIC, &Request::Throttle(spec))?;
+            let throttled: Box<Throttled> = context.ask(feature::DYNAMIC, &Request::Throttle(spec))?;
             return conclude(context, &throttled);
         };
         if self.grouping.is_given() {
@@ -132,8 +132,8 @@ impl Apply {
         }
         let limits = Some(limits).filter(|limits| !limits.is_empty());
         let request = DynamicApply { target, limits, policy, dry_run: context.dry_run };
-        let applied: DynamicApplied = context.ask(feature::DYNAMIC, &Request::DynamicApply(request))?;
-        context.output.show(&applied)
+        let applied: Box<DynamicApplied> = context.ask(feature::DYNAMIC, &Request::DynamicApply(request))?;
+        context.output.show(&*applied)
     }
 
     /// The policy, read as a profile would be.

@@ -173,12 +173,12 @@ impl Throttle {
         let processes = self.selection.processes()?;
         let spec = self.grouping.spec(processes, self.limits.limits(), Policy::Fixed, context)?;
         let request = Request::Throttle(spec.clone());
-        let throttled: Throttled = if spec.for_ms.is_some() {
+        let throttled: Box<Throttled> = if spec.for_ms.is_some() {
             context.ask(feature::MONITORING, &request)?
         } else {
             match context.ask_if_running(&request)? {
                 Some(throttled) => throttled,
-                None => super::offline::throttle(context, &spec)?,
+                None => Box::new(super::offline::throttle(context, &spec)?),
             }
         };
         conclude(context, &throttled)

@@ -297,7 +297,7 @@ pub enum Reply {
     /// Throttled groups, by name.
     Groups(Vec<GroupStatus>),
     /// Limits are in force, or would be.
-    Throttled(Throttled),
+    Throttled(Box<Throttled>),
     /// Groups were released, or would be.
     Released(Released),
     /// Why a process is or is not limited.
@@ -315,7 +315,7 @@ pub enum Reply {
     /// What changes by itself.
     Dynamics(Vec<DynamicStatus>),
     /// A policy was put over another, or would be.
-    DynamicApplied(DynamicApplied),
+    DynamicApplied(Box<DynamicApplied>),
     /// A policy by hand was taken away, or would be.
     DynamicRemoved(DynamicRemoved),
     /// How webhook endpoints fare.
@@ -357,7 +357,7 @@ macro_rules! replies {
 replies! {
     Status is Box<DaemonStatus>,
     Groups is Vec<GroupStatus>,
-    Throttled is Throttled,
+    Throttled is Box<Throttled>,
     Released is Released,
     Explanation is Box<Explanation>,
     Plan is Plan,
@@ -366,7 +366,7 @@ replies! {
     Events is Vec<EventRecord>,
     Emergency is EmergencyStatus,
     Dynamics is Vec<DynamicStatus>,
-    DynamicApplied is DynamicApplied,
+    DynamicApplied is Box<DynamicApplied>,
     DynamicRemoved is DynamicRemoved,
     WebhookStates is Vec<WebhookState>,
     Deliveries is Vec<DeliveryStatus>,

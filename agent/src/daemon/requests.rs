@@ -113,7 +113,7 @@ impl Office {
                 let reason = operator(peer, &format!("dynamic apply {target} --policy {}", policy.kind()));
                 let command =
                     |answer| Command::ApplyPolicy { target, limits, policy, reason, dry_run, answer };
-                Reply::DynamicApplied(self.ask(command).await?)
+                Reply::DynamicApplied(Box::new(self.ask(command).await?))
             }
             Request::DynamicRemove(DynamicRemove { target, dry_run }) => {
                 let reason = operator(peer, &format!("dynamic remove {target}"));
@@ -210,7 +210,8 @@ impl Office {
             until,
             reason,
         };
-        Ok(Reply::Throttled(self.ask(|answer| Command::Throttle { throttle, dry_run, answer }).await?))
+        let throttled = self.ask(|answer| Command::Throttle { throttle, dry_run, answer }).await?;
+        Ok(Reply::Throttled(Box::new(throttled)))
     }
 
     async fn release(&self, release: Release, peer: Peer) -> Result<Reply> {

@@ -21,11 +21,14 @@ use crate::model::time::Timestamp;
 use crate::store::{Intent, Kind};
 use crate::systemd::property::Property;
 
+/// Between the reason for a rung and what is noted besides.
+const NOTE: &str = "; ";
+
 /// What is to be done for a reservation.
 enum Prepared {
     /// This.
     Change(Box<(Apply, Plan)>),
-    /// Nothing: it has as much already, or nothing of it can be had; in words.
+    /// Nothing: it has as much already; in words.
     Nothing(String),
     /// Systemd has to be asked first.
     Slow,
@@ -127,7 +130,7 @@ impl Shared {
         let mut notes = Vec::new();
         let limits = self.supported(reservation, &mut notes)?;
         if limits.is_empty() {
-            return Ok(Prepared::Nothing(notes.join("; ")));
+            return Err(EffectError::Refused(notes.join("; ")));
         }
         let mut apply = request(hold, limits);
         let mut planned = plan(&self.kernel, before.as_ref(), &apply, &nobody, reach)?;
@@ -135,10 +138,11 @@ impl Shared {
             return Ok(Prepared::Slow);
         }
         let rows = self.store().read(|tables| tables.intents_of(&hold.group))?;
-        let lacking = lacking(&apply.limits, reservation, &planned, &rows, &mut notes);
+        let (lacking, enough) = lacking(&apply.limits, reservation, &planned, &rows, &mut notes);
         if lacking != apply.limits {
             if lacking.is_empty() && planned.refused.is_empty() {
-                return Ok(Prepared::Nothing(notes.join("; ")));
+                let why = notes.join("; ");
+                return if enough { Ok(Prepared::Nothing(why)) } else { Err(EffectError::Refused(why)) };
             }
             if !lacking.is_empty() {
                 apply.limits = lacking;
@@ -151,8 +155,10 @@ impl Shared {
         notes.extend(self.bounded_above(&apply.limits, &planned));
         let write = planned.write;
         for place in planned.places.iter_mut().filter(|place| write || !place.known) {
-            let words = std::iter::once(place.place.why.clone()).chain(notes.iter().cloned());
-            place.place.why = words.filter(|one| !one.is_empty()).collect::<Vec<_>>().join("; ");
+            // What an earlier application noted is said anew where it is still so.
+            let rung = place.place.why.split(NOTE).next().filter(|_| place.place.rung == Rung::Unit);
+            let words = rung.into_iter().chain(notes.iter().map(String::as_str));
+            place.place.why = words.filter(|one| !one.is_empty()).collect::<Vec<_>>().join(NOTE);
         }
         Ok(Prepared::Change(Box::new((apply, planned))))
     }
@@ -215,16 +221,17 @@ fn request(hold: &Hold, limits: Limits) -> Apply {
     }
 }
 
-/// What of these values is more than a place has by itself: nobody loses by a reservation.
+/// What of these values is more than a place has by itself, for nobody loses by a reservation; and whether it has
+/// enough of any.
 fn lacking(
     limits: &Limits,
     reservation: Reservation,
     plan: &Plan,
     rows: &[Intent],
     notes: &mut Vec<String>,
-) -> Limits {
-    let mut lacking = limits.clone();
-    let Some(place) = plan.places.first().map(|plan| &plan.place) else { return lacking };
+) -> (Limits, bool) {
+    let (mut lacking, mut enough) = (limits.clone(), false);
+    let Some(place) = plan.places.first().map(|plan| &plan.place) else { return (lacking, enough) };
     for setting in &plan.settings {
         let alone = of_limit(setting.limit, limits);
         let stated = match setting.limit {
@@ -235,6 +242,7 @@ fn lacking(
         match own_value(setting, place, rows) {
             Ok(Some((has, wants))) if has >= wants => {
                 notes.push(format!("it has {} {has} already", setting.limit));
+                enough = true;
                 without(&mut lacking, &alone);
             }
             // Of a unit the file may be made with the first value.
@@ -245,7 +253,7 @@ fn lacking(
             Ok(_) | Err(_) => {}
         }
     }
-    lacking
+    (lacking, enough)
 }
 
 /// What a place has for a setting without our doing, and what it is to have, in the same unit; `None` where that

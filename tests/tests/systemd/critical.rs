@@ -66,6 +66,26 @@ fn a_unit_is_restarted_when_it_is_killed_and_not_when_it_is_stopped() -> Result<
 }
 
 #[test]
+fn what_is_reserved_goes_on_the_unit_and_comes_off_it_exactly() -> Result<()> {
+    require_systemd()?;
+    let (_turn, places) = (Turn::take()?, Places::new()?);
+    let unit = TestUnit::service("reserved", "exec sleep 1000", &[])?;
+    unit.pids("sleep", 1)?;
+    let before = unit.capture()?;
+    let daemon = Daemon::start(&places)?;
+    activate(&daemon, &profile(&unit, &json!({ "cpu_weight": 400, "reserve": { "memory": "16M" } })))?;
+    let low = || Ok(fs::read_to_string(unit.cgroup()?.join("memory.low"))? == "16777216\n");
+    wait_until("it has its memory", SOON, low)
+        .with_context(|| format!("{:?}", daemon.data(&["critical", "show", "vital"])))?;
+    ensure!(unit.capture()?["cpu.weight"] == "400\n", "{:?}", unit.capture()?);
+    ensure!(property(unit.id(), "MemoryLow")? == "16777216", "systemd does not know");
+    daemon.stop()?;
+    ensure!(unit.capture()? == before, "after: {:#?}\nbefore: {before:#?}", unit.capture()?);
+    ensure!(property(unit.id(), "MemoryLow")? == "0", "MemoryLow stays");
+    Ok(())
+}
+
+#[test]
 fn a_unit_that_systemd_restarts_is_left_to_it() -> Result<()> {
     require_systemd()?;
     let (_turn, places) = (Turn::take()?, Places::new()?);

@@ -76,12 +76,12 @@ impl Run {
         };
         let throttled = match context.ask_if_running(&Request::Throttle(spec.clone()))? {
             Some(throttled) => throttled,
-            None => super::offline::throttle(context, &spec)?,
+            None => Box::new(super::offline::throttle(context, &spec)?),
         };
         check(&throttled, own.key)?;
         if context.dry_run {
             context.output.message(&format!("{} would be run", program.path().display()));
-            return context.output.show(&throttled);
+            return context.output.show(&*throttled);
         }
         // Comes back only if this process could not become the command.
         let failure = program.become_it();

@@ -77,7 +77,7 @@ impl std::fmt::Display for CriticalReservation {
         match (error, since) {
             (Some(error), Some(_)) => write!(f, "in force, but {error}"),
             (Some(error), None) => write!(f, "not given: {error}"),
-            (None, Some(_)) => write!(f, "in force {}", how.as_deref().unwrap_or_default()),
+            (None, Some(_)) => write!(f, "in force: {}", how.as_deref().unwrap_or_default()),
             (None, None) => f.write_str("being given"),
         }
     }

@@ -17,7 +17,7 @@ use crate::model::time::Timestamp;
 /// From the first instance to the question: who comes up with it shares its cgroup, and has to be known by then.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Waits after the first, second and every further failure in a row.
-const BACK_OFF: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(300)];
+const BACK_OFF: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(30), Duration::from_secs(300)];
 /// Failures in a row until it is told: while a service starts, others may be in its cgroup for a moment.
 const TOLD_AFTER: usize = 2;
 
@@ -192,7 +192,7 @@ impl Reservations {
 
     /// Its instances are others than before. What was refused is not asked again with each of them.
     fn changed(&mut self, name: &Name, now: Timestamp) {
-        let [again, ..] = BACK_OFF;
+        let [_, again, _] = BACK_OFF;
         let failing = self.states.get(name).is_some_and(|state| state.error.is_some());
         self.settle(name, now.after(if failing { again } else { SETTLE }));
     }
