@@ -141,7 +141,8 @@ fn run(cli: Cli) -> CliResult {
     if context.verbose > 0 || !is_daemon {
         log::start(&context, is_daemon);
     }
-    if !is_daemon {
+    // Nothing keeps anyone from lifting limits.
+    if !is_daemon && !matches!(&cli.command, Command::Emergency(_) | Command::Release(_)) {
         undo_restore(&context)?;
     }
     match cli.command {

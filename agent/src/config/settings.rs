@@ -457,6 +457,22 @@ mod tests {
     }
 
     #[test]
+    fn how_backups_are_made_is_read_and_judged() {
+        let key = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+        let good = format!("backup: {{ keep: 3, schedule: \"30 3 * * *\", directory: /b, recipients: [ {key} ] }}\n");
+        let backup = Etc::new(&[("config.yaml", &good)]).load().unwrap().backup;
+        assert_eq!((backup.keep, backup.schedule.as_deref()), (3, Some("30 3 * * *")));
+        assert_eq!(backup.recipients, [key]);
+        let secret = "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQS4J7PUE";
+        let bad = format!(
+            "backup:\n  keep: 0\n  schedule: \"61 * * * *\"\n  directory: here\n  recipients: [ {secret} ]\n  more: 1\n"
+        );
+        let errors = Etc::new(&[("config.yaml", &bad)]).errors();
+        assert_eq!(errors.len(), 5, "{errors:?}");
+        assert!(!errors.concat().contains("AGE-SECRET"), "{errors:?}");
+    }
+
+    #[test]
     fn later_files_win_key_by_key() {
         let etc = Etc::new(&[
             ("config.yaml", "version: 1\non_stop: keep\nlog: {level: debug, format: json}\nprofile: web\n"),
