@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod systemd;
 pub mod effect;
 pub mod store;
+pub mod backup;
 pub mod control;
 pub mod daemon;
 pub mod cli;

@@ -2,6 +2,7 @@
 //!
 //! Commands ask the daemon over the control socket; what they do without one is in `offline`.
 
+mod backup;
 mod completions;
 mod critical;
 mod daemon;
@@ -24,6 +25,7 @@ mod reference;
 mod release;
 mod replay;
 mod run;
+mod state;
 mod status;
 mod throttle;
 mod validate;
@@ -38,7 +40,7 @@ use error::{CliError, CliResult};
 use globals::Globals;
 use output::Output;
 
-use crate::control::failure::FailureKind;
+use crate::control::failure::{Failure, FailureKind};
 
 pub use reference::reference;
 
@@ -91,6 +93,10 @@ enum Command {
     Validate(validate::Validate),
     /// Keep the endpoints that are told of events, and see what they were sent
     Webhook(webhook::Webhook),
+    /// Keep configuration, state and audit trail, and put them back
+    Backup(backup::Backup),
+    /// Look the databases over, and bring them up to date
+    State(state::State),
     /// Show what happened, or follow what happens
     Events(events::Events),
     /// Write down what the daemon's engine is told
@@ -135,6 +141,10 @@ fn run(cli: Cli) -> CliResult {
     if context.verbose > 0 || !is_daemon {
         log::start(&context, is_daemon);
     }
+    // Nothing keeps anyone from lifting limits.
+    if !is_daemon && !matches!(&cli.command, Command::Emergency(_) | Command::Release(_)) {
+        undo_restore(&context)?;
+    }
     match cli.command {
         Command::Daemon(command) => command.run(&context),
         Command::Discover(command) => command.run(&context),
@@ -150,12 +160,32 @@ fn run(cli: Cli) -> CliResult {
         Command::Profile(command) => command.run(&context),
         Command::Validate(command) => command.run(&context),
         Command::Webhook(command) => command.run(&context),
+        Command::Backup(command) => command.run(&context),
+        Command::State(command) => command.run(&context),
         Command::Events(command) => command.run(&context),
         Command::Record(command) => command.run(&context),
         Command::Replay(command) => command.run(&context),
         Command::Version => version::run(&context),
         Command::Completions(command) => command.run(&context),
     }
+}
+
+/// No command works with what a restore that was killed has half replaced. The daemon undoes it itself.
+fn undo_restore(context: &globals::Context) -> CliResult {
+    if !crate::backup::is_pending(&context.dirs) {
+        return Ok(());
+    }
+    if context.dry_run {
+        let failure =
+            Failure::new(FailureKind::Conflict, "a restore was killed half-way and is to be undone first");
+        return Err(failure.with_hint("run any command without --dry-run").into());
+    }
+    // Held: the restore is under way, or a daemon has just undone it.
+    let Ok(_lock) = offline::lock(context) else { return Ok(()) };
+    if crate::backup::recover(&context.dirs).map_err(|error| crate::daemon::backups::failure(&error))? {
+        context.output.message("A restore was killed half-way and has been undone.");
+    }
+    Ok(())
 }
 
 /// The whole command line, for completions and references.

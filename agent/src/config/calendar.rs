@@ -16,11 +16,16 @@ pub fn parse(text: &str) -> Result<Cron, String> {
     parser.parse(text).map_err(|error| error.to_string())
 }
 
+/// The next time after `now` that an expression names.
+#[must_use]
+pub fn next_of(cron: &str, now: &Zoned) -> Option<Zoned> {
+    parse(cron).ok()?.find_next_occurrence(now, false).ok()
+}
+
 /// The next time after `now` at which a profile takes over, and which. Where two do at once, the later in the list.
 #[must_use]
 pub fn next(turns: &[Turn], now: &Zoned) -> Option<(Zoned, Name)> {
-    let at = |turn: &Turn| parse(&turn.cron).ok()?.find_next_occurrence(now, false).ok();
-    let found = turns.iter().filter_map(|turn| Some((at(turn)?, turn.profile.clone())));
+    let found = turns.iter().filter_map(|turn| Some((next_of(&turn.cron, now)?, turn.profile.clone())));
     found.fold(None, |best: Option<(Zoned, Name)>, one| match best {
         Some(best) if best.0 < one.0 => Some(best),
         Some(_) | None => Some(one),

@@ -10,10 +10,11 @@ use super::fields::Cursor;
 use super::file::{Trust, Value};
 use super::host::Host;
 use super::paths::Dirs;
-use super::{limits, parts, profile, webhook, webhooks};
+use super::{backup, limits, parts, profile, webhook, webhooks};
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
 
+pub use super::backup::Backup;
 pub use super::webhook::Webhook;
 
 /// Format of the configuration that this version reads.
@@ -32,6 +33,7 @@ const KEYS: &[&str] = &[
     "rings",
     "socket_group",
     "allow_containers",
+    "backup",
 ];
 
 /// What becomes of the limits when the daemon stops.
@@ -135,6 +137,8 @@ pub struct Settings {
     pub socket_group: Option<Group>,
     /// Whether containers may be limited, through systemd only.
     pub allow_containers: bool,
+    /// Where backups are kept, how many, and when they are made.
+    pub backup: Backup,
 }
 
 impl Default for Settings {
@@ -152,6 +156,7 @@ impl Default for Settings {
             bulk_ring: agent_common::abi::BULK_RING_BYTES,
             socket_group: None,
             allow_containers: false,
+            backup: Backup::default(),
         }
     }
 }
@@ -215,6 +220,7 @@ struct Written<'a> {
     bulk_ring: Option<Cursor<'a>>,
     socket_group: Option<Cursor<'a>>,
     allow_containers: Option<Cursor<'a>>,
+    backup: Option<Cursor<'a>>,
 }
 
 impl<'a> Written<'a> {
@@ -242,6 +248,8 @@ impl<'a> Written<'a> {
             bulk_ring: within(&rings, "bulk_bytes"),
             socket_group: map.get("socket_group").cloned(),
             allow_containers: map.get("allow_containers").cloned(),
+            // As a whole, as `webhook` is: a schedule without its recipients would write secrets elsewhere.
+            backup: map.get("backup").cloned(),
         }
     }
 
@@ -264,6 +272,7 @@ impl<'a> Written<'a> {
         put(&mut self.bulk_ring, later.bulk_ring);
         put(&mut self.socket_group, later.socket_group);
         put(&mut self.allow_containers, later.allow_containers);
+        put(&mut self.backup, later.backup);
     }
 
     /// Errors go to `findings`, and the default takes the place of what is wrong, so that all are found.
@@ -311,6 +320,7 @@ impl<'a> Written<'a> {
             bulk_ring: bulk_ring.unwrap_or(default.bulk_ring),
             socket_group: socket_group(self.socket_group.as_ref(), host, findings),
             allow_containers: allow_containers.unwrap_or(default.allow_containers),
+            backup: self.backup.as_ref().and_then(|at| backup::parse(at, findings)).unwrap_or_default(),
         }
     }
 }
@@ -326,7 +336,7 @@ fn existing_profile(at: &Cursor<'_>, dirs: &Dirs, findings: &mut Findings) -> Op
     Some(name)
 }
 
-fn absolute(at: &Cursor<'_>, findings: &mut Findings) -> Option<PathBuf> {
+pub(super) fn absolute(at: &Cursor<'_>, findings: &mut Findings) -> Option<PathBuf> {
     let path = Path::new(at.text(findings)?);
     if path.is_absolute() {
         return Some(path.to_owned());
@@ -444,6 +454,22 @@ mod tests {
         let dirs = Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() };
         std::fs::write(dir.join("config.yaml"), single).unwrap();
         assert!(Settings::load_own(&dirs).is_ok(), "whatever is in the other file");
+    }
+
+    #[test]
+    fn how_backups_are_made_is_read_and_judged() {
+        let key = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+        let good = format!("backup: {{ keep: 3, schedule: \"30 3 * * *\", directory: /b, recipients: [ {key} ] }}\n");
+        let backup = Etc::new(&[("config.yaml", &good)]).load().unwrap().backup;
+        assert_eq!((backup.keep, backup.schedule.as_deref()), (3, Some("30 3 * * *")));
+        assert_eq!(backup.recipients, [key]);
+        let secret = "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQS4J7PUE";
+        let bad = format!(
+            "backup:\n  keep: 0\n  schedule: \"61 * * * *\"\n  directory: here\n  recipients: [ {secret} ]\n  more: 1\n"
+        );
+        let errors = Etc::new(&[("config.yaml", &bad)]).errors();
+        assert_eq!(errors.len(), 5, "{errors:?}");
+        assert!(!errors.concat().contains("AGE-SECRET"), "{errors:?}");
     }
 
     #[test]

@@ -14,8 +14,9 @@ use tokio::net::UnixStream;
 
 use super::failure::{Failure, FailureKind};
 use super::proto::{
-    Acknowledge, Activate, CriticalRestart, DeliveryQuery, DryRun, DynamicApply, DynamicRemove, Emergency,
-    Envelope, EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle, WebhookReplay, WebhookTest,
+    Acknowledge, Activate, BackUp, CriticalRestart, DeliveryQuery, DryRun, DynamicApply, DynamicRemove,
+    Emergency, Envelope, EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle, WebhookReplay,
+    WebhookTest,
 };
 
 /// A little longer than the server gives the daemon, so that its own words arrive.
@@ -253,6 +254,8 @@ impl Wire {
             Request::Reload(body) => Self::post::<DryRun>("/v1/reload", body)?,
             Request::Alerts => Self::get("/v1/alerts"),
             Request::Acknowledge(body) => Self::post::<Acknowledge>("/v1/alerts/acknowledge", body)?,
+            Request::BackUp(body) => Self::post::<BackUp>("/v1/backup", body)?,
+            Request::State => Self::get("/v1/state"),
         };
         Ok(wire)
     }

@@ -3,6 +3,7 @@
 //! The JSON is a public interface, stable within `v1`: fields may be added, never renamed or removed.
 
 mod alert;
+mod backup;
 mod critical;
 mod moving;
 mod reply;
@@ -15,6 +16,7 @@ use crate::model::limits::{Limits, Scope};
 use crate::model::policy::Policy;
 
 pub use alert::{Acknowledge, Acknowledged, AcknowledgedBy, AlertStatus, COMMENT_MAX, TIME_MAX_MS, ToldTo};
+pub use backup::{BackUp, BackedUp, DatabaseState, DatabaseVerdict};
 pub use critical::{
     CriticalDeath, CriticalHealth, CriticalReservation, CriticalRestart, CriticalRestarted, CriticalRestarts,
     CriticalStatus,
@@ -108,6 +110,10 @@ pub enum Request {
     Alerts,
     /// `POST /v1/alerts/acknowledge`: answered by [`Reply::Acknowledged`].
     Acknowledge(Acknowledge),
+    /// `POST /v1/backup`: answered by [`Reply::BackedUp`].
+    BackUp(BackUp),
+    /// `GET /v1/state`: answered by [`Reply::State`].
+    State,
 }
 
 /// Whether to change anything.
@@ -338,6 +344,10 @@ pub enum Reply {
     Alerts(Vec<AlertStatus>),
     /// Somebody looks after alerts now, or would.
     Acknowledged(Acknowledged),
+    /// A backup was made, or would be.
+    BackedUp(BackedUp),
+    /// The databases, looked over.
+    State(Vec<DatabaseState>),
     /// It did not work.
     Failure(super::failure::Failure),
 }
@@ -378,4 +388,6 @@ replies! {
     Reloaded is Reloaded,
     Alerts is Vec<AlertStatus>,
     Acknowledged is Acknowledged,
+    BackedUp is BackedUp,
+    State is Vec<DatabaseState>,
 }

@@ -124,6 +124,8 @@ async fn every_request_arrives_as_it_was_sent() {
         Request::Events(EventQuery::default()),
         Request::Reload(DryRun { dry_run: false }),
         Request::Alerts,
+        Request::State,
+        Request::BackUp(BackUp { name: "a".parse().ok(), keep: Some(3), dry_run: true, ..BackUp::default() }),
         Request::Acknowledge(Acknowledge {
             name: name("nginx"),
             for_ms: Some(7_200_000),

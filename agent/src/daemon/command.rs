@@ -1,5 +1,7 @@
 //! What the main thread asks of the engine thread.
 
+use std::path::PathBuf;
+
 use tokio::sync::oneshot;
 
 use crate::control::failure::Failure;
@@ -13,6 +15,7 @@ use crate::model::limits::Limits;
 use crate::model::policy::Policy;
 use crate::model::reason::Reason;
 use crate::model::rule::Profile;
+use crate::store::check::Inspection;
 
 /// Where the answer goes; a caller that went away is no error.
 pub type Answer<T> = oneshot::Sender<Result<T, Failure>>;
@@ -125,6 +128,15 @@ pub enum Command {
         /// Answered at once.
         answer: Answer<()>,
     },
+    /// Copy the state, which the engine thread alone has open, to a file that does not exist.
+    CopyState {
+        /// The file.
+        to: PathBuf,
+        /// Answered when it is written.
+        answer: Answer<()>,
+    },
+    /// Look the state over.
+    CheckState(Answer<Inspection>),
     /// Rebuild the process table and re-evaluate; used when a recording begins, so that it starts complete.
     Resync(Answer<()>),
     /// End the thread: release or keep, then answer with what could not be released.

@@ -4,6 +4,7 @@
 //! ([`worker`]) and `journal` ([`journal`]).
 
 mod alerts;
+pub mod backups;
 mod circumstances;
 pub mod care;
 pub mod command;

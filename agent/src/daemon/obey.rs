@@ -17,6 +17,7 @@ use crate::model::id::{Name, ProcKey};
 use crate::model::process::Comm;
 use crate::model::reason::Reason;
 use crate::model::rule::Profile;
+use crate::store::Store;
 
 /// Sends an answer; whoever asked may have gone away.
 pub(super) fn send<T>(answer: Answer<T>, result: Result<T, Failure>) {
@@ -69,6 +70,14 @@ impl Turn {
             Command::Remember { restarts, answer } => {
                 self.feed(Input::Remembered { restarts }, clock::now());
                 send(answer, Ok(()));
+            }
+            Command::CopyState { to, answer } => {
+                let copied = self.parts.throttle.with_store(|store| store.copy_to(&to));
+                send(answer, copied.map_err(|error| Failure::from_error(FailureKind::Failed, &error)));
+            }
+            Command::CheckState(answer) => {
+                let found = self.parts.throttle.with_store(Store::inspect);
+                send(answer, found.map_err(|error| Failure::from_error(FailureKind::Failed, &error)));
             }
             Command::Resync(answer) => {
                 let now = clock::now();

@@ -20,6 +20,7 @@ use crate::control::proto::{
 };
 use crate::control::server::{Answer, Call};
 use crate::control::stream::Publisher;
+use crate::daemon::backups::Calendar;
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
@@ -62,6 +63,8 @@ pub struct Office {
     pub loaded: Mutex<reload::Loaded>,
     /// Profiles that come by the calendar.
     pub scheduler: Mutex<Scheduler>,
+    /// Backups that come by the calendar.
+    pub backups: Mutex<Calendar>,
     /// Notices of what the main thread does.
     pub journal: Journal,
     /// Webhook deliveries.
@@ -132,6 +135,8 @@ impl Office {
             Request::Reload(dry) => Reply::Reloaded(self.reload(dry.dry_run).await?),
             Request::Alerts => Reply::Alerts(self.alerts()?),
             Request::Acknowledge(asked) => Reply::Acknowledged(self.acknowledge(asked, peer.uid).await?),
+            Request::BackUp(asked) => Reply::BackedUp(self.back_up(asked, peer).await?),
+            Request::State => Reply::State(self.check_state().await?),
         };
         Ok(Answer::Reply(reply))
     }

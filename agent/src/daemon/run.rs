@@ -19,6 +19,7 @@ use crate::config::settings::{LogLevel, OnStop, Settings, SourceChoice};
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::server::Server;
 use crate::control::stream::Publisher;
+use crate::daemon::backups::Calendar;
 use crate::daemon::care::{self, Carer};
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
@@ -75,9 +76,14 @@ pub fn run(dirs: &Dirs, socket: &Path) -> Result<()> {
         LockError::Held { .. } => Failure::from_error(FailureKind::Conflict, &error),
         LockError::Io { .. } => failed(error),
     })?;
+    // Before anything is read that it may have half replaced.
+    let undone = crate::backup::recover(dirs).map_err(|error| crate::daemon::backups::failure(&error))?;
     let (settings, warnings) = Settings::load(dirs).map_err(|findings| reload::invalid(&findings))?;
     logging::start(&settings);
     reload::warn(&warnings);
+    if undone {
+        tracing::warn!("a restore was killed half-way and has been undone");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let result = runtime.block_on(live(dirs, socket, settings, started));
     // A health check may hang in a call that nothing interrupts, and so may a look-up.
@@ -147,6 +153,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         source: source_name,
         loaded: Mutex::new(Loaded { dirs: dirs.clone(), settings, profile: None, since: None, error: None }),
         scheduler: Mutex::new(scheduler),
+        backups: Mutex::new(Calendar::default()),
         journal,
         deliveries,
     });

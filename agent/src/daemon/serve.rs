@@ -66,6 +66,10 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
             Some(_answered) = answers.join_next() => {}
             () = care.as_mut() => {}
             () = office.wait_for_turn() => office.take_turn().await,
+            () = office.wait_for_backup() => if office.backup_is_due() {
+                let office = Arc::clone(office);
+                answers.spawn(async move { office.take_backup().await });
+            },
             () = watchdog.due() => watchdog.feed(office).await,
             ended = &mut end => {
                 died = Some(ended);

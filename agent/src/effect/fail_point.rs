@@ -45,12 +45,22 @@ pub enum Point {
     DeliverySettling,
     /// It is committed.
     DeliverySettled,
+    /// What a restore is going to rename is written down.
+    RestoreRecorded,
+    /// An old file is out of the way, the new one not in its place.
+    RestoreMovedOut,
+    /// A new file is in the place of an old one.
+    RestoreMovedIn,
+    /// All new files are in their places, and do not count yet.
+    RestoreSwitched,
+    /// They count.
+    RestoreCommitted,
 }
 
 impl Point {
     /// All of them.
     #[cfg(any(test, debug_assertions))]
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::DirsPlanned,
         Self::DirMade,
         Self::Planned,
@@ -67,6 +77,11 @@ impl Point {
         Self::DeliveryAnswered,
         Self::DeliverySettling,
         Self::DeliverySettled,
+        Self::RestoreRecorded,
+        Self::RestoreMovedOut,
+        Self::RestoreMovedIn,
+        Self::RestoreSwitched,
+        Self::RestoreCommitted,
     ];
 
     #[cfg(any(test, debug_assertions))]
@@ -88,6 +103,11 @@ impl Point {
             Self::DeliveryAnswered => "delivery-answered",
             Self::DeliverySettling => "delivery-settling",
             Self::DeliverySettled => "delivery-settled",
+            Self::RestoreRecorded => "restore-recorded",
+            Self::RestoreMovedOut => "restore-moved-out",
+            Self::RestoreMovedIn => "restore-moved-in",
+            Self::RestoreSwitched => "restore-switched",
+            Self::RestoreCommitted => "restore-committed",
         }
     }
 }

@@ -136,6 +136,11 @@ impl Throttle {
         self.shared.store().write(work)
     }
 
+    /// Looks at the store that holds the records, whose only connection this has.
+    pub fn with_store<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
+        look(&self.shared.store())
+    }
+
     /// The host.
     #[must_use]
     pub fn kernel(&self) -> &Kernel {

@@ -251,6 +251,17 @@ pub enum Notice {
         /// Whether it came into force.
         accepted: bool,
     },
+    /// A backup was written.
+    BackupCreated {
+        /// Its name.
+        name: Name,
+        /// The archive.
+        path: String,
+        /// Its size in bytes.
+        size: u64,
+        /// Whether it is encrypted.
+        encrypted: bool,
+    },
     /// Sent on request, to test a receiver.
     Test {
         /// Free text.
@@ -286,6 +297,7 @@ impl Notice {
             Self::WebhookDisabled { .. } => "webhook_disabled",
             Self::ProfileActivated { .. } => "profile_activated",
             Self::ConfigurationChanged { .. } => "configuration_changed",
+            Self::BackupCreated { .. } => "backup_created",
             Self::Test { .. } => "test",
         }
     }
@@ -316,6 +328,7 @@ impl Notice {
             | Self::WebhookDisabled { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
+            | Self::BackupCreated { .. }
             | Self::Test { .. } => false,
         }
     }
@@ -353,6 +366,7 @@ impl Notice {
             | Self::ThrottleRemoved { .. }
             | Self::EmergencyResumed { .. }
             | Self::ProfileActivated { .. }
+            | Self::BackupCreated { .. }
             | Self::Test { .. } => Severity::Info,
         }
     }

@@ -8,6 +8,7 @@ mod attributes;
 pub mod attempts;
 pub mod alerts;
 pub mod block;
+pub mod check;
 pub mod endpoints;
 pub mod error;
 pub mod events;
@@ -44,6 +45,12 @@ pub enum Durability {
     Process,
     /// A power cut (`synchronous=FULL`): events, the outbox, the active profile.
     Power,
+}
+
+/// The schema that this version writes.
+#[must_use]
+pub fn known_schema(durability: Durability) -> i64 {
+    schema::of(durability).1
 }
 
 /// An open database.
@@ -184,6 +191,9 @@ impl Store {
         if sound != "ok" {
             return Err(StoreError::Malformed { path: path.to_owned(), what: "database", value: sound });
         }
+        if found > 0 && found < known {
+            keep_before_migration(&conn, path, found)?;
+        }
         if found < known
             && let Err(source) = migrations.to_latest(&mut conn)
         {
@@ -197,6 +207,14 @@ impl Store {
         }
         Ok(Self { tables: Tables { conn, path: path.to_owned() }, durability })
     }
+}
+
+/// Keeps what an older version wrote, as `<name>.schema-<its schema>-<unix ms>`, for whoever has to go back to it.
+fn keep_before_migration(conn: &Connection, path: &Path, found: i64) -> Result<(), StoreError> {
+    let stamp = crate::clock::unix_millis(crate::clock::wall());
+    let mut kept = path.as_os_str().to_owned();
+    kept.push(format!(".schema-{found}-{stamp}"));
+    check::copy_into(conn, path, Path::new(&kept))
 }
 
 /// The tables' functions, within a transaction or for single reads.

@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
 ];
 const READERS: &[&str] = &["aya", "axum", "hyper", "reqwest", "tokio"];
 
-const LAYERS: [Layer; 16] = [
+const LAYERS: [Layer; 17] = [
     Layer { module: "model", may_use: &[], never: PURE },
     // Small facilities of the operating system, unsafe ones among them.
     Layer { module: "sys", may_use: &[], never: READERS },
@@ -76,6 +76,11 @@ const LAYERS: [Layer; 16] = [
         never: &["aya", "axum"],
     },
     Layer {
+        module: "backup",
+        may_use: &["model", "clock", "config", "store", "effect::fail_point", "effect::webhook"],
+        never: READERS,
+    },
+    Layer {
         module: "control",
         may_use: &["model", "clock", "engine"],
         never: &["aya", "rusqlite", "reqwest"],
@@ -84,7 +89,7 @@ const LAYERS: [Layer; 16] = [
         module: "daemon",
         may_use: &[
             "model", "clock", "decode", "engine", "alert", "config", "procfs", "cgroup", "store", "source",
-            "effect", "control", "sys",
+            "effect", "backup", "control", "sys",
         ],
         never: &[],
     },
@@ -102,6 +107,7 @@ const LAYERS: [Layer; 16] = [
             "cgroup",
             "store",
             "effect",
+            "backup",
         ],
         never: &["aya", "rusqlite", "reqwest"],
     },

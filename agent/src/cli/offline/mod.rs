@@ -51,7 +51,7 @@ fn kernel(context: &Context) -> CliResult<Kernel> {
 }
 
 /// Keeps daemons and other commands out until dropped.
-fn lock(context: &Context) -> CliResult<PidLock> {
+pub(super) fn lock(context: &Context) -> CliResult<PidLock> {
     make_dir(&context.dirs.runtime, 0o755)?;
     PidLock::take(&context.dirs.pid_file()).map_err(|error| {
         let kind = match &error {
@@ -97,7 +97,7 @@ fn is_denied(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::PermissionDenied
 }
 
-fn store_failure(error: &StoreError) -> CliError {
+pub(super) fn store_failure(error: &StoreError) -> CliError {
     match error {
         StoreError::Io { source, .. } if is_denied(source) => {
             Failure::from_error(FailureKind::Denied, error).with_hint("become root").into()

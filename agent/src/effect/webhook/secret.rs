@@ -289,15 +289,26 @@ fn read_all(file: File, path: &Path) -> Result<Vec<u8>, SecretError> {
     Ok(bytes)
 }
 
+/// Reads the identities that `age-keygen` wrote to a file that nobody else may see.
+///
+/// # Errors
+/// When the file cannot be read, may have been seen or written by others, or holds none.
+pub fn identities(path: &Path) -> Result<Vec<Box<dyn age::Identity>>, SecretError> {
+    let keys = read_private(path)?;
+    // Its errors name no key, but they may quote a line of the file.
+    age::IdentityFile::from_buffer(keys.as_slice())
+        .and_then(|file| file.into_identities().map_err(|_unusable| io::ErrorKind::InvalidData.into()))
+        .map_err(|_unreadable| SecretError::Refused {
+            path: path.to_owned(),
+            why: "it is no identity that age-keygen has written".to_owned(),
+        })
+}
+
 /// The encrypted file may be seen by anybody, the identity by nobody.
 fn decrypt(file: &Path, identity: &Path) -> Result<Vec<u8>, SecretError> {
     let wrong = |why: String| SecretError::Age { file: file.to_owned(), identity: identity.to_owned(), why };
-    let keys = read_private(identity)?;
+    let keys = identities(identity)?;
     let encrypted = read_all(open(file)?, file)?;
-    // Its errors name no key, but they may quote a line of the file.
-    let keys = age::IdentityFile::from_buffer(keys.as_slice())
-        .and_then(|file| file.into_identities().map_err(|_unusable| io::ErrorKind::InvalidData.into()))
-        .map_err(|_unreadable| wrong("the identity is none that age-keygen has written".to_owned()))?;
     let armored = age::armor::ArmoredReader::new(encrypted.as_slice());
     let decryptor = age::Decryptor::new_buffered(armored).map_err(|error| wrong(error.to_string()))?;
     let mut plain = decryptor

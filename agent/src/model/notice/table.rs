@@ -136,7 +136,7 @@ event_types! {
     given "configuration_changed" Info Host AtOnce Stage::Event,
         "configuration.changed", "configuration.changes",
         "a configuration was loaded, or refused, which is a warning";
-    taken "backup_created" Info Host AtOnce Stage::Event,
+    given "backup_created" Info Host AtOnce Stage::Event,
         "backup.created", "backups.created", "a backup was written";
     taken "security_violation" Critical Host AtOnce Stage::Event,
         "security.violation", "security.violations", "somebody tried what is denied";

@@ -125,6 +125,10 @@ impl fmt::Display for Notice {
                 let verb = if *accepted { "loaded" } else { "refused, last good one kept" };
                 write!(f, "configuration {verb}: {detail}")
             }
+            Self::BackupCreated { name, path, size, encrypted } => {
+                let how = if *encrypted { "encrypted" } else { "not encrypted" };
+                write!(f, "backup {name} written to {path}: {size} bytes, {how}")
+            }
             Self::Test { detail } => write!(f, "test: {detail}"),
         }
     }

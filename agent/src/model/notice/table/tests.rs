@@ -81,6 +81,7 @@ fn samples() -> Vec<Notice> {
         Notice::ProfileActivated { profile: None },
         Notice::ConfigurationChanged { detail: "x".into(), accepted: true },
         Notice::ConfigurationChanged { detail: "x".into(), accepted: false },
+        Notice::BackupCreated { name: group(), path: "/b.tar.gz".into(), size: 1, encrypted: false },
         Notice::Test { detail: "x".into() },
     ]
 }
