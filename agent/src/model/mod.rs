@@ -7,6 +7,7 @@ pub mod chain;
 pub mod cpu_list;
 pub mod circumstances;
 pub mod critical;
+pub mod container;
 pub mod death;
 pub mod delivery;
 pub mod endpoint;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::moving::PolicyStatus;
+use crate::model::container;
 use crate::model::critical::Protection;
 use crate::model::event::Status as ExitStatus;
 use crate::model::id::{Name, ProcKey};
@@ -242,6 +243,9 @@ pub struct Explanation {
     /// How it ended, when it is dead but still remembered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<ExitStatus>,
+    /// The container it is in, told from its cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<container::Membership>,
     /// Why it is never touched: critical, a kernel thread, the agent itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected: Option<String>,
