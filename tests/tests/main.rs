@@ -27,4 +27,5 @@ mod protection;
 mod release_on_sigkill;
 mod restart;
 mod run_command;
+mod roles;
 mod webhooks;

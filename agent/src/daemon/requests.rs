@@ -5,11 +5,12 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::config::profiles::ProfileStore;
 use crate::config::settings::OnStop;
+use crate::control::access::Refusal;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::feature;
 use crate::control::peer::Peer;
@@ -25,6 +26,7 @@ use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
+use crate::model::access::Access;
 use crate::daemon::{journal, reload, report};
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
 use crate::model::id::{Name, ProcKey};
@@ -64,6 +66,10 @@ pub struct Office {
     pub scheduler: Mutex<Scheduler>,
     /// Notices of what the main thread does.
     pub journal: Journal,
+    /// Who may do what; the control socket follows it.
+    pub access: watch::Sender<Arc<Access>>,
+    /// To where refusals are told.
+    pub refusals: mpsc::Sender<Refusal>,
     /// Webhook deliveries.
     pub deliveries: Arc<Dispatcher>,
 }
@@ -73,8 +79,15 @@ type Result<T> = std::result::Result<T, Failure>;
 impl Office {
     /// Answers a request.
     pub async fn answer(&self, call: Call) {
-        let Call { request, peer, reply } = call;
-        let result = self.handle(request, peer).await;
+        let Call { request, peer, within, reply } = call;
+        let checked = match within {
+            None => Ok(request),
+            Some(reaches) => self.keep_within(request, peer, &reaches).await,
+        };
+        let result = match checked {
+            Ok(request) => self.handle(request, peer).await,
+            Err(failure) => Err(failure),
+        };
         if let Err(failure) = &result {
             tracing::debug!(uid = peer.uid, %failure, "request refused");
         }
@@ -234,7 +247,7 @@ impl Office {
     }
 
     /// The identity of a process that may have been named by its pid alone.
-    fn identify(&self, process: ProcRef) -> Result<ProcKey> {
+    pub(super) fn identify(&self, process: ProcRef) -> Result<ProcKey> {
         let ProcRef { pid, start } = process;
         if let Some(start) = start {
             return Ok(ProcKey { pid, start });

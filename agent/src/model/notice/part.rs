@@ -40,6 +40,7 @@ impl Notice {
             | Self::EventsLost { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
+            | Self::SecurityViolation { .. }
             | Self::Test { .. } => "",
         }
     }
@@ -72,6 +73,7 @@ impl Notice {
             | Self::WebhookDisabled { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
+            | Self::SecurityViolation { .. }
             | Self::Test { .. } => Part::Event,
         }
     }
