@@ -12,12 +12,10 @@ use crate::config::profiles::ProfileStore;
 use crate::config::settings::OnStop;
 use crate::control::access::Refusal;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::feature;
 use crate::control::peer::Peer;
 use crate::control::proto::{
     Activated, ActiveProfile, CriticalRestart, DynamicApply, DynamicRemove, EVENTS_MAX, Emergency,
-    EventQuery, EventRecord, Explanation, FeatureState, ProcRef, Release, ReleaseOf, Reply, Request,
-    Throttle,
+    EventQuery, EventRecord, Explanation, ProcRef, Release, ReleaseOf, Reply, Request, Throttle,
 };
 use crate::control::server::{Answer, Call};
 use crate::control::stream::Publisher;
@@ -26,9 +24,9 @@ use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
-use crate::model::access::Access;
 use crate::daemon::{journal, reload, report};
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
+use crate::model::access::Access;
 use crate::model::id::{Name, ProcKey};
 use crate::model::notice::Notice;
 use crate::model::reason::Reason;
@@ -66,12 +64,12 @@ pub struct Office {
     pub scheduler: Mutex<Scheduler>,
     /// Notices of what the main thread does.
     pub journal: Journal,
+    /// Webhook deliveries.
+    pub deliveries: Arc<Dispatcher>,
     /// Who may do what; the control socket follows it.
     pub access: watch::Sender<Arc<Access>>,
     /// To where refusals are told.
     pub refusals: mpsc::Sender<Refusal>,
-    /// Webhook deliveries.
-    pub deliveries: Arc<Dispatcher>,
 }
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -189,12 +187,7 @@ impl Office {
         let loaded = self.loaded();
         status.config_error.clone_from(&loaded.error);
         drop(loaded);
-        if let Some((at, profile)) = self.scheduler().next(&report::now())
-            && let Some(feature) = status.features.iter_mut().find(|one| one.name == feature::SCHEDULED)
-        {
-            feature.state = FeatureState::Working;
-            feature.why = format!("next is {profile} at {}", at.strftime("%Y-%m-%d %H:%M%:z"));
-        }
+        self.complete(&mut status.features);
         Ok(status)
     }
 

@@ -339,7 +339,6 @@ fn parts(
         choice: choice(settings),
         own,
         cgroups,
-        webhook: settings.webhook.is_some(),
         started,
     })
 }
