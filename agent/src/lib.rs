@@ -19,4 +19,5 @@ pub mod effect;
 pub mod store;
 pub mod control;
 pub mod daemon;
+pub mod health;
 pub mod cli;

@@ -38,6 +38,7 @@ impl Turn {
             rss,
             cpu_ms: millis(cpu),
             emergency: self.parts.engine.emergency(),
+            watchdog_ms: sd_notify::watchdog_enabled().map(millis),
             config_error: None,
         }
     }

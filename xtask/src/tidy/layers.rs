@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
 ];
 const READERS: &[&str] = &["aya", "axum", "hyper", "reqwest", "tokio"];
 
-const LAYERS: [Layer; 17] = [
+const LAYERS: [Layer; 18] = [
     Layer { module: "model", may_use: &[], never: PURE },
     // Small facilities of the operating system, unsafe ones among them.
     Layer { module: "sys", may_use: &[], never: READERS },
@@ -95,6 +95,11 @@ const LAYERS: [Layer; 17] = [
         never: &[],
     },
     Layer {
+        module: "health",
+        may_use: &["model", "container", "config", "procfs", "cgroup", "control::proto", "effect::health"],
+        never: &["aya", "axum", "hyper", "rusqlite", "tokio"],
+    },
+    Layer {
         module: "cli",
         may_use: &[
             "source::record",
@@ -108,6 +113,7 @@ const LAYERS: [Layer; 17] = [
             "cgroup",
             "store",
             "effect",
+            "health",
         ],
         never: &["aya", "rusqlite", "reqwest"],
     },

@@ -56,6 +56,9 @@ pub struct DaemonStatus {
     /// Why nothing is limited, when an emergency stop is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emergency: Option<String>,
+    /// Time without a sign of life after which systemd restarts it, in ms; absent where systemd does not ask for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog_ms: Option<u64>,
     /// The error of the last reload, when the last good configuration is kept because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
@@ -240,12 +243,12 @@ pub struct Explanation {
     pub uid: u32,
     /// What `/proc` tells.
     pub facts: Facts,
-    /// How it ended, when it is dead but still remembered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<ExitStatus>,
     /// The container it is in, told from its cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<container::Membership>,
+    /// How it ended, when it is dead but still remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<ExitStatus>,
     /// Why it is never touched: critical, a kernel thread, the agent itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected: Option<String>,
