@@ -38,6 +38,9 @@ impl View for Explanation {
         page.field("Executable", text(&self.facts.exe));
         page.field("Command", text(&self.facts.cmdline));
         page.field("Cgroup", text(&self.facts.cgroup_path));
+        if let Some(container) = &self.container {
+            page.field("Container", container);
+        }
         if let Some(status) = self.ended {
             page.field("Ended", status);
         }

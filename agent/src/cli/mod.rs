@@ -13,6 +13,7 @@ mod emergency;
 mod events;
 mod explain;
 mod globals;
+mod health;
 mod list;
 mod log;
 mod offline;
@@ -103,6 +104,8 @@ enum Command {
     Record(record::Record),
     /// Run a recording through the engine offline and print its actions
     Replay(replay::Replay),
+    /// Check whether the agent can do its work here; exit code 1 on an error
+    Health(health::Health),
     /// Print version, kernel ABI and target
     Version,
     /// Print a completion script
@@ -165,6 +168,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Events(command) => command.run(&context),
         Command::Record(command) => command.run(&context),
         Command::Replay(command) => command.run(&context),
+        Command::Health(command) => command.run(&context),
         Command::Version => version::run(&context),
         Command::Completions(command) => command.run(&context),
     }

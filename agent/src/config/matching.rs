@@ -212,7 +212,7 @@ fn regex(value: &Cursor<'_>, text: &str, whole: bool, findings: &mut Findings) -
     }
 }
 
-fn glob(value: &Cursor<'_>, text: &str, findings: &mut Findings) -> bool {
+pub(super) fn glob(value: &Cursor<'_>, text: &str, findings: &mut Findings) -> bool {
     match globset::GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build() {
         Ok(_) => {
             if text.bytes().all(|byte| byte == b'*') {
@@ -228,7 +228,7 @@ fn glob(value: &Cursor<'_>, text: &str, findings: &mut Findings) -> bool {
 }
 
 /// Name and id of a user or group.
-fn account(
+pub(super) fn account(
     value: &Cursor<'_>,
     kind: &str,
     numeric: Option<&str>,

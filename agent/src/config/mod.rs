@@ -4,6 +4,7 @@
 //! `profile` and `settings` turn it into validated values. Nothing here starts, limits or contacts anything.
 
 mod backup;
+mod access;
 pub mod calendar;
 mod condition;
 mod critical;

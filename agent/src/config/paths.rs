@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::container;
 use crate::model::id::Name;
 
 /// Name of the program's own directory below the system's or the user's.
 const PROGRAM: &str = "process-throttler";
+/// Where the host's configuration is mounted in a container.
+const HOST_CONFIG: &str = "PT_HOST_CONFIG_PATH";
 
 /// Directories given on the command line; they win over everything else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -232,9 +235,9 @@ impl Rule {
         }
         if self.host_path
             && in_container
-            && let Some(path) = var("PT_HOST_CONFIG_PATH")
+            && let Some(path) = var(HOST_CONFIG)
         {
-            return absolute("PT_HOST_CONFIG_PATH", path);
+            return absolute(HOST_CONFIG, path);
         }
         if let Some(list) = var(self.systemd) {
             return absolute(self.systemd, first_of_list(&list));
@@ -268,11 +271,9 @@ fn first_of_list(list: &Path) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes[..end].to_vec()))
 }
 
-/// Marks that container runtimes leave: Docker's and Podman's files, and `container=` of systemd-nspawn, LXC
-/// and Podman (systemd's container interface).
+/// Whether this process is in a container, if that matters.
 fn in_container() -> bool {
-    std::env::var_os("container").is_some()
-        || ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists())
+    std::env::var_os(HOST_CONFIG).is_some() && container::detect().is_some()
 }
 
 #[cfg(test)]

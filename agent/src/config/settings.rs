@@ -10,7 +10,8 @@ use super::fields::Cursor;
 use super::file::{Trust, Value};
 use super::host::Host;
 use super::paths::Dirs;
-use super::{backup, limits, parts, profile, webhook, webhooks};
+use super::{access, backup, limits, parts, profile, webhook, webhooks};
+use crate::model::access::Access;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
 
@@ -21,6 +22,8 @@ pub use super::webhook::Webhook;
 const VERSION: i128 = 1;
 /// Group that may use the control socket where the configuration names none and the group exists.
 pub const SOCKET_GROUP: &str = "process-throttler";
+/// The group that owns it otherwise.
+const ROOT_GROUP: &str = "root";
 
 const KEYS: &[&str] = &[
     "version",
@@ -34,6 +37,7 @@ const KEYS: &[&str] = &[
     "socket_group",
     "allow_containers",
     "backup",
+    "access",
 ];
 
 /// What becomes of the limits when the daemon stops.
@@ -139,6 +143,8 @@ pub struct Settings {
     pub allow_containers: bool,
     /// Where backups are kept, how many, and when they are made.
     pub backup: Backup,
+    /// Who may do what over the control socket.
+    pub access: Access,
 }
 
 impl Default for Settings {
@@ -157,6 +163,7 @@ impl Default for Settings {
             socket_group: None,
             allow_containers: false,
             backup: Backup::default(),
+            access: Access::default(),
         }
     }
 }
@@ -221,6 +228,7 @@ struct Written<'a> {
     socket_group: Option<Cursor<'a>>,
     allow_containers: Option<Cursor<'a>>,
     backup: Option<Cursor<'a>>,
+    access: Option<Cursor<'a>>,
 }
 
 impl<'a> Written<'a> {
@@ -250,6 +258,8 @@ impl<'a> Written<'a> {
             allow_containers: map.get("allow_containers").cloned(),
             // As a whole, as `webhook` is: a schedule without its recipients would write secrets elsewhere.
             backup: map.get("backup").cloned(),
+            // As a whole, too: what a later file leaves out must not stay granted by an earlier one.
+            access: map.get("access").cloned(),
         }
     }
 
@@ -273,6 +283,7 @@ impl<'a> Written<'a> {
         put(&mut self.socket_group, later.socket_group);
         put(&mut self.allow_containers, later.allow_containers);
         put(&mut self.backup, later.backup);
+        put(&mut self.access, later.access);
     }
 
     /// Errors go to `findings`, and the default takes the place of what is wrong, so that all are found.
@@ -307,6 +318,9 @@ impl<'a> Written<'a> {
         let priority_ring = self.priority_ring.as_ref().and_then(|at| ring(at, findings));
         let allow_containers = self.allow_containers.as_ref().and_then(|at| at.boolean(findings));
         let bulk_ring = self.bulk_ring.as_ref().and_then(|at| ring(at, findings));
+        let socket_group = socket_group(self.socket_group.as_ref(), host, findings);
+        let group = socket_group.as_ref().map_or(ROOT_GROUP, |group| group.name.as_str());
+        let access = access::parse(self.access.as_ref(), group, host, findings);
         Settings {
             profile: self.profile.as_ref().and_then(|at| existing_profile(at, dirs, findings)),
             on_stop: on_stop.unwrap_or(default.on_stop),
@@ -318,9 +332,10 @@ impl<'a> Written<'a> {
             webhook,
             priority_ring: priority_ring.unwrap_or(default.priority_ring),
             bulk_ring: bulk_ring.unwrap_or(default.bulk_ring),
-            socket_group: socket_group(self.socket_group.as_ref(), host, findings),
+            socket_group,
             allow_containers: allow_containers.unwrap_or(default.allow_containers),
             backup: self.backup.as_ref().and_then(|at| backup::parse(at, findings)).unwrap_or_default(),
+            access,
         }
     }
 }
@@ -568,5 +583,35 @@ mod tests {
         assert_eq!(hook.timeout, Duration::from_secs(15));
         assert_eq!(hook.noise, crate::model::endpoint::Noise::DEFAULT);
         assert_eq!(hook.endpoint().unwrap().name.as_str(), "default");
+    }
+
+    #[test]
+    fn roles_are_granted_to_accounts_there_are() {
+        let access = |body: &str| {
+            Etc::new(&[("config.yaml", &format!("access: {{ {body} }}\n"))]).load().map(|s| s.access)
+        };
+        assert_eq!(Etc::new(&[]).load().unwrap().access, Access::default());
+        let granted = access(
+            "members: none, grants: [ { role: operator, groups: [staff], only: { users: [\"www-*\"] } } ]",
+        )
+        .unwrap();
+        assert_eq!(granted.members, None);
+        assert_eq!(granted.grants[0].groups[0].id, 50);
+        assert_eq!(granted.grants[0].only.as_ref().unwrap().users, ["www-*"]);
+        for (bad, message) in [
+            ("members: everybody", "not one of viewer, auditor, operator, admin, none"),
+            ("grants: [ { groups: [staff] } ]", "\"role\" is missing"),
+            ("grants: [ { role: viewer } ]", "names nobody"),
+            ("grants: [ { role: viewer, users: [nobody-here] } ]", "there is no user"),
+            ("grants: [ { role: viewer, groups: [staff], only: { users: [a] } } ]", "only an operator"),
+            ("grants: [ { role: operator, groups: [staff], only: {} } ]", "limits to nothing"),
+            ("grants: [ { role: operator, groups: [staff], only: { users: [] } } ]", "matches nothing"),
+            ("grants: [ { role: operator, groups: [staff], only: { cgroups: [\"/a[\"] } } ]", "malformed"),
+            ("grants: [ { role: operator, groups: [50] } ]", "takes a name"),
+            ("owners: []", "unknown key"),
+        ] {
+            let findings = access(bad).unwrap_err();
+            assert!(findings.to_string().contains(message), "{bad}: {findings}");
+        }
     }
 }

@@ -18,14 +18,27 @@ pub const EVENTS: &str = "event-stream";
 /// Alerts that are posted.
 pub const WEBHOOKS: &str = "webhooks";
 
+/// Whether critical processes answer.
+pub const HEALTH_CHECKS: &str = "health-checks";
+/// Critical processes that died are started again.
+pub const RESTART: &str = "auto-restart";
+/// Critical processes are spared by the OOM killer and the scheduler.
+pub const PROTECTION: &str = "protection";
+/// Which events are alerts, that begin, stand and end.
+pub const ALERTS: &str = "alerts";
+
 /// All of them, and whether they need the daemon.
-pub const ALL: [(&str, bool); 8] = [
+pub const ALL: [(&str, bool); 12] = [
     (MONITORING, true),
     (RULES, true),
     (MANUAL, false),
     (DYNAMIC, true),
     (SCHEDULED, true),
     (CRITICAL, true),
+    (HEALTH_CHECKS, true),
+    (RESTART, true),
+    (PROTECTION, true),
     (EVENTS, true),
+    (ALERTS, true),
     (WEBHOOKS, true),
 ];

@@ -3,6 +3,7 @@
 //! The server turns requests into [`server::Call`]s that the daemon answers; it decides nothing itself but
 //! who may ask.
 
+pub mod access;
 pub mod client;
 mod desk;
 pub mod failure;

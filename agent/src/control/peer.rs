@@ -1,10 +1,13 @@
 //! Who is at the other end of a connection, as the kernel says (`SO_PEERCRED`, unix(7)).
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
+
+use crate::model::access::Subject;
 
 /// Credentials of a process at the time it connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,15 +31,13 @@ impl Peer {
         Ok(Self { uid: credentials.uid(), gid: credentials.gid(), pid })
     }
 
-    /// Whether it may use the socket: root, the daemon's own user, and members of the socket's group.
-    ///
-    /// The socket's mode says the same; this holds too where a mode was loosened by hand.
+    /// Who that is to a daemon of user `owner` whose control socket belongs to `group`.
     #[must_use]
-    pub fn may_control(&self, owner: Uid, group: Gid) -> bool {
-        self.uid == 0
-            || self.uid == owner.as_raw()
-            || self.gid == group.as_raw()
-            || supplementary(self.uid, self.gid).contains(&group)
+    pub fn subject(&self, owner: Uid, group: Gid) -> Subject {
+        let supplementary = supplementary(self.uid, self.gid);
+        let gids: BTreeSet<u32> = supplementary.iter().map(|gid| gid.as_raw()).chain([self.gid]).collect();
+        let member = gids.contains(&group.as_raw());
+        Subject { uid: self.uid, gids, owner: self.uid == 0 || self.uid == owner.as_raw(), member }
     }
 }
 
@@ -63,12 +64,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_may_not_control() {
+    fn strangers_are_neither_owners_nor_members() {
         let stranger = Peer { uid: 4_000_001, gid: 4_000_001, pid: None };
         let (owner, group) = (Uid::from_raw(0), Gid::from_raw(4_000_002));
-        assert!(!stranger.may_control(owner, group));
-        assert!(Peer { uid: 0, ..stranger }.may_control(owner, group));
-        assert!(Peer { gid: 4_000_002, ..stranger }.may_control(owner, group));
-        assert!(stranger.may_control(Uid::from_raw(4_000_001), group));
+        let is = |peer: Peer, owner| {
+            let subject = peer.subject(owner, group);
+            (subject.owner, subject.member)
+        };
+        assert_eq!(is(stranger, owner), (false, false));
+        assert_eq!(is(Peer { uid: 0, ..stranger }, owner), (true, false));
+        assert_eq!(is(Peer { gid: 4_000_002, ..stranger }, owner), (false, true));
+        assert_eq!(is(stranger, Uid::from_raw(4_000_001)), (true, false));
     }
 }

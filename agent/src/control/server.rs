@@ -13,6 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::access::Refusal;
 use super::desk::Desk;
 use super::failure::Failure;
 use super::peer::Peer;
@@ -21,6 +22,7 @@ use super::routes;
 pub use super::socket::BindError;
 use super::socket::{self, SocketFile};
 use super::stream::Lines;
+use crate::model::access::{Access, Reach};
 
 /// Connections served at the same time; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -39,10 +41,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Call {
     /// What is asked.
     pub request: Request,
-    /// By whom. Already admitted.
+    /// By whom. Has a role that may ask this.
     pub peer: Peer,
+    /// If there are any: only upon processes that satisfy one of these.
+    pub within: Option<Vec<Reach>>,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<Answer, Failure>>,
+}
+
+/// Where requests go, and by what they are judged.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    /// Requests that may be asked.
+    pub calls: mpsc::Sender<Call>,
+    /// What was refused; more than fit are logged only.
+    pub refusals: mpsc::Sender<Refusal>,
+    /// Who has which role, now.
+    pub access: watch::Receiver<Arc<Access>>,
 }
 
 /// The daemon's answer.
@@ -108,7 +123,7 @@ impl Server {
 
     /// Serves until `stop` turns true or its sender is gone, then gives running requests a second and
     /// removes the socket.
-    pub async fn serve(self, calls: mpsc::Sender<Call>, mut stop: watch::Receiver<bool>) {
+    pub async fn serve(self, doors: Doors, mut stop: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         let mut connections = JoinSet::new();
@@ -121,8 +136,8 @@ impl Server {
             tokio::select! {
                 (place, accepted) = accepted => match accepted {
                     Ok((stream, _address)) => {
-                        let (calls, streams, stop) = (calls.clone(), Arc::clone(&streams), stop.clone());
-                        if let Some(desk) = self.desk(&stream, calls, streams, stop.clone()) {
+                        let (doors, streams, stop) = (doors.clone(), Arc::clone(&streams), stop.clone());
+                        if let Some(desk) = self.desk(&stream, doors, streams, stop.clone()) {
                             connections.spawn(async move {
                                 serve_connection(stream, desk, stop).await;
                                 drop(place);
@@ -151,13 +166,13 @@ impl Server {
     fn desk(
         &self,
         stream: &UnixStream,
-        calls: mpsc::Sender<Call>,
+        doors: Doors,
         streams: Arc<Semaphore>,
         stop: watch::Receiver<bool>,
     ) -> Option<Desk> {
         match Peer::of(stream) {
             Ok(peer) => {
-                Some(Desk { admitted: peer.may_control(self.owner, self.group), peer, calls, streams, stop })
+                Some(Desk { subject: peer.subject(self.owner, self.group), peer, doors, streams, stop })
             }
             Err(error) => {
                 tracing::warn!(%error, "control socket: peer credentials");

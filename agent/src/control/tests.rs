@@ -2,17 +2,20 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::access::Refusal;
 use super::client::{Client, ClientError};
 use super::failure::{Failure, FailureKind};
 use super::proto::*;
-use super::server::{Answer, Call, Server};
+use super::server::{Answer, Call, Doors, Server};
 use super::stream::{Line, Publisher};
+use crate::model::access::{Access, Account, Grant, Reach, Role};
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::{Gradual, Policy};
@@ -31,7 +34,7 @@ impl Rig {
         let server = Server::bind(&socket(&dir), nix::unistd::getegid()).unwrap();
         let (sender, calls) = mpsc::channel(4);
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(server.serve(sender, stopped));
+        let served = tokio::spawn(server.serve(doors(sender).0, stopped));
         Self { client: Client::new(&socket(&dir)), dir, calls, stop, served }
     }
 
@@ -60,6 +63,13 @@ impl Rig {
         drop(stream.read_to_end(&mut reply).await);
         String::from_utf8(reply).unwrap()
     }
+}
+
+/// For everybody in the socket's group; and where refusals come out.
+fn doors(calls: mpsc::Sender<Call>) -> (Doors, mpsc::Receiver<Refusal>) {
+    let (refusals, refused) = mpsc::channel(4);
+    let (_, access) = watch::channel(Arc::new(Access::default()));
+    (Doors { calls, refusals, access }, refused)
 }
 
 fn socket(dir: &TempDir) -> PathBuf {
@@ -286,24 +296,60 @@ fn a_stranger_is_denied() {
     let path = socket(&dir);
     let (ready, wait) = oneshot::channel();
     let (stop, stopped) = watch::channel(false);
+    let (change, access) = watch::channel(Arc::new(Access::default()));
+    let (refusals, mut refused) = mpsc::channel(8);
     let server_path = path.clone();
     let server = std::thread::spawn(move || {
         runtime().block_on(async {
             let server = Server::bind(&server_path, nix::unistd::Gid::from_raw(0)).unwrap();
-            let (sender, mut calls) = mpsc::channel(1);
+            let (calls, mut arrived) = mpsc::channel::<Call>(1);
             ready.send(()).unwrap();
-            server.serve(sender, stopped).await;
-            assert!(calls.try_recv().is_err(), "a stranger's request got through");
-        });
+            let answer = async {
+                let mut answered = Vec::new();
+                while let Some(call) = arrived.recv().await {
+                    answered.push((call.request, call.within));
+                    call.reply.send(Ok(Reply::Groups(Vec::new()).into())).unwrap();
+                }
+                answered
+            };
+            tokio::join!(server.serve(Doors { calls, refusals, access }, stopped), answer).1
+        })
     });
     wait.blocking_recv().unwrap();
-    assert_eq!(as_stranger(&path).kind, FailureKind::Denied, "by the mode");
+    assert_eq!(as_stranger(&path, Request::Status).unwrap_err().kind, FailureKind::Denied, "by the mode");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-    let failure = as_stranger(&path);
+    let failure = as_stranger(&path, Request::Status).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Denied, "by credentials");
     assert!(failure.message.contains("uid 4000001"), "{failure}");
+    assert_eq!(refused.try_recv().unwrap().peer.uid, 4_000_001);
+
+    let granted = |role, only| {
+        let users = vec![Account { name: "stranger".to_owned(), id: 4_000_001 }];
+        let grants = vec![Grant { role, users, groups: Vec::new(), only }];
+        change.send_replace(Arc::new(Access { grants, ..Access::default() }));
+    };
+    let release = || Request::Release(Release { target: ReleaseOf::Group(name("g")), dry_run: false });
+    granted(Role::Viewer, None);
+    as_stranger(&path, Request::Groups).unwrap();
+    let failure = as_stranger(&path, release()).unwrap_err();
+    assert_eq!(failure.message, "release needs the role operator or admin; uid 4000001 has the role viewer");
+    let hint = failure.hint.unwrap();
+    assert!(hint.starts_with("ask one of: root, members of group root (operator);"), "{hint}");
+    let told = refused.try_recv().unwrap();
+    assert_eq!((told.request, told.why), ("release", failure.message));
+
+    let reach = Reach { users: vec!["www".to_owned()], cgroups: Vec::new() };
+    granted(Role::Operator, Some(reach.clone()));
+    as_stranger(&path, release()).unwrap();
+    let reload = as_stranger(&path, Request::Reload(DryRun { dry_run: true })).unwrap_err();
+    assert_eq!(reload.kind.exit_code(), 5, "a dry run needs the same role");
     stop.send(true).unwrap();
-    server.join().unwrap();
+    let asked = server.join().unwrap();
+    assert_eq!(
+        asked,
+        [(Request::Groups, None), (release(), Some(vec![reach]))],
+        "and nothing else got through"
+    );
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -312,7 +358,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// What a stranger is told. Changes the credentials of one thread only, which the kernel allows and libc's
 /// wrappers would not.
-fn as_stranger(path: &std::path::Path) -> Failure {
+fn as_stranger(path: &std::path::Path, request: Request) -> Result<Reply, Failure> {
     let path = path.to_owned();
     std::thread::spawn(move || {
         let (uid, gid) =
@@ -320,8 +366,7 @@ fn as_stranger(path: &std::path::Path) -> Failure {
         rustix::thread::set_thread_groups(&[]).unwrap();
         rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
         rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
-        let error = runtime().block_on(Client::new(&path).call(&Request::Status)).unwrap_err();
-        Failure::from(error)
+        runtime().block_on(Client::new(&path).call(&request)).map_err(Failure::from)
     })
     .join()
     .unwrap()

@@ -13,6 +13,7 @@ use crate::effect::dry::plan_lines;
 use crate::engine::action::{Apply, Wants, What};
 use crate::engine::input::{Input, ManualThrottle, Outcome, ReleaseTarget};
 use crate::engine::view::GroupView;
+use crate::model::container;
 use crate::model::id::{Name, ProcKey};
 use crate::model::process::Comm;
 use crate::model::reason::Reason;
@@ -96,7 +97,7 @@ impl Turn {
             return Err(Failure::new(FailureKind::NotFound, format!("no process {pid}")));
         };
         let key = explained.process.key;
-        let facts = self.parts.proc.facts(key, Wants::ALL);
+        let facts = self.parts.proc.facts(key, Wants::ALL).ok().flatten().unwrap_or_default();
         let limited = explained.limited.as_ref().map(|limited| limited.group.clone());
         let group = limited.and_then(|name| self.groups().into_iter().find(|group| group.group == name));
         Ok(Explanation {
@@ -104,7 +105,8 @@ impl Turn {
             comm: explained.process.comm,
             ppid: explained.process.ppid,
             uid: explained.process.uid,
-            facts: facts.ok().flatten().unwrap_or_default(),
+            container: facts.cgroup_path.as_deref().and_then(container::of_cgroup),
+            facts,
             ended: None,
             protected: explained.protected.clone().or_else(|| explained.refused.clone()),
             protection: explained.protection.as_ref().map(report::protection),

@@ -1,6 +1,8 @@
 //! The configuration as loaded, and what reading it again changes. The last good one is kept when the new
 //! one has errors.
 
+use std::sync::Arc;
+
 use crate::config::error::Findings;
 use crate::config::paths::Dirs;
 use crate::config::profiles::{ProfileStore, StoreError};
@@ -46,6 +48,9 @@ impl Change {
         if self.settings.on_stop != loaded.settings.on_stop {
             parts.push("on_stop".to_owned());
         }
+        if self.settings.access != loaded.settings.access {
+            parts.push("access".to_owned());
+        }
         if self.settings.endpoints != loaded.settings.endpoints {
             parts.push("webhook endpoints".to_owned());
         }
@@ -56,10 +61,11 @@ impl Change {
     }
 }
 
-/// The settings that a running daemon cannot change: all but `on_stop` and the endpoints.
+/// The settings that a running daemon cannot change: all but `on_stop`, who may do what, and the endpoints.
 fn at_start_only(settings: &Settings) -> Settings {
     Settings {
         on_stop: crate::config::settings::OnStop::default(),
+        access: crate::model::access::Access::default(),
         endpoints: Vec::new(),
         webhook: None,
         ..settings.clone()
@@ -98,6 +104,7 @@ impl Office {
             }
             self.journal.route(change.settings.endpoints.clone())?;
             self.deliveries.replace(change.settings.endpoints.clone());
+            self.access.send_replace(Arc::new(change.settings.access.clone()));
             {
                 let mut loaded = self.loaded();
                 loaded.settings = change.settings;

@@ -5,18 +5,17 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::config::profiles::ProfileStore;
 use crate::config::settings::OnStop;
+use crate::control::access::Refusal;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::feature;
 use crate::control::peer::Peer;
 use crate::control::proto::{
     Activated, ActiveProfile, CriticalRestart, DynamicApply, DynamicRemove, EVENTS_MAX, Emergency,
-    EventQuery, EventRecord, Explanation, FeatureState, ProcRef, Release, ReleaseOf, Reply, Request,
-    Throttle,
+    EventQuery, EventRecord, Explanation, ProcRef, Release, ReleaseOf, Reply, Request, Throttle,
 };
 use crate::control::server::{Answer, Call};
 use crate::control::stream::Publisher;
@@ -28,6 +27,7 @@ use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
 use crate::daemon::{journal, reload, report};
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
+use crate::model::access::Access;
 use crate::model::id::{Name, ProcKey};
 use crate::model::notice::Notice;
 use crate::model::reason::Reason;
@@ -69,6 +69,10 @@ pub struct Office {
     pub journal: Journal,
     /// Webhook deliveries.
     pub deliveries: Arc<Dispatcher>,
+    /// Who may do what; the control socket follows it.
+    pub access: watch::Sender<Arc<Access>>,
+    /// To where refusals are told.
+    pub refusals: mpsc::Sender<Refusal>,
 }
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -76,8 +80,15 @@ type Result<T> = std::result::Result<T, Failure>;
 impl Office {
     /// Answers a request.
     pub async fn answer(&self, call: Call) {
-        let Call { request, peer, reply } = call;
-        let result = self.handle(request, peer).await;
+        let Call { request, peer, within, reply } = call;
+        let checked = match within {
+            None => Ok(request),
+            Some(reaches) => self.keep_within(request, peer, &reaches).await,
+        };
+        let result = match checked {
+            Ok(request) => self.handle(request, peer).await,
+            Err(failure) => Err(failure),
+        };
         if let Err(failure) = &result {
             tracing::debug!(uid = peer.uid, %failure, "request refused");
         }
@@ -181,12 +192,7 @@ impl Office {
         let loaded = self.loaded();
         status.config_error.clone_from(&loaded.error);
         drop(loaded);
-        if let Some((at, profile)) = self.scheduler().next(&report::now())
-            && let Some(feature) = status.features.iter_mut().find(|one| one.name == feature::SCHEDULED)
-        {
-            feature.state = FeatureState::Working;
-            feature.why = format!("next is {profile} at {}", at.strftime("%Y-%m-%d %H:%M%:z"));
-        }
+        self.complete(&mut status.features);
         Ok(status)
     }
 
@@ -240,7 +246,7 @@ impl Office {
     }
 
     /// The identity of a process that may have been named by its pid alone.
-    fn identify(&self, process: ProcRef) -> Result<ProcKey> {
+    pub(super) fn identify(&self, process: ProcRef) -> Result<ProcKey> {
         let ProcRef { pid, start } = process;
         if let Some(start) = start {
             return Ok(ProcKey { pid, start });

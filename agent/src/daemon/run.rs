@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::unistd::Gid;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::cgroup::{Cgroup as _, Roots};
 use crate::clock;
@@ -33,6 +33,7 @@ use crate::daemon::sampler::Sampler;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::serve::{self, Duty};
 use crate::daemon::turn::{COMMANDS, Parts, Turn, TurnError};
+use crate::daemon::violations::{self, Violations};
 use crate::daemon::waker::Waker;
 use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::Worker;
@@ -141,7 +142,11 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let (ended, end) = oneshot::channel();
     let engine_thread = spawn(parts, inbox, ended).map_err(failed)?;
 
+    let (refusals, refused) = mpsc::channel(violations::QUEUE);
+    let violations = Violations::new(refused, journal.clone());
     let office = Arc::new(Office {
+        access: watch::Sender::new(Arc::new(settings.access.clone())),
+        refusals,
         commands,
         waker,
         profiles,
@@ -157,7 +162,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         journal,
         deliveries,
     });
-    let duty = Duty { server, profile, end, caretaker };
+    let duty = Duty { server, profile, end, caretaker, violations };
     let result = serve::until_stopped(&office, duty).await;
     let on_stop = office.on_stop();
     drop(office);
@@ -341,7 +346,6 @@ fn parts(
         choice: choice(settings),
         own,
         cgroups,
-        webhook: settings.webhook.is_some(),
         started,
     })
 }

@@ -13,11 +13,12 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::config::settings::OnStop;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::EmergencyOrder;
-use crate::control::server::{Call, Server};
+use crate::control::server::{Call, Doors, Server};
 use crate::daemon::care::Caretaker;
 use crate::daemon::command::Command;
 use crate::daemon::requests::Office;
 use crate::daemon::turn::TurnError;
+use crate::daemon::violations::Violations;
 use crate::model::chain::chain;
 use crate::model::rule::Profile;
 use crate::store::block::Block;
@@ -39,6 +40,8 @@ pub struct Duty {
     pub end: oneshot::Receiver<Result<(), TurnError>>,
     /// Checks and restarts critical processes.
     pub caretaker: Caretaker,
+    /// Tells what is denied.
+    pub violations: Violations,
 }
 
 /// Serves until SIGTERM or SIGINT, then stops in order.
@@ -46,11 +49,12 @@ pub struct Duty {
 /// # Errors
 /// When the engine thread ends by itself, or limits could not be released.
 pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failure> {
-    let Duty { server, profile, mut end, caretaker } = duty;
+    let Duty { server, profile, mut end, caretaker, mut violations } = duty;
     let mut signals = Signals::new().map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
     let (calls, mut inbox) = mpsc::channel::<Call>(CALLS);
     let (stop, stopped) = watch::channel(false);
-    let served = tokio::spawn(server.serve(calls, stopped));
+    let doors = Doors { calls, refusals: office.refusals.clone(), access: office.access.subscribe() };
+    let served = tokio::spawn(server.serve(doors, stopped));
     let mut answers = JoinSet::new();
     let mut care = std::pin::pin!(caretaker.run());
 
@@ -65,6 +69,7 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
             }
             Some(_answered) = answers.join_next() => {}
             () = care.as_mut() => {}
+            () = violations.turn() => {}
             () = office.wait_for_turn() => office.take_turn().await,
             () = office.wait_for_backup() => if office.backup_is_due() {
                 let office = Arc::clone(office);
@@ -89,6 +94,7 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
         None => release(office, end).await,
         Some(ended) => Err(ended_early(ended)),
     };
+    violations.finish();
     // Among what is due may be the news of this stop.
     office.deliveries.stop(DELIVERY_GRACE).await;
     drop(inbox);

@@ -8,17 +8,13 @@ use rustix::param::page_size;
 use crate::cgroup::{Controller, CpuStat};
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::feature;
-use crate::control::proto::{
-    DaemonState, DaemonStatus, Feature, FeatureState, GroupStatus, Plan, SourceStatus,
-};
+use crate::control::proto::{DaemonState, DaemonStatus, GroupStatus, Plan, SourceStatus};
 use crate::daemon::report;
 use crate::daemon::turn::Turn;
 use crate::engine;
 use crate::engine::action::Wants;
-use crate::engine::view::View;
 use crate::model::id::Name;
-use crate::model::rule::{Profile, Rule};
+use crate::model::rule::Profile;
 use crate::source::Counts;
 
 impl Turn {
@@ -42,6 +38,7 @@ impl Turn {
             rss,
             cpu_ms: millis(cpu),
             emergency: self.parts.engine.emergency(),
+            watchdog_ms: sd_notify::watchdog_enabled().map(millis),
             config_error: None,
         }
     }
@@ -59,70 +56,6 @@ impl Turn {
             wakeups,
             exact,
         }
-    }
-
-    fn features(&self, view: &View) -> Vec<Feature> {
-        let degraded: Vec<String> = self.parts.source.degradations.iter().map(ToString::to_string).collect();
-        let monitoring = if degraded.is_empty() { FeatureState::Working } else { FeatureState::Degraded };
-        let needs_profile = |has: bool, what: &str| {
-            if has {
-                (monitoring, degraded.join("; "))
-            } else if view.profile.is_some() {
-                (FeatureState::Disabled, format!("the active profile has no {what}"))
-            } else {
-                (FeatureState::Disabled, "no profile is active".to_owned())
-            }
-        };
-        let rules = self.active.as_ref().is_some_and(|profile| profile.rules.iter().any(|rule| rule.enabled));
-        let (rules_state, rules_why) = needs_profile(rules, "enabled rule");
-        let (mut critical_state, mut critical_why) =
-            needs_profile(!view.critical.is_empty(), "critical process");
-        let lacks = self.parts.source.source.lacks();
-        if critical_state == FeatureState::Working && !lacks.is_empty() {
-            critical_state = FeatureState::Degraded;
-            critical_why = format!("causes of death: {}", lacks.join("; "));
-        }
-        let overflown = self.parts.journal.overflown();
-        let (webhook_state, webhook_why) = if self.parts.webhook && overflown > 0 {
-            (FeatureState::Degraded, format!("{overflown} deliveries given up: too many were pending"))
-        } else if self.parts.webhook {
-            (FeatureState::Working, String::new())
-        } else {
-            (FeatureState::Disabled, "no webhook is configured".to_owned())
-        };
-        let moving = view.groups.iter().any(|group| group.motion.is_some()) || !view.conditions.is_empty();
-        let dynamic = if moving || self.active.as_ref().is_some_and(|profile| profile.rules.iter().any(moves))
-        {
-            (monitoring, degraded.join("; "))
-        } else {
-            (FeatureState::Disabled, "no rule and no group has a policy or conditions".to_owned())
-        };
-        let lost = self.parts.journal.lost();
-        let (events_state, events_why) = if lost == 0 {
-            (FeatureState::Working, String::new())
-        } else {
-            (FeatureState::Degraded, format!("{lost} notices found no room and were logged only"))
-        };
-        let found = [
-            (monitoring, degraded.join("; ")),
-            (rules_state, rules_why),
-            (FeatureState::Working, String::new()),
-            dynamic,
-            // The main thread knows better.
-            (FeatureState::Disabled, "no active profile has a schedule".to_owned()),
-            (critical_state, critical_why),
-            (events_state, events_why),
-            (webhook_state, webhook_why),
-        ];
-        let features = feature::ALL.into_iter().zip(found);
-        features
-            .map(|((name, requires_daemon), (state, why))| Feature {
-                name: name.to_owned(),
-                state,
-                requires_daemon,
-                why,
-            })
-            .collect()
     }
 
     /// The throttled groups, with what their cgroups say.
@@ -166,11 +99,6 @@ impl Turn {
         let gone = groups.filter(|group| group.rule.as_ref().is_some_and(|rule| !kept.contains(&rule)));
         Ok(report::plan(profile, &entries, gone.map(|group| group.name).collect()))
     }
-}
-
-/// Whether a rule changes by itself.
-const fn moves(rule: &Rule) -> bool {
-    rule.enabled && (!rule.policy.is_fixed() || rule.when.is_some())
 }
 
 struct Usage {

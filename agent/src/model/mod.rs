@@ -1,11 +1,13 @@
 //! Plain values that every other module speaks in. No I/O, no clock, no policy.
 
 pub mod absence;
+pub mod access;
 pub mod alert;
 pub mod attribute;
 pub mod chain;
 pub mod cpu_list;
 pub mod circumstances;
+pub mod container;
 pub mod critical;
 pub mod death;
 pub mod delivery;

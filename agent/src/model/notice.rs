@@ -262,6 +262,22 @@ pub enum Notice {
         /// Whether it is encrypted.
         encrypted: bool,
     },
+    /// Somebody asked over the control socket for what their role does not have.
+    SecurityViolation {
+        /// Effective uid of whoever asked.
+        uid: u32,
+        /// Effective gid.
+        gid: u32,
+        /// Their process, where the daemon can see it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<u32>,
+        /// What they asked for.
+        request: String,
+        /// Why it was denied.
+        why: String,
+        /// How often this uid was denied something since it was told last, this time included.
+        times: u64,
+    },
     /// Sent on request, to test a receiver.
     Test {
         /// Free text.
@@ -298,6 +314,7 @@ impl Notice {
             Self::ProfileActivated { .. } => "profile_activated",
             Self::ConfigurationChanged { .. } => "configuration_changed",
             Self::BackupCreated { .. } => "backup_created",
+            Self::SecurityViolation { .. } => "security_violation",
             Self::Test { .. } => "test",
         }
     }
@@ -329,6 +346,7 @@ impl Notice {
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
             | Self::BackupCreated { .. }
+            | Self::SecurityViolation { .. }
             | Self::Test { .. } => false,
         }
     }
@@ -341,7 +359,8 @@ impl Notice {
             | Self::CriticalProcessMissing { .. }
             | Self::HealthCheckFailed { .. }
             | Self::CriticalProcessRestart { result: RestartResult::GivenUp, .. }
-            | Self::EmergencyStop { .. } => Severity::Critical,
+            | Self::EmergencyStop { .. }
+            | Self::SecurityViolation { .. } => Severity::Critical,
             Self::CriticalProcessRestart { result: RestartResult::Failed, .. }
             | Self::ThrottleFailed { .. }
             | Self::ThrottleConflict { .. }

@@ -20,9 +20,21 @@ impl Proc {
     /// # Errors
     /// When the file cannot be read or is malformed.
     pub fn memory_total(&self) -> Result<u64, ProcError> {
-        self.parsed("meminfo", "a MemTotal line", |text| {
-            let line =
-                text.split_inclusive(|byte| *byte == b'\n').find_map(|l| l.strip_prefix(b"MemTotal:"))?;
+        self.meminfo(b"MemTotal:", "a MemTotal line")
+    }
+
+    /// Memory that new work can have without swapping, in bytes, as the kernel estimates it (`MemAvailable`).
+    ///
+    /// # Errors
+    /// When the file cannot be read or is malformed.
+    pub fn memory_available(&self) -> Result<u64, ProcError> {
+        self.meminfo(b"MemAvailable:", "a MemAvailable line")
+    }
+
+    /// A line of `meminfo`, in bytes.
+    fn meminfo(&self, field: &[u8], what: &'static str) -> Result<u64, ProcError> {
+        self.parsed("meminfo", what, |text| {
+            let line = text.split_inclusive(|byte| *byte == b'\n').find_map(|l| l.strip_prefix(field))?;
             number::<u64>(line.strip_suffix(b" kB\n")?.trim_ascii_start())?.checked_mul(1024)
         })
     }

@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
 ];
 const READERS: &[&str] = &["aya", "axum", "hyper", "reqwest", "tokio"];
 
-const LAYERS: [Layer; 17] = [
+const LAYERS: [Layer; 19] = [
     Layer { module: "model", may_use: &[], never: PURE },
     // Small facilities of the operating system, unsafe ones among them.
     Layer { module: "sys", may_use: &[], never: READERS },
@@ -43,8 +43,14 @@ const LAYERS: [Layer; 17] = [
     Layer { module: "decode", may_use: &["model"], never: PURE },
     Layer { module: "engine", may_use: &["model"], never: PURE },
     Layer { module: "alert", may_use: &["model"], never: PURE },
+    // Whether this process is in a container, which decides where files are.
+    Layer { module: "container", may_use: &["model"], never: READERS },
     // reqwest is there for its URL parser.
-    Layer { module: "config", may_use: &["model", "clock"], never: &["aya", "axum", "hyper", "tokio"] },
+    Layer {
+        module: "config",
+        may_use: &["model", "clock", "container"],
+        never: &["aya", "axum", "hyper", "tokio"],
+    },
     Layer { module: "procfs", may_use: &["model", "clock"], never: READERS },
     Layer { module: "cgroup", may_use: &["model", "clock"], never: READERS },
     Layer { module: "store", may_use: &["model", "clock"], never: READERS },
@@ -94,6 +100,11 @@ const LAYERS: [Layer; 17] = [
         never: &[],
     },
     Layer {
+        module: "health",
+        may_use: &["model", "container", "config", "procfs", "cgroup", "control::proto", "effect::health"],
+        never: &["aya", "axum", "hyper", "rusqlite", "tokio"],
+    },
+    Layer {
         module: "cli",
         may_use: &[
             "source::record",
@@ -108,6 +119,7 @@ const LAYERS: [Layer; 17] = [
             "store",
             "effect",
             "backup",
+            "health",
         ],
         never: &["aya", "rusqlite", "reqwest"],
     },

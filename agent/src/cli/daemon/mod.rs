@@ -129,6 +129,11 @@ impl View for Reloaded {
 }
 
 /// Pid of the daemon that holds the lock of these directories.
-fn holder(context: &Context) -> CliResult<Option<u32>> {
+pub(super) fn holder(context: &Context) -> CliResult<Option<u32>> {
     PidLock::holder(&context.dirs.pid_file()).map_err(|error| failed(&error))
+}
+
+/// Whether no daemon runs, but a service manager may listen in its place.
+pub(super) fn sleeps(context: &Context) -> CliResult<bool> {
+    Ok(systemd::has_unit(context) && holder(context)?.is_none())
 }

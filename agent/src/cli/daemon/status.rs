@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{holder, systemd};
+use super::{holder, sleeps};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::globals::{Context, call, runtime};
 use crate::cli::output::View;
@@ -14,7 +14,7 @@ use crate::control::proto::{DaemonState, DaemonStatus, Feature, FeatureState, Re
 
 pub(super) fn status(context: &Context) -> CliResult {
     // Where a service manager listens on the socket, asking would start what is only asked after.
-    if systemd::has_unit(context) && holder(context)?.is_none() {
+    if sleeps(context)? {
         return stopped(context);
     }
     match runtime()?.block_on(call::<Box<DaemonStatus>>(&context.client(), &Request::Status)) {
@@ -102,6 +102,9 @@ impl View for DaemonStatus {
             "Processes",
             format!("{} known, {} limited in {} groups", self.processes, self.throttled, self.groups),
         );
+        if let Some(ms) = self.watchdog_ms {
+            page.field("Watchdog", format!("fed; systemd restarts it after {}", duration(ms)));
+        }
         page.field("Cost", format!("{} resident, {:.2} s CPU", size(self.rss), self.cpu_ms as f64 / 1e3));
         page.gap();
         features(page, &self.features);

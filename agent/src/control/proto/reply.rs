@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::moving::PolicyStatus;
+use crate::model::container;
 use crate::model::critical::Protection;
 use crate::model::event::Status as ExitStatus;
 use crate::model::id::{Name, ProcKey};
@@ -56,6 +57,9 @@ pub struct DaemonStatus {
     /// Why nothing is limited, when an emergency stop is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emergency: Option<String>,
+    /// Time without a sign of life after which systemd restarts it, in ms; absent where systemd does not ask for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog_ms: Option<u64>,
     /// The error of the last reload, when the last good configuration is kept because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
@@ -240,6 +244,9 @@ pub struct Explanation {
     pub uid: u32,
     /// What `/proc` tells.
     pub facts: Facts,
+    /// The container it is in, told from its cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<container::Membership>,
     /// How it ended, when it is dead but still remembered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<ExitStatus>,

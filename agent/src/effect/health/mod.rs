@@ -59,6 +59,14 @@ impl Prober {
         Self::with(systemd, runtime)
     }
 
+    /// A prober of what is reached over the network. It runs no programs.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_network(runtime: PathBuf) -> Result<Self, reqwest::Error> {
+        Self::with(None, runtime)
+    }
+
     fn with(systemd: Option<Bus>, runtime: PathBuf) -> Result<Self, reqwest::Error> {
         let blocking = Arc::new(Semaphore::new(BLOCKING));
         let lookups = Lookups::new(Arc::clone(&blocking));

@@ -41,6 +41,7 @@ impl Notice {
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
             | Self::BackupCreated { .. }
+            | Self::SecurityViolation { .. }
             | Self::Test { .. } => "",
         }
     }
@@ -74,6 +75,7 @@ impl Notice {
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
             | Self::BackupCreated { .. }
+            | Self::SecurityViolation { .. }
             | Self::Test { .. } => Part::Event,
         }
     }

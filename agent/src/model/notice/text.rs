@@ -129,6 +129,17 @@ impl fmt::Display for Notice {
                 let how = if *encrypted { "encrypted" } else { "not encrypted" };
                 write!(f, "backup {name} written to {path}: {size} bytes, {how}")
             }
+            Self::SecurityViolation { uid, gid, pid, request: _, why, times } => {
+                write!(f, "denied: {why} (gid {gid}")?;
+                if let Some(pid) = pid {
+                    write!(f, ", pid {pid}")?;
+                }
+                f.write_str(")")?;
+                if *times > 1 {
+                    write!(f, "; the last of {times} times that uid {uid} was denied something")?;
+                }
+                Ok(())
+            }
             Self::Test { detail } => write!(f, "test: {detail}"),
         }
     }
