@@ -1,9 +1,13 @@
 //! Every read command has every output form, and the machine-readable ones parse.
 
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::cgroup::TestCgroup;
 use integration_tests::clock::{SOON, wait_until};
-use integration_tests::command::run;
+use integration_tests::command::{agent_command, run, run_command};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
@@ -86,7 +90,58 @@ fn completions_are_generated_for_every_shell() -> Result<()> {
     let places = Places::new()?;
     for shell in ["bash", "zsh", "fish"] {
         let output = run(&places, &["completions", shell])?.expect(0)?;
-        ensure!(output.stdout.contains("process-throttler") && output.stdout.contains("throttle"), "{shell}");
+        ensure!(output.stdout.contains("PROCESS_THROTTLER_COMPLETE"), "{shell}: {}", output.stdout);
     }
+    // As the script for bash asks: the words, and which of them is completed.
+    places.write_profile("completed", b"name: completed\nversion: \"1.0\"\n")?;
+    for (words, wanted) in [(&["thr"][..], "throttle"), (&["profile", "activate", "com"], "completed")] {
+        let mut command = agent_command(&places);
+        command
+            .env("PROCESS_THROTTLER_CONFIG_DIR", places.config())
+            .env("PROCESS_THROTTLER_COMPLETE", "bash");
+        command.env("_CLAP_COMPLETE_INDEX", words.len().to_string()).env("_CLAP_IFS", "\n");
+        command.args(["--", "process-throttler"]).args(words);
+        let output = run_command(command)?.expect(0)?;
+        ensure!(output.stdout.lines().any(|line| line == wanted), "{}: {}", output.line, output.stdout);
+    }
+    Ok(())
+}
+
+#[test]
+fn manual_pages_are_printed_and_written() -> Result<()> {
+    let places = Places::new()?;
+    let page = run(&places, &["man", "profile", "activate"])?.expect(0)?;
+    ensure!(page.stdout.contains(".TH process-throttler-profile-activate 1"), "{}", page.stdout);
+    run(&places, &["man", "no-such-command"])?.expect(2)?;
+    let dir = places.root().join("man1");
+    let written = [OsStr::new("man"), OsStr::new("--dir"), dir.as_os_str()];
+    run(&places, &[&written[..], &[OsStr::new("--dry-run")]].concat())?.expect(0)?;
+    ensure!(!dir.exists(), "a dry run wrote {}", dir.display());
+    run(&places, &written)?.expect(0)?;
+    ensure!(dir.join("process-throttler.1").is_file() && dir.join("process-throttler-throttle.1").is_file());
+    Ok(())
+}
+
+#[test]
+fn watching_streams_lines_of_json_into_a_pipe() -> Result<()> {
+    let places = Places::new()?;
+    let mut command = agent_command(&places);
+    command.args(["status", "--watch", "--interval", "200ms"]).stdout(Stdio::piped());
+    let mut watching = command.spawn()?;
+    let out = BufReader::new(watching.stdout.take().context("stdout is piped")?);
+    let lines: Vec<String> = out.lines().take(3).collect::<Result<_, _>>()?;
+    watching.kill()?;
+    watching.wait()?;
+    for line in lines {
+        let document: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+        ensure!(document["kind"] == "GroupList", "{line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn top_says_that_it_needs_a_terminal() -> Result<()> {
+    let output = run(&Places::new()?, &["top"])?.expect(2)?;
+    ensure!(output.stderr.contains("status --watch"), "no hint: {}", output.stderr);
     Ok(())
 }

@@ -16,6 +16,7 @@ mod globals;
 mod health;
 mod list;
 mod log;
+mod man;
 mod offline;
 mod output;
 mod page;
@@ -29,6 +30,7 @@ mod run;
 mod state;
 mod status;
 mod throttle;
+mod top;
 mod validate;
 mod version;
 mod webhook;
@@ -82,6 +84,8 @@ enum Command {
     Release(release::Release),
     /// Show what is limited
     Status(status::Status),
+    /// Watch processes, groups and critical processes on a terminal
+    Top(top::Top),
     /// Tell why a process is or is not limited
     Explain(explain::Explain),
     /// Watch over the processes that must live
@@ -108,13 +112,24 @@ enum Command {
     Health(health::Health),
     /// Print version, kernel ABI and target
     Version,
-    /// Print a completion script
+    /// Print a completion script; what it completes is asked of this program each time
     Completions(completions::Completions),
+    /// Print the manual page of a command, or write all of them
+    Man(man::Man),
 }
 
 /// Parses the command line, runs the command, and says how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
+    match completions::answer(std::env::args_os()) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        // The shell shows nothing of it; whoever calls this by hand sees why.
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(FailureKind::Usage.exit_code());
+        }
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -157,6 +172,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Dynamic(command) => command.run(&context),
         Command::Release(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
+        Command::Top(command) => command.run(&context),
         Command::Explain(command) => command.run(&context),
         Command::Critical(command) => command.run(&context),
         Command::Emergency(command) => command.run(&context),
@@ -171,6 +187,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Health(command) => command.run(&context),
         Command::Version => version::run(&context),
         Command::Completions(command) => command.run(&context),
+        Command::Man(command) => command.run(&context),
     }
 }
 

@@ -96,6 +96,21 @@ impl Output {
         Ok(())
     }
 
+    /// Shows a view in place of the one before: on a cleared terminal, or as another line of JSON.
+    ///
+    /// # Errors
+    /// As [`Self::show`].
+    pub(super) fn refresh<V: View>(&self, view: &V) -> CliResult {
+        if !self.streams_text() {
+            let document = Document { api_version: API_VERSION, kind: V::KIND, data: view };
+            let line = serde_json::to_string(&document).map_err(|error| failed(&error))?;
+            return self.line(line.as_bytes());
+        }
+        // ECMA-48: home, erase in page.
+        self.raw(b"\x1b[H\x1b[2J")?;
+        self.show(view)
+    }
+
     /// Whether a stream goes to a person, who reads text, and not to a program, which gets JSON lines.
     #[must_use]
     pub(super) fn streams_text(&self) -> bool {

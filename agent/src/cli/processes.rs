@@ -7,7 +7,7 @@ use super::error::{CliResult, failed, usage};
 use crate::clock;
 use crate::model::id::ProcKey;
 use crate::procfs::Proc;
-use crate::procfs::listing::Row;
+use crate::procfs::listing::{CpuTimes, Row};
 
 /// What a pattern is compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -107,6 +107,15 @@ pub(super) fn host() -> CliResult<Proc> {
 /// When `/proc` cannot be read.
 pub(super) fn all(proc: &Proc) -> CliResult<Vec<Row>> {
     let rows = proc.rows(clock::now(), None).map_err(|error| failed(&error))?;
+    Ok(without_self(rows))
+}
+
+/// As [`all`], CPU use since an earlier look.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub(super) fn all_since(proc: &Proc, base: &CpuTimes) -> CliResult<Vec<Row>> {
+    let rows = proc.rows(clock::now(), Some(base)).map_err(|error| failed(&error))?;
     Ok(without_self(rows))
 }
 

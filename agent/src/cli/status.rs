@@ -1,11 +1,14 @@
 //! `status`: what is limited, by which rule, and how much it is held back.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::error::CliResult;
 use super::globals::Context;
-use super::output::View;
+use super::output::{Output, View};
 use super::page::{Always, Page, Wide, dash, duration, moment, or_dash};
+use super::top::parse_interval;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{GroupStatus, Member, PolicyStatus, Request};
 use crate::model::id::Name;
@@ -19,10 +22,32 @@ pub(super) struct Status {
     /// This group only, with its members
     #[arg(short, long, value_name = "GROUP")]
     group: Option<Name>,
+    /// Show it again and again: as a page on a terminal, as JSON lines into a pipe
+    #[arg(short, long)]
+    watch: bool,
+    /// Time between two looks, such as 2s; 200ms to 60s
+    #[arg(long, value_name = "DURATION", default_value = "2s", requires = "watch", value_parser = parse_interval)]
+    interval: Duration,
 }
 
 impl Status {
     pub(super) fn run(self, context: &Context) -> CliResult {
+        if !self.watch {
+            return self.look(context, Output::show, Output::show);
+        }
+        loop {
+            self.look(context, Output::refresh, Output::refresh)?;
+            std::thread::sleep(self.interval);
+        }
+    }
+
+    /// Shows all groups or the one that is asked for, each in its way.
+    fn look(
+        &self,
+        context: &Context,
+        all: fn(&Output, &Vec<GroupStatus>) -> CliResult,
+        one: fn(&Output, &GroupStatus) -> CliResult,
+    ) -> CliResult {
         let groups = match context.ask_if_running(&Request::Groups)? {
             Some(groups) => groups,
             None => super::offline::groups(context)?,
@@ -32,10 +57,10 @@ impl Status {
             let reason = block.reason;
             context.output.message(&format!("Nothing is limited, an emergency stop is in force: {reason}"));
         }
-        let Some(wanted) = self.group else { return context.output.show(&groups) };
-        let found: Vec<_> = groups.into_iter().filter(|group| group.group == wanted).collect();
+        let Some(wanted) = &self.group else { return all(&context.output, &groups) };
+        let found: Vec<_> = groups.into_iter().filter(|group| group.group == *wanted).collect();
         match <[_; 1]>::try_from(found) {
-            Ok([group]) => context.output.show(&group),
+            Ok([group]) => one(&context.output, &group),
             Err(_none) => {
                 Err(Failure::new(FailureKind::NotFound, format!("no group {wanted} is limited")).into())
             }
