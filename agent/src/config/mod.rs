@@ -3,6 +3,7 @@
 //! `paths` says where files are, `file` reads, parses and writes them, `fields` walks a parsed tree, and
 //! `profile` and `settings` turn it into validated values. Nothing here starts, limits or contacts anything.
 
+mod audit;
 pub mod calendar;
 mod condition;
 mod critical;

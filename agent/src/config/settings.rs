@@ -10,7 +10,8 @@ use super::fields::Cursor;
 use super::file::{Trust, Value};
 use super::host::Host;
 use super::paths::Dirs;
-use super::{limits, parts, profile, webhook, webhooks};
+use super::{audit, limits, parts, profile, webhook, webhooks};
+use crate::model::audit::AuditSettings;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
 
@@ -32,6 +33,7 @@ const KEYS: &[&str] = &[
     "rings",
     "socket_group",
     "allow_containers",
+    "audit",
 ];
 
 /// What becomes of the limits when the daemon stops.
@@ -135,6 +137,8 @@ pub struct Settings {
     pub socket_group: Option<Group>,
     /// Whether containers may be limited, through systemd only.
     pub allow_containers: bool,
+    /// How the audit log is kept and where it is sent.
+    pub audit: AuditSettings,
 }
 
 impl Default for Settings {
@@ -152,6 +156,7 @@ impl Default for Settings {
             bulk_ring: agent_common::abi::BULK_RING_BYTES,
             socket_group: None,
             allow_containers: false,
+            audit: AuditSettings::default(),
         }
     }
 }
@@ -215,6 +220,7 @@ struct Written<'a> {
     bulk_ring: Option<Cursor<'a>>,
     socket_group: Option<Cursor<'a>>,
     allow_containers: Option<Cursor<'a>>,
+    audit: Option<Cursor<'a>>,
 }
 
 impl<'a> Written<'a> {
@@ -242,6 +248,8 @@ impl<'a> Written<'a> {
             bulk_ring: within(&rings, "bulk_bytes"),
             socket_group: map.get("socket_group").cloned(),
             allow_containers: map.get("allow_containers").cloned(),
+            // As a whole, as an endpoint is.
+            audit: map.get("audit").cloned(),
         }
     }
 
@@ -264,6 +272,7 @@ impl<'a> Written<'a> {
         put(&mut self.bulk_ring, later.bulk_ring);
         put(&mut self.socket_group, later.socket_group);
         put(&mut self.allow_containers, later.allow_containers);
+        put(&mut self.audit, later.audit);
     }
 
     /// Errors go to `findings`, and the default takes the place of what is wrong, so that all are found.
@@ -311,6 +320,7 @@ impl<'a> Written<'a> {
             bulk_ring: bulk_ring.unwrap_or(default.bulk_ring),
             socket_group: socket_group(self.socket_group.as_ref(), host, findings),
             allow_containers: allow_containers.unwrap_or(default.allow_containers),
+            audit: self.audit.as_ref().map(|at| audit::parse(at, findings)).unwrap_or_default(),
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Desk {
     pub(super) peer: Peer,
     pub(super) admitted: bool,
     pub(super) calls: mpsc::Sender<Call>,
+    /// Told of peers that are refused.
+    pub(super) refused: mpsc::Sender<Peer>,
     pub(super) streams: Arc<Semaphore>,
     /// Turns true, or its sender goes, when the server stops.
     pub(super) stop: watch::Receiver<bool>,
@@ -57,6 +59,9 @@ impl Desk {
             return Ok(());
         }
         tracing::warn!(peer = %self.peer, "request over the control socket denied");
+        if self.refused.try_send(self.peer).is_err() {
+            tracing::debug!(peer = %self.peer, "others that were denied are waiting to be told already");
+        }
         let message = format!("uid {} may not control process-throttler", self.peer.uid);
         Err(Failure::new(FailureKind::Denied, message)
             .with_hint("become root, or have yourself added to the group of the control socket"))

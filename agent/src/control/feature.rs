@@ -17,9 +17,11 @@ pub const SCHEDULED: &str = "scheduled-profiles";
 pub const EVENTS: &str = "event-stream";
 /// Alerts that are posted.
 pub const WEBHOOKS: &str = "webhooks";
+/// Who changed what.
+pub const AUDIT: &str = "audit-log";
 
 /// All of them, and whether they need the daemon.
-pub const ALL: [(&str, bool); 8] = [
+pub const ALL: [(&str, bool); 9] = [
     (MONITORING, true),
     (RULES, true),
     (MANUAL, false),
@@ -28,4 +30,5 @@ pub const ALL: [(&str, bool); 8] = [
     (CRITICAL, true),
     (EVENTS, true),
     (WEBHOOKS, true),
+    (AUDIT, false),
 ];

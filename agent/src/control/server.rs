@@ -108,7 +108,13 @@ impl Server {
 
     /// Serves until `stop` turns true or its sender is gone, then gives running requests a second and
     /// removes the socket.
-    pub async fn serve(self, calls: mpsc::Sender<Call>, mut stop: watch::Receiver<bool>) {
+    /// Peers that may not ask are told to `refused`.
+    pub async fn serve(
+        self,
+        calls: mpsc::Sender<Call>,
+        refused: mpsc::Sender<Peer>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         let mut connections = JoinSet::new();
@@ -121,8 +127,9 @@ impl Server {
             tokio::select! {
                 (place, accepted) = accepted => match accepted {
                     Ok((stream, _address)) => {
-                        let (calls, streams, stop) = (calls.clone(), Arc::clone(&streams), stop.clone());
-                        if let Some(desk) = self.desk(&stream, calls, streams, stop.clone()) {
+                        let (streams, stop) = (Arc::clone(&streams), stop.clone());
+                        let ends = (calls.clone(), refused.clone());
+                        if let Some(desk) = self.desk(&stream, ends, streams, stop.clone()) {
                             connections.spawn(async move {
                                 serve_connection(stream, desk, stop).await;
                                 drop(place);
@@ -151,13 +158,14 @@ impl Server {
     fn desk(
         &self,
         stream: &UnixStream,
-        calls: mpsc::Sender<Call>,
+        (calls, refused): (mpsc::Sender<Call>, mpsc::Sender<Peer>),
         streams: Arc<Semaphore>,
         stop: watch::Receiver<bool>,
     ) -> Option<Desk> {
         match Peer::of(stream) {
             Ok(peer) => {
-                Some(Desk { admitted: peer.may_control(self.owner, self.group), peer, calls, streams, stop })
+                let admitted = peer.may_control(self.owner, self.group);
+                Some(Desk { admitted, peer, calls, refused, streams, stop })
             }
             Err(error) => {
                 tracing::warn!(%error, "control socket: peer credentials");

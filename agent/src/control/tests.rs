@@ -30,8 +30,9 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let server = Server::bind(&socket(&dir), nix::unistd::getegid()).unwrap();
         let (sender, calls) = mpsc::channel(4);
+        let (refused, _refusals) = mpsc::channel(4);
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(server.serve(sender, stopped));
+        let served = tokio::spawn(server.serve(sender, refused, stopped));
         Self { client: Client::new(&socket(&dir)), dir, calls, stop, served }
     }
 
@@ -289,9 +290,11 @@ fn a_stranger_is_denied() {
         runtime().block_on(async {
             let server = Server::bind(&server_path, nix::unistd::Gid::from_raw(0)).unwrap();
             let (sender, mut calls) = mpsc::channel(1);
+            let (refused, mut refusals) = mpsc::channel(1);
             ready.send(()).unwrap();
-            server.serve(sender, stopped).await;
+            server.serve(sender, refused, stopped).await;
             assert!(calls.try_recv().is_err(), "a stranger's request got through");
+            assert!(refusals.try_recv().is_ok_and(|peer: Peer| peer.uid != 0), "the daemon is told of it");
         });
     });
     wait.blocking_recv().unwrap();

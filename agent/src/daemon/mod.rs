@@ -1,9 +1,11 @@
 //! Wiring: the event loop, readiness, reload, shutdown. Everything may be used here but the command line.
 //!
 //! Threads: the main one (control socket, signals, webhooks, health checks, restarts), `engine` ([`turn`]), `moves`
-//! ([`worker`]) and `journal` ([`journal`]).
+//! ([`worker`]), `journal` ([`journal`]) and `audit` ([`audit`]).
 
 mod alerts;
+pub mod audit;
+pub mod audited;
 mod circumstances;
 pub mod care;
 pub mod command;
@@ -11,6 +13,7 @@ mod critical;
 pub mod deliveries;
 pub mod emergency;
 mod dynamic;
+mod intruders;
 pub mod journal;
 pub mod lock;
 pub mod logging;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::audit::Actor;
 use crate::clock;
 use crate::config::profiles::ProfileStore;
 use crate::config::settings::OnStop;
@@ -20,12 +21,13 @@ use crate::control::proto::{
 };
 use crate::control::server::{Answer, Call};
 use crate::control::stream::Publisher;
+use crate::daemon::audit::Audit;
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
-use crate::daemon::{journal, reload, report};
+use crate::daemon::{audited, journal, reload, report};
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
 use crate::model::id::{Name, ProcKey};
 use crate::model::notice::Notice;
@@ -64,6 +66,8 @@ pub struct Office {
     pub scheduler: Mutex<Scheduler>,
     /// Notices of what the main thread does.
     pub journal: Journal,
+    /// Who changed what.
+    pub audit: Audit,
     /// Webhook deliveries.
     pub deliveries: Arc<Dispatcher>,
 }
@@ -74,7 +78,11 @@ impl Office {
     /// Answers a request.
     pub async fn answer(&self, call: Call) {
         let Call { request, peer, reply } = call;
+        let change = audited::change(&request, Actor::peer(peer.uid, peer.gid, peer.pid));
         let result = self.handle(request, peer).await;
+        if let Some(entry) = change {
+            self.audit.record(audited::answered(entry, &result)).await;
+        }
         if let Err(failure) = &result {
             tracing::debug!(uid = peer.uid, %failure, "request refused");
         }
@@ -176,6 +184,13 @@ impl Office {
         let loaded = self.loaded();
         status.config_error.clone_from(&loaded.error);
         drop(loaded);
+        status.audit_failed = self.audit.failed();
+        let problems = self.audit.problems();
+        if !problems.is_empty()
+            && let Some(feature) = status.features.iter_mut().find(|one| one.name == feature::AUDIT)
+        {
+            (feature.state, feature.why) = (FeatureState::Degraded, problems.join("; "));
+        }
         if let Some((at, profile)) = self.scheduler().next(&report::now())
             && let Some(feature) = status.features.iter_mut().find(|one| one.name == feature::SCHEDULED)
         {

@@ -10,12 +10,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::clock;
 use crate::config::settings::OnStop;
 use crate::control::failure::{Failure, FailureKind};
+use crate::control::peer::Peer;
 use crate::control::proto::EmergencyOrder;
 use crate::control::server::{Call, Server};
 use crate::daemon::care::Caretaker;
 use crate::daemon::command::Command;
+use crate::daemon::intruders::Intruders;
 use crate::daemon::requests::Office;
 use crate::daemon::turn::TurnError;
 use crate::model::chain::chain;
@@ -49,8 +52,10 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
     let Duty { server, profile, mut end, caretaker } = duty;
     let mut signals = Signals::new().map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
     let (calls, mut inbox) = mpsc::channel::<Call>(CALLS);
+    let (refused, mut refusals) = mpsc::channel::<Peer>(CALLS);
+    let mut intruders = Intruders::default();
     let (stop, stopped) = watch::channel(false);
-    let served = tokio::spawn(server.serve(calls, stopped));
+    let served = tokio::spawn(server.serve(calls, refused, stopped));
     let mut answers = JoinSet::new();
     let mut care = std::pin::pin!(caretaker.run());
 
@@ -62,6 +67,12 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
             Some(call) = inbox.recv() => {
                 let office = Arc::clone(office);
                 answers.spawn(async move { office.answer(call).await });
+            }
+            Some(peer) = refusals.recv() => {
+                let now = clock::now();
+                if let Some(notice) = intruders.refused(peer, now) {
+                    office.journal.tell(now, notice);
+                }
             }
             Some(_answered) = answers.join_next() => {}
             () = care.as_mut() => {}

@@ -43,6 +43,7 @@ impl Turn {
             cpu_ms: millis(cpu),
             emergency: self.parts.engine.emergency(),
             config_error: None,
+            audit_failed: 0,
         }
     }
 
@@ -113,6 +114,8 @@ impl Turn {
             (critical_state, critical_why),
             (events_state, events_why),
             (webhook_state, webhook_why),
+            // The main thread knows when it is not.
+            (FeatureState::Working, String::new()),
         ];
         let features = feature::ALL.into_iter().zip(found);
         features

@@ -3,6 +3,7 @@
 pub mod absence;
 pub mod alert;
 pub mod attribute;
+pub mod audit;
 pub mod chain;
 pub mod cpu_list;
 pub mod circumstances;

@@ -239,6 +239,19 @@ pub enum Notice {
         /// What it said.
         why: String,
     },
+    /// Somebody who may not asked the daemon for something.
+    SecurityViolation {
+        /// Uid of whoever asked.
+        uid: u32,
+        /// Its gid.
+        gid: u32,
+        /// Its process, where it is known.
+        pid: Option<u32>,
+        /// What was tried.
+        what: String,
+        /// Further attempts since the last such notice, which this one stands for as well.
+        others: u64,
+    },
     /// A profile came into force.
     ProfileActivated {
         /// The profile; absent when one was deactivated without a successor.
@@ -284,6 +297,7 @@ impl Notice {
             Self::EmergencyResumed { .. } => "emergency_resumed",
             Self::EventsLost { .. } => "events_lost",
             Self::WebhookDisabled { .. } => "webhook_disabled",
+            Self::SecurityViolation { .. } => "security_violation",
             Self::ProfileActivated { .. } => "profile_activated",
             Self::ConfigurationChanged { .. } => "configuration_changed",
             Self::Test { .. } => "test",
@@ -314,6 +328,7 @@ impl Notice {
             | Self::EmergencyResumed { .. }
             | Self::EventsLost { .. }
             | Self::WebhookDisabled { .. }
+            | Self::SecurityViolation { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
             | Self::Test { .. } => false,
@@ -328,6 +343,7 @@ impl Notice {
             | Self::CriticalProcessMissing { .. }
             | Self::HealthCheckFailed { .. }
             | Self::CriticalProcessRestart { result: RestartResult::GivenUp, .. }
+            | Self::SecurityViolation { .. }
             | Self::EmergencyStop { .. } => Severity::Critical,
             Self::CriticalProcessRestart { result: RestartResult::Failed, .. }
             | Self::ThrottleFailed { .. }

@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
 ];
 const READERS: &[&str] = &["aya", "axum", "hyper", "reqwest", "tokio"];
 
-const LAYERS: [Layer; 16] = [
+const LAYERS: [Layer; 17] = [
     Layer { module: "model", may_use: &[], never: PURE },
     // Small facilities of the operating system, unsafe ones among them.
     Layer { module: "sys", may_use: &[], never: READERS },
@@ -43,6 +43,8 @@ const LAYERS: [Layer; 16] = [
     Layer { module: "decode", may_use: &["model"], never: PURE },
     Layer { module: "engine", may_use: &["model"], never: PURE },
     Layer { module: "alert", may_use: &["model"], never: PURE },
+    // Destinations are written to by threads that wait.
+    Layer { module: "audit", may_use: &["model"], never: READERS },
     // reqwest is there for its URL parser.
     Layer { module: "config", may_use: &["model", "clock"], never: &["aya", "axum", "hyper", "tokio"] },
     Layer { module: "procfs", may_use: &["model", "clock"], never: READERS },
@@ -83,8 +85,8 @@ const LAYERS: [Layer; 16] = [
     Layer {
         module: "daemon",
         may_use: &[
-            "model", "clock", "decode", "engine", "alert", "config", "procfs", "cgroup", "store", "source",
-            "effect", "control", "sys",
+            "model", "clock", "decode", "engine", "alert", "audit", "config", "procfs", "cgroup", "store",
+            "source", "effect", "control", "sys",
         ],
         never: &[],
     },
@@ -92,6 +94,7 @@ const LAYERS: [Layer; 16] = [
         module: "cli",
         may_use: &[
             "source::record",
+            "audit",
             "model",
             "clock",
             "config",

@@ -102,6 +102,9 @@ impl View for DaemonStatus {
             "Processes",
             format!("{} known, {} limited in {} groups", self.processes, self.throttled, self.groups),
         );
+        if self.audit_failed > 0 {
+            page.field("Audit", format!("{} records could not be written", self.audit_failed));
+        }
         page.field("Cost", format!("{} resident, {:.2} s CPU", size(self.rss), self.cpu_ms as f64 / 1e3));
         page.gap();
         features(page, &self.features);

@@ -38,6 +38,7 @@ impl Notice {
             Self::EmergencyStop { .. }
             | Self::EmergencyResumed { .. }
             | Self::EventsLost { .. }
+            | Self::SecurityViolation { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
             | Self::Test { .. } => "",
@@ -70,6 +71,7 @@ impl Notice {
             | Self::ProtectionFailed { .. }
             | Self::EventsLost { .. }
             | Self::WebhookDisabled { .. }
+            | Self::SecurityViolation { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
             | Self::Test { .. } => Part::Event,

@@ -138,7 +138,7 @@ event_types! {
         "a configuration was loaded, or refused, which is a warning";
     taken "backup_created" Info Host AtOnce Stage::Event,
         "backup.created", "backups.created", "a backup was written";
-    taken "security_violation" Critical Host AtOnce Stage::Event,
+    given "security_violation" Critical Host AtOnce Stage::Event,
         "security.violation", "security.violations", "somebody tried what is denied";
     given "events_lost" Warning Host Together Stage::Event,
         "events.lost", "events.lost", "the kernel dropped records; the process table was rebuilt";

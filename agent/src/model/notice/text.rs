@@ -119,6 +119,17 @@ impl fmt::Display for Notice {
                 f,
                 "webhook endpoint {endpoint} is disabled, {why}; process-throttler webhook enable {endpoint} undoes it"
             ),
+            Self::SecurityViolation { uid, gid, pid, what, others } => {
+                write!(f, "uid {uid} gid {gid}")?;
+                if let Some(pid) = pid {
+                    write!(f, " pid {pid}")?;
+                }
+                write!(f, " was denied: {what}")?;
+                if *others > 0 {
+                    write!(f, ", and {others} attempts more")?;
+                }
+                Ok(())
+            }
             Self::ProfileActivated { profile: Some(profile) } => write!(f, "profile {profile} is active"),
             Self::ProfileActivated { profile: None } => f.write_str("no profile is active"),
             Self::ConfigurationChanged { detail, accepted } => {

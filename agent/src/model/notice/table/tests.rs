@@ -62,6 +62,7 @@ fn samples() -> Vec<Notice> {
         Notice::HealthCheckFailed { name: group(), failures: 3, error: "no answer".into() },
         Notice::HealthCheckRecovered { name: group(), lasted_ms: 1 },
         Notice::ProtectionFailed { name: group(), process: ProcKey { pid: 1, start: 1 }, error: "no".into() },
+        Notice::SecurityViolation { uid: 1_000, gid: 1_000, pid: Some(7), what: "x".into(), others: 2 },
         Notice::WebhookDisabled { endpoint: group(), why: "410".into() },
         applied("backups"),
         Notice::ThrottleAdjusted {
