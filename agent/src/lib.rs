@@ -10,6 +10,7 @@ pub mod source;
 pub mod decode;
 pub mod engine;
 pub mod alert;
+pub mod audit;
 pub mod container;
 pub mod config;
 pub mod procfs;

@@ -164,7 +164,7 @@ mod tests {
             let route = "{ receiver: ours, group_by: [alertname], group_wait: 0s, group_interval: 1s }";
             let hook = format!("{{ name: ours, webhook_configs: [{{ url: \"{}\" }}] }}", receiver.url());
             std::fs::write(&config, format!("route: {route}\nreceivers: [{hook}]\n"))?;
-            let program = unpacked("prometheus-alertmanager", "prometheus-alertmanager")?;
+            let program = unpacked("prometheus-alertmanager", "usr/bin/prometheus-alertmanager")?;
             let share = program.ancestors().nth(2).context("a package has a usr")?.join("share");
             // It reads its templates from where the package would have put them.
             let script = "mount --bind \"$1\" /usr/share && shift && exec \"$@\"";

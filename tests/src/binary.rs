@@ -37,15 +37,15 @@ pub fn python() -> Result<PathBuf> {
     found.with_context(|| format!("no venv above {}: run `cargo xtask setup`", own.display()))
 }
 
-/// A program of a Debian package that `cargo xtask setup` unpacks for tests.
+/// A file of a Debian package that `cargo xtask setup` unpacks for tests, such as `usr/bin/x`.
 ///
 /// # Errors
 /// When it is not there.
-pub fn unpacked(package: &str, program: &str) -> Result<PathBuf> {
+pub fn unpacked(package: &str, file: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("path of the running program")?;
-    let inside = PathBuf::from("tools").join(package).join("usr/bin").join(program);
+    let inside = PathBuf::from("tools").join(package).join(file);
     let found = own.ancestors().map(|dir| dir.join(&inside)).find(|path| path.is_file());
-    found.with_context(|| format!("no {program} above {}: run `cargo xtask setup`", own.display()))
+    found.with_context(|| format!("no {file} of {package} above {}: run `cargo xtask setup`", own.display()))
 }
 
 fn sibling(name: &str) -> Result<PathBuf> {

@@ -2,6 +2,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module as a whole")]
 
 mod alert_lifecycle;
+mod audit;
 mod backup;
 mod bad_cgroups;
 mod bad_input;

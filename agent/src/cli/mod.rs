@@ -2,6 +2,7 @@
 //!
 //! Commands ask the daemon over the control socket; what they do without one is in `offline`.
 
+mod audit;
 mod backup;
 mod completions;
 mod critical;
@@ -104,6 +105,8 @@ enum Command {
     State(state::State),
     /// Show what happened, or follow what happens
     Events(events::Events),
+    /// Show who changed what, and check that the record of it is whole
+    Audit(audit::Audit),
     /// Write down what the daemon's engine is told
     Record(record::Record),
     /// Run a recording through the engine offline and print its actions
@@ -182,6 +185,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Backup(command) => command.run(&context),
         Command::State(command) => command.run(&context),
         Command::Events(command) => command.run(&context),
+        Command::Audit(command) => command.run(&context),
         Command::Record(command) => command.run(&context),
         Command::Replay(command) => command.run(&context),
         Command::Health(command) => command.run(&context),

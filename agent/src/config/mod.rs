@@ -3,8 +3,9 @@
 //! `paths` says where files are, `file` reads, parses and writes them, `fields` walks a parsed tree, and
 //! `profile` and `settings` turn it into validated values. Nothing here starts, limits or contacts anything.
 
-mod backup;
 mod access;
+mod audit;
+mod backup;
 pub mod calendar;
 mod condition;
 mod critical;

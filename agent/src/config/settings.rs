@@ -10,8 +10,9 @@ use super::fields::Cursor;
 use super::file::{Trust, Value};
 use super::host::Host;
 use super::paths::Dirs;
-use super::{access, backup, limits, parts, profile, webhook, webhooks};
+use super::{access, audit, backup, limits, parts, profile, webhook, webhooks};
 use crate::model::access::Access;
+use crate::model::audit::AuditSettings;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
 
@@ -38,6 +39,7 @@ const KEYS: &[&str] = &[
     "allow_containers",
     "backup",
     "access",
+    "audit",
 ];
 
 /// What becomes of the limits when the daemon stops.
@@ -145,6 +147,8 @@ pub struct Settings {
     pub backup: Backup,
     /// Who may do what over the control socket.
     pub access: Access,
+    /// How the audit log is kept and where it is sent.
+    pub audit: AuditSettings,
 }
 
 impl Default for Settings {
@@ -164,6 +168,7 @@ impl Default for Settings {
             allow_containers: false,
             backup: Backup::default(),
             access: Access::default(),
+            audit: AuditSettings::default(),
         }
     }
 }
@@ -229,6 +234,7 @@ struct Written<'a> {
     allow_containers: Option<Cursor<'a>>,
     backup: Option<Cursor<'a>>,
     access: Option<Cursor<'a>>,
+    audit: Option<Cursor<'a>>,
 }
 
 impl<'a> Written<'a> {
@@ -260,6 +266,8 @@ impl<'a> Written<'a> {
             backup: map.get("backup").cloned(),
             // As a whole, too: what a later file leaves out must not stay granted by an earlier one.
             access: map.get("access").cloned(),
+            // As a whole, as an endpoint is.
+            audit: map.get("audit").cloned(),
         }
     }
 
@@ -284,6 +292,7 @@ impl<'a> Written<'a> {
         put(&mut self.allow_containers, later.allow_containers);
         put(&mut self.backup, later.backup);
         put(&mut self.access, later.access);
+        put(&mut self.audit, later.audit);
     }
 
     /// Errors go to `findings`, and the default takes the place of what is wrong, so that all are found.
@@ -336,6 +345,7 @@ impl<'a> Written<'a> {
             allow_containers: allow_containers.unwrap_or(default.allow_containers),
             backup: self.backup.as_ref().and_then(|at| backup::parse(at, findings)).unwrap_or_default(),
             access,
+            audit: self.audit.as_ref().map(|at| audit::parse(at, findings)).unwrap_or_default(),
         }
     }
 }

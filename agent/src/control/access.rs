@@ -64,6 +64,8 @@ impl Request {
             Self::CriticalRestart(_) => ("critical restart", Need::Operate),
             Self::Acknowledge(_) => ("critical ack", Need::Operate),
             Self::Reload(_) => ("daemon reload", Need::Administer),
+            Self::BackUp(_) => ("backup create", Need::Administer),
+            Self::State => ("state check", Need::View),
         }
     }
 }

@@ -17,6 +17,8 @@ pub const SCHEDULED: &str = "scheduled-profiles";
 pub const EVENTS: &str = "event-stream";
 /// Alerts that are posted.
 pub const WEBHOOKS: &str = "webhooks";
+/// Who changed what.
+pub const AUDIT: &str = "audit-log";
 
 /// Whether critical processes answer.
 pub const HEALTH_CHECKS: &str = "health-checks";
@@ -28,7 +30,7 @@ pub const PROTECTION: &str = "protection";
 pub const ALERTS: &str = "alerts";
 
 /// All of them, and whether they need the daemon.
-pub const ALL: [(&str, bool); 12] = [
+pub const ALL: [(&str, bool); 13] = [
     (MONITORING, true),
     (RULES, true),
     (MANUAL, false),
@@ -41,4 +43,5 @@ pub const ALL: [(&str, bool); 12] = [
     (EVENTS, true),
     (ALERTS, true),
     (WEBHOOKS, true),
+    (AUDIT, false),
 ];

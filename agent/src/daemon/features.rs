@@ -143,6 +143,7 @@ impl Office {
                 feature::EVENTS => self.events_feature(),
                 feature::ALERTS => self.alerts_feature(),
                 feature::WEBHOOKS => self.webhooks_feature(),
+                feature::AUDIT => working_but("not all is recorded", &self.audit.problems()),
                 _engine_s => continue,
             };
             (feature.state, feature.why) = (state, why);

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::EventRecord;
 use crate::control::stream::Publisher;
+use crate::daemon::audit::Audit;
 use crate::daemon::journal::log::Log;
 use crate::daemon::journal::message::{Acknowledge, Entry, Message};
 use crate::daemon::journal::writer::Writer;
@@ -158,6 +159,8 @@ pub struct Parts {
     pub endpoints: Vec<Endpoint>,
     /// This host's name, for receivers.
     pub host: String,
+    /// Where every event is recorded.
+    pub audit: Option<Audit>,
 }
 
 /// Starts the thread. It ends when every [`Journal`] is dropped and all is written.
@@ -174,7 +177,7 @@ pub fn start(parts: Parts) -> std::io::Result<(Journal, JoinHandle<()>)> {
 }
 
 fn writer(parts: Parts, shared: Arc<Shared>) -> Writer {
-    let Parts { store, followers, due, endpoints, host } = parts;
+    let Parts { store, followers, due, endpoints, host, audit } = parts;
     let saved = saved(&store).unwrap_or_else(|error| {
         tracing::error!(%error, "alerts that stood cannot be read; they may be told again");
         Saved::default()
@@ -183,7 +186,7 @@ fn writer(parts: Parts, shared: Arc<Shared>) -> Writer {
     let ledger = Ledger::new(host, endpoints, saved, at);
     let (backlog, log) = (VecDeque::new(), Log::default());
     shared.awaits_life.store(ledger.awaits_life(), Ordering::Relaxed);
-    Writer { store, followers, due, ledger, backlog, batch: None, shared, failing: false, log }
+    Writer { store, followers, due, ledger, backlog, batch: None, shared, failing: false, log, audit }
 }
 
 fn saved(store: &Store) -> Result<Saved, StoreError> {

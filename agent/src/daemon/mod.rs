@@ -1,9 +1,11 @@
 //! Wiring: the event loop, readiness, reload, shutdown. Everything may be used here but the command line.
 //!
 //! Threads: the main one (control socket, signals, webhooks, health checks, restarts), `engine` ([`turn`]), `moves`
-//! ([`worker`]) and `journal` ([`journal`]).
+//! ([`worker`]), `journal` ([`journal`]) and `audit` ([`audit`]).
 
 mod alerts;
+pub mod audit;
+pub mod audited;
 pub mod backups;
 mod circumstances;
 pub mod care;

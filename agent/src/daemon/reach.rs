@@ -140,7 +140,9 @@ impl Check<'_> {
             | Request::CriticalRestart(_)
             | Request::Reload(_)
             | Request::Alerts
-            | Request::Acknowledge(_)) => {
+            | Request::Acknowledge(_)
+            | Request::BackUp(_)
+            | Request::State) => {
                 Ok(Err(format!("{} names no process that could be within them", other.words())))
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::audit::Actor;
 use crate::clock;
 use crate::config::profiles::ProfileStore;
 use crate::config::settings::OnStop;
@@ -19,13 +20,14 @@ use crate::control::proto::{
 };
 use crate::control::server::{Answer, Call};
 use crate::control::stream::Publisher;
+use crate::daemon::audit::Audit;
 use crate::daemon::backups::Calendar;
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
-use crate::daemon::{journal, reload, report};
+use crate::daemon::{audited, journal, reload, report};
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
 use crate::model::access::Access;
 use crate::model::id::{Name, ProcKey};
@@ -67,6 +69,8 @@ pub struct Office {
     pub backups: Mutex<Calendar>,
     /// Notices of what the main thread does.
     pub journal: Journal,
+    /// Who changed what.
+    pub audit: Audit,
     /// Webhook deliveries.
     pub deliveries: Arc<Dispatcher>,
     /// Who may do what; the control socket follows it.
@@ -81,6 +85,7 @@ impl Office {
     /// Answers a request.
     pub async fn answer(&self, call: Call) {
         let Call { request, peer, within, reply } = call;
+        let change = audited::change(&request, Actor::peer(peer.uid, peer.gid, peer.pid));
         let checked = match within {
             None => Ok(request),
             Some(reaches) => self.keep_within(request, peer, &reaches).await,
@@ -89,6 +94,9 @@ impl Office {
             Ok(request) => self.handle(request, peer).await,
             Err(failure) => Err(failure),
         };
+        if let Some(entry) = change {
+            self.audit.record(audited::answered(entry, &result)).await;
+        }
         if let Err(failure) = &result {
             tracing::debug!(uid = peer.uid, %failure, "request refused");
         }
@@ -193,6 +201,7 @@ impl Office {
         status.config_error.clone_from(&loaded.error);
         drop(loaded);
         self.complete(&mut status.features);
+        status.audit_failed = self.audit.failed();
         Ok(status)
     }
 

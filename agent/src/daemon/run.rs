@@ -10,6 +10,9 @@ use std::time::Duration;
 use nix::unistd::Gid;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::audit::Log;
+use crate::audit::files::Place;
+use crate::audit::ship::Shipping;
 use crate::cgroup::{Cgroup as _, Roots};
 use crate::clock;
 use crate::config::host::Host;
@@ -19,6 +22,7 @@ use crate::config::settings::{LogLevel, OnStop, Settings, SourceChoice};
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::server::Server;
 use crate::control::stream::Publisher;
+use crate::daemon::audit::{self, Audit, Running};
 use crate::daemon::backups::Calendar;
 use crate::daemon::care::{self, Carer};
 use crate::daemon::command::Command;
@@ -56,6 +60,8 @@ use crate::sys;
 const STREAM: usize = 8_192;
 /// Nice value of the engine thread where it gets no real-time priority.
 const ENGINE_NICE: i32 = -5;
+/// Time for shipping records at a stop. What is left then is shipped after the next start.
+const SHIPPING_GRACE: Duration = Duration::from_millis(500);
 /// At the end, for look-ups of names that nothing can break off.
 const LOOK_UPS: Duration = Duration::from_millis(100);
 
@@ -120,12 +126,14 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     }
     let (followers, recordings) = (Publisher::new(STREAM), Publisher::new(STREAM));
     let due = Arc::new(Notify::new());
+    let (audit, auditing) = start_audit(dirs, &settings)?;
     let (journal, journal_thread) = journal::start(journal::Parts {
         store: book,
         followers: followers.clone(),
         due: Arc::clone(&due),
         endpoints: endpoints.clone(),
         host: hostname(),
+        audit: Some(audit.clone()),
     })
     .map_err(failed)?;
     let dispatcher = Dispatcher::start(outbox, endpoints, due, Some(journal.clone()), hostname());
@@ -160,6 +168,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         scheduler: Mutex::new(scheduler),
         backups: Mutex::new(Calendar::default()),
         journal,
+        audit: audit.clone(),
         deliveries,
     });
     let duty = Duty { server, profile, end, caretaker, violations };
@@ -168,6 +177,13 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     drop(office);
     join(engine_thread, "engine");
     join(journal_thread, "journal");
+    let limits = match on_stop {
+        OnStop::Release => "limits are released",
+        OnStop::Keep => "limits are kept",
+    };
+    audit.tell("daemon.stopped", limits);
+    drop(audit);
+    auditing.join(SHIPPING_GRACE);
     if on_stop == OnStop::Release {
         // Whatever the engine did not know of any more, such as a group that failed half-way.
         drop(open_store(dirs, &host)?);
@@ -273,6 +289,15 @@ fn by_the_calendar(
             Ok((profile, scheduler))
         }
     }
+}
+
+/// The audit log, with the record of this start.
+fn start_audit(dirs: &Dirs, settings: &Settings) -> Result<(Audit, Running)> {
+    let place = Place::new(dirs.log.clone());
+    let shipping = Shipping::start(&place, &settings.audit.ship, &hostname()).map_err(failed)?;
+    let started = audit::start(Log::new(place, settings.audit.rotation), shipping).map_err(failed)?;
+    started.0.tell("daemon.started", concat!("version ", env!("CARGO_PKG_VERSION")));
+    Ok(started)
 }
 
 /// This host's name, for receivers.

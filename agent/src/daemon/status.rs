@@ -40,6 +40,7 @@ impl Turn {
             emergency: self.parts.engine.emergency(),
             watchdog_ms: sd_notify::watchdog_enabled().map(millis),
             config_error: None,
+            audit_failed: 0,
         }
     }
 

@@ -4,6 +4,7 @@ pub mod absence;
 pub mod access;
 pub mod alert;
 pub mod attribute;
+pub mod audit;
 pub mod chain;
 pub mod cpu_list;
 pub mod circumstances;

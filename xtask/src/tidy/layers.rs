@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
 ];
 const READERS: &[&str] = &["aya", "axum", "hyper", "reqwest", "tokio"];
 
-const LAYERS: [Layer; 19] = [
+const LAYERS: [Layer; 20] = [
     Layer { module: "model", may_use: &[], never: PURE },
     // Small facilities of the operating system, unsafe ones among them.
     Layer { module: "sys", may_use: &[], never: READERS },
@@ -45,6 +45,8 @@ const LAYERS: [Layer; 19] = [
     Layer { module: "alert", may_use: &["model"], never: PURE },
     // Whether this process is in a container, which decides where files are.
     Layer { module: "container", may_use: &["model"], never: READERS },
+    // Destinations are written to by threads that wait.
+    Layer { module: "audit", may_use: &["model"], never: READERS },
     // reqwest is there for its URL parser.
     Layer {
         module: "config",
@@ -94,8 +96,8 @@ const LAYERS: [Layer; 19] = [
     Layer {
         module: "daemon",
         may_use: &[
-            "model", "clock", "decode", "engine", "alert", "config", "procfs", "cgroup", "store", "source",
-            "effect", "backup", "control", "sys",
+            "model", "clock", "decode", "engine", "alert", "audit", "config", "procfs", "cgroup", "store",
+            "source", "effect", "backup", "control", "sys",
         ],
         never: &[],
     },
@@ -108,6 +110,7 @@ const LAYERS: [Layer; 19] = [
         module: "cli",
         may_use: &[
             "source::record",
+            "audit",
             "model",
             "clock",
             "config",

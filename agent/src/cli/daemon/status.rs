@@ -105,6 +105,9 @@ impl View for DaemonStatus {
         if let Some(ms) = self.watchdog_ms {
             page.field("Watchdog", format!("fed; systemd restarts it after {}", duration(ms)));
         }
+        if self.audit_failed > 0 {
+            page.field("Audit", format!("{} records could not be written", self.audit_failed));
+        }
         page.field("Cost", format!("{} resident, {:.2} s CPU", size(self.rss), self.cpu_ms as f64 / 1e3));
         page.gap();
         features(page, &self.features);

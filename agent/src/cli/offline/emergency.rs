@@ -1,17 +1,22 @@
 //! `emergency stop` and `resume` without a daemon.
 
 use super::{effect_failure, kernel, lock, make_dir, store, store_failure};
+use crate::cli::audit::audited;
 use crate::cli::error::CliResult;
 use crate::cli::globals::Context;
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::proto::{Emergency, EmergencyOrder, EmergencyStatus};
+use crate::control::proto::{Emergency, EmergencyOrder, EmergencyStatus, Request};
 use crate::daemon::emergency::{record, told};
 use crate::effect::restore;
 use crate::store::block::Block;
 
 /// Lifts everything and keeps it so, or ends that.
 pub(in crate::cli) fn emergency(context: &Context, spec: Emergency) -> CliResult<EmergencyStatus> {
+    audited(context, &Request::Emergency(spec.clone()), || carry_out(context, spec))
+}
+
+fn carry_out(context: &Context, spec: Emergency) -> CliResult<EmergencyStatus> {
     let path = context.dirs.emergency_file();
     let uid = nix::unistd::getuid().as_raw();
     match spec.order {

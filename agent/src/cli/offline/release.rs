@@ -2,12 +2,13 @@
 
 use super::groups::groups;
 use super::{carry_out, effect_failure, existing_store, kernel, lock, operator, store, store_failure};
+use crate::cli::audit::audited;
 use crate::cli::error::{CliResult, failed};
 use crate::cli::globals::Context;
 use crate::cli::processes;
 use crate::config::settings::{OnStop, Settings};
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::proto::{GroupStatus, ProcRef, Release, ReleaseOf, Released};
+use crate::control::proto::{GroupStatus, ProcRef, Release, ReleaseOf, Released, Request};
 use crate::daemon::wishes::Wishes;
 use crate::effect::Throttle;
 use crate::effect::restore::{self, Report};
@@ -18,6 +19,10 @@ use crate::store::Wish;
 
 /// Restores prior values.
 pub(in crate::cli) fn release(context: &Context, spec: &Release) -> CliResult<Released> {
+    audited(context, &Request::Release(spec.clone()), || let_go(context, spec))
+}
+
+fn let_go(context: &Context, spec: &Release) -> CliResult<Released> {
     if spec.dry_run {
         let (groups, processes) = targets(context, &spec.target)?;
         return Ok(Released { groups, processes, dry_run: true });
@@ -68,11 +73,13 @@ pub(in crate::cli) fn release_as_on_stop(context: &Context, spec: &Release) -> C
         }
     }
     if spec.dry_run {
-        return release(context, spec);
+        return let_go(context, spec);
     }
-    let _lock = lock(context)?;
-    // What operators wish for comes back with the next daemon.
-    lift(context, false)
+    audited(context, &Request::Release(spec.clone()), || {
+        let _lock = lock(context)?;
+        // What operators wish for comes back with the next daemon.
+        lift(context, false)
+    })
 }
 
 /// Restores everything.

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use super::groups::rule_of;
 use super::{carry_out, effect_failure, existing_store, kernel, lock, operator, store, store_failure};
+use crate::cli::audit::audited;
 use crate::cli::error::{CliResult, failed};
 use crate::cli::globals::Context;
 use crate::cli::processes;
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::proto::{Member, Refused, Throttle as Spec, Throttled};
+use crate::control::proto::{Member, Refused, Request, Throttle as Spec, Throttled};
 use crate::daemon::wishes::{Made, Wishes};
 use crate::effect::Throttle;
 use crate::effect::group::Group;
@@ -26,6 +27,10 @@ use crate::store::{GroupRow, Store, StoreError, Wish};
 
 /// Brings limits into force.
 pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Throttled> {
+    audited(context, &Request::Throttle(spec.clone()), || limit(context, spec))
+}
+
+fn limit(context: &Context, spec: &Spec) -> CliResult<Throttled> {
     super::emergency::expect_none(context)?;
     let proc = processes::host()?;
     let mut kernel = kernel(context)?;

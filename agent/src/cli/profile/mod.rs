@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::audit::recorded;
 use super::error::{CliError, CliResult};
 use super::globals::{Context, call, runtime};
 use crate::config::ProfileStore;
@@ -94,7 +95,10 @@ impl ProfileArgs {
             Command::Show { name } => context.output.show(&Shown(load(context, &name)?)),
             Command::Import { file, replace } => {
                 let options = ImportOptions { replace, dry_run: context.dry_run };
-                let imported = store.import(&file, options).map_err(refused)?;
+                let subject = format!("profile file {}", file.display());
+                let imported = recorded(context, "profile.imported", subject, || {
+                    store.import(&file, options).map_err(refused)
+                })?;
                 warn(context, &imported.findings);
                 context.output.show(&Imported::new(imported, context.dry_run))
             }

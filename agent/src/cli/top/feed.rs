@@ -116,9 +116,9 @@ impl<'a> Feed<'a> {
     }
 
     fn limit(&self, spec: &Throttle) -> CliResult<String> {
-        let throttled: Throttled = match self.context.ask_if_running(&Request::Throttle(spec.clone()))? {
+        let throttled: Box<Throttled> = match self.context.ask_if_running(&Request::Throttle(spec.clone()))? {
             Some(throttled) => throttled,
-            None => offline::throttle(self.context, spec)?,
+            None => Box::new(offline::throttle(self.context, spec)?),
         };
         if let Some(refused) = throttled.refused.first() {
             return Ok(format!("not limited: process {}: {}", refused.pid, refused.why));

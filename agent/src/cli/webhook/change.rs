@@ -6,6 +6,7 @@ use super::refused;
 use super::secret::{self, Made};
 use super::settings;
 use super::show::Shown;
+use crate::cli::audit::recorded;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::globals::{Context, call, runtime};
 use crate::cli::output::View;
@@ -25,6 +26,19 @@ pub(super) enum Verb {
     Enabled,
     Disabled,
     Removed,
+}
+
+impl Verb {
+    /// The type of its record.
+    const fn audit(self) -> &'static str {
+        match self {
+            Self::Added => "webhook.added",
+            Self::Changed => "webhook.changed",
+            Self::Enabled => "webhook.enabled",
+            Self::Disabled => "webhook.turned_off",
+            Self::Removed => "webhook.removed",
+        }
+    }
 }
 
 /// What became of an endpoint.
@@ -110,7 +124,9 @@ fn finish(
     again: bool,
 ) -> CliResult {
     let file = WebhookFile::new(&context.dirs);
-    let done = file.change(name, change, context.dry_run).map_err(refused)?;
+    let done = recorded(context, verb.audit(), format!("webhook {name}"), || {
+        file.change(name, change, context.dry_run).map_err(refused)
+    })?;
     let secret_file = made.as_ref().map(|made| made.path().display().to_string());
     if let Some(made) = made {
         made.keep();

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::deliveries::state_parser;
 use super::outbox;
+use crate::cli::audit::audited;
 use crate::cli::error::{CliResult, failed, usage};
 use crate::cli::events::{Since, parse_since};
 use crate::cli::globals::Context;
@@ -62,11 +63,13 @@ fn replay(context: &Context, request: WebhookReplay) -> CliResult<WebhookReplaye
     if let Some(replayed) = context.ask_if_running(&Request::WebhookReplay(request.clone()))? {
         return Ok(replayed);
     }
-    let replayed = match outbox(context)? {
-        Some(mut store) => webhooks::replay(&mut store, &request).map_err(|error| failed(&error))?,
-        None => WebhookReplayed { deliveries: 0, dry_run: request.dry_run },
-    };
-    Ok(webhooks::found(&request, replayed)?)
+    audited(context, &Request::WebhookReplay(request.clone()), || {
+        let replayed = match outbox(context)? {
+            Some(mut store) => webhooks::replay(&mut store, &request).map_err(|error| failed(&error))?,
+            None => WebhookReplayed { deliveries: 0, dry_run: request.dry_run },
+        };
+        Ok(webhooks::found(&request, replayed)?)
+    })
 }
 
 impl View for WebhookReplayed {

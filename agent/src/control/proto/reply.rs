@@ -63,6 +63,9 @@ pub struct DaemonStatus {
     /// The error of the last reload, when the last good configuration is kept because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
+    /// Records of the audit log that could not be written since the start.
+    #[serde(default)]
+    pub audit_failed: u64,
 }
 
 /// Whether an emergency stop is in force.

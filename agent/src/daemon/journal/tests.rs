@@ -47,6 +47,7 @@ impl Rig {
             due: Arc::new(Notify::new()),
             endpoints: self.endpoints.clone(),
             host: "host-1".to_owned(),
+            audit: None,
         }
     }
 

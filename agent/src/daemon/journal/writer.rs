@@ -16,6 +16,7 @@ use crate::alert::{Changes, Ledger, Moment};
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::stream::{Line, Publisher};
+use crate::daemon::audit::Audit;
 use crate::effect::webhook::payload;
 use crate::model::alert::Standing;
 use crate::store::owed::{Dropped, NewDelivery};
@@ -39,6 +40,7 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) failing: bool,
     pub(super) log: Log,
+    pub(super) audit: Option<Audit>,
 }
 
 /// What is decided and not written yet.
@@ -109,6 +111,9 @@ impl Writer {
     }
 
     pub(super) fn keep(&mut self, message: Message) {
+        if let (Message::Notice(entry), Some(audit)) = (&message, &self.audit) {
+            audit.notice(&entry.id, entry.unix_ms, &entry.notice);
+        }
         match message {
             Message::Acknowledge(request) if self.failing => refuse(request),
             Message::Notice(entry) if self.backlog.len() >= BACKLOG => {

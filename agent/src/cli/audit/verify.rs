@@ -1,0 +1,34 @@
+//! `audit verify`: whether the log is as it was written.
+
+use super::{place, unreadable};
+use crate::audit::verify::{Bad, Verified, verify};
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::globals::Context;
+use crate::cli::output::View;
+use crate::cli::page::Page;
+use crate::control::failure::FailureKind;
+
+pub(super) fn run(context: &Context) -> CliResult {
+    let place = place(context);
+    let verified = verify(&place).map_err(|error| unreadable(&place, &error))?;
+    let intact = verified.intact;
+    context.output.show(&verified)?;
+    if intact { Ok(()) } else { Err(CliError::Exit(FailureKind::Failed)) }
+}
+
+impl View for Verified {
+    const KIND: &'static str = "AuditVerification";
+
+    fn page(&self, page: &mut Page) {
+        let Self { intact: _, records, files, first, last, head, bad } = self;
+        if let Some(Bad { file, line, why }) = bad {
+            page.line(format!("{file}:{line}: {why}"));
+            page.line(format!("{records} records before it are good"));
+            return;
+        }
+        page.line(format!("{records} records in {files} files are good"));
+        if let (Some(first), Some(last), Some(head)) = (first, last, head) {
+            page.line(format!("numbers {first} to {last}, the last with the hash {head}"));
+        }
+    }
+}
