@@ -96,8 +96,7 @@ impl Office {
             if let Some(profile) = change.profile {
                 self.put_in_force(Some(profile)).await?;
             }
-            self.journal.route(change.settings.endpoints.clone())?;
-            self.deliveries.replace(change.settings.endpoints.clone());
+            self.deliveries.route(change.settings.endpoints.clone())?;
             {
                 let mut loaded = self.loaded();
                 loaded.settings = change.settings;

@@ -334,7 +334,6 @@ fn parts(
         choice: choice(settings),
         own,
         cgroups,
-        webhook: settings.webhook.is_some(),
         started,
     })
 }

@@ -83,9 +83,10 @@ impl Turn {
             critical_why = format!("causes of death: {}", lacks.join("; "));
         }
         let overflown = self.parts.journal.overflown();
-        let (webhook_state, webhook_why) = if self.parts.webhook && overflown > 0 {
+        let has_endpoints = self.parts.journal.has_endpoints();
+        let (webhook_state, webhook_why) = if has_endpoints && overflown > 0 {
             (FeatureState::Degraded, format!("{overflown} deliveries given up: too many were pending"))
-        } else if self.parts.webhook {
+        } else if has_endpoints {
             (FeatureState::Working, String::new())
         } else {
             (FeatureState::Disabled, "no webhook is configured".to_owned())
@@ -97,12 +98,19 @@ impl Turn {
         } else {
             (FeatureState::Disabled, "no rule and no group has a policy or conditions".to_owned())
         };
+        let mut events_lack = Vec::new();
+        if let Some(waiting) = self.parts.journal.refused() {
+            events_lack.push(format!(
+                "the disk refuses them: {waiting} wait in memory, and are told when it takes them"
+            ));
+        }
         let lost = self.parts.journal.lost();
-        let (events_state, events_why) = if lost == 0 {
-            (FeatureState::Working, String::new())
-        } else {
-            (FeatureState::Degraded, format!("{lost} notices found no room and were logged only"))
-        };
+        if lost > 0 {
+            events_lack.push(format!("{lost} notices found no room and were logged only"));
+        }
+        let events_state =
+            if events_lack.is_empty() { FeatureState::Working } else { FeatureState::Degraded };
+        let events_why = events_lack.join("; ");
         let found = [
             (monitoring, degraded.join("; ")),
             (rules_state, rules_why),

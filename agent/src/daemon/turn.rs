@@ -65,8 +65,6 @@ pub struct Parts {
     pub own: Own,
     /// The cgroup driver in words.
     pub cgroups: String,
-    /// Whether alerts go to a webhook.
-    pub webhook: bool,
     /// When the daemon was started.
     pub started: Timestamp,
 }
