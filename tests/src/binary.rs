@@ -43,8 +43,10 @@ pub fn python() -> Result<PathBuf> {
 /// When it is not there.
 pub fn unpacked(package: &str, program: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("path of the running program")?;
-    let inside = PathBuf::from("tools").join(package).join("usr/bin").join(program);
-    let found = own.ancestors().map(|dir| dir.join(&inside)).find(|path| path.is_file());
+    let inside = PathBuf::from("tools").join(package).join("usr");
+    let places =
+        own.ancestors().flat_map(|dir| ["bin", "sbin"].map(|bin| dir.join(&inside).join(bin).join(program)));
+    let found = places.into_iter().find(|path| path.is_file());
     found.with_context(|| format!("no {program} above {}: run `cargo xtask setup`", own.display()))
 }
 
