@@ -117,10 +117,28 @@ impl Places {
     /// # Errors
     /// When it cannot be written.
     pub fn write_webhook(&self, url: &str, secret: &str) -> Result<()> {
-        let file = self.config().join("webhook.secret");
-        write_private(&file, secret.as_bytes())?;
+        let file = self.write_secret("webhook.secret", secret)?;
         let webhook = serde_json::json!({ "webhook": { "url": url, "secret_file": file } });
         write_private(&self.config().join("config.d/webhook.yaml"), webhook.to_string().as_bytes())
+    }
+
+    /// Writes the endpoints of `webhooks.yaml`, each an object of its keys.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_webhooks(&self, endpoints: &[serde_json::Value]) -> Result<()> {
+        let text = serde_json::json!({ "webhooks": endpoints }).to_string();
+        write_private(&self.config().join("webhooks.yaml"), text.as_bytes())
+    }
+
+    /// Writes a secret, and returns its file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_secret(&self, name: &str, secret: &str) -> Result<PathBuf> {
+        let file = self.config().join(name);
+        write_private(&file, secret.as_bytes())?;
+        Ok(file)
     }
 
     /// Writes `profiles/NAME.yaml`.

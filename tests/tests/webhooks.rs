@@ -2,18 +2,16 @@
 //! checked by an implementation that is not ours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use integration_tests::binary;
 use integration_tests::clock::{SOON, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
 use integration_tests::receiver::{Receiver, Request, SECRET};
-use serde_json::{Value, json};
+use integration_tests::reference;
+use serde_json::Value;
 
 /// The first retry comes after five seconds, a fifth more or less; then there may be a second one to wait for.
 const RETRIED: Duration = Duration::from_secs(30);
@@ -106,35 +104,6 @@ fn killed_at_every_point_nothing_is_lost_and_what_comes_twice_has_the_same_id() 
     Ok(())
 }
 
-/// Has the reference implementation check requests.
-fn verified_by_python(requests: &[Request], secret: &str) -> Result<()> {
-    let mut child = Command::new(binary::python()?)
-        .args([
-            "-c",
-            "import json, sys\n\
-             from standardwebhooks.webhooks import Webhook\n\
-             hook = Webhook(sys.argv[1])\n\
-             for line in sys.stdin:\n    \
-                 request = json.loads(line)\n    \
-                 hook.verify(request['body'], request['headers'])\n",
-            secret,
-        ])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("start python")?;
-    let mut input = child.stdin.take().context("a pipe")?;
-    for request in requests {
-        let body = String::from_utf8(request.body.clone()).context("a body is text")?;
-        writeln!(input, "{}", json!({ "body": body, "headers": request.headers }))
-            .context("write a request")?;
-    }
-    drop(input);
-    let output = child.wait_with_output().context("wait for python")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
 #[test]
 fn the_reference_implementation_accepts_signatures_also_of_a_new_key() -> Result<()> {
     let _turn = Turn::take()?;
@@ -143,15 +112,56 @@ fn the_reference_implementation_accepts_signatures_also_of_a_new_key() -> Result
     let daemon = Daemon::start(&places)?;
     make_events(&places)?;
     wait_until("all arrive", SOON, || Ok(receiver.requests().len() == 6))?;
-    verified_by_python(&receiver.requests(), SECRET)?;
-    ensure!(verified_by_python(&receiver.requests(), OTHER).is_err(), "any key will do");
+    reference::verify(&receiver.requests(), SECRET)?;
+    ensure!(reference::verify(&receiver.requests(), OTHER).is_err(), "any key will do");
 
     // In place of the old one, as an editor saves it; nobody tells the agent.
     places.write_webhook(&receiver.url(), OTHER)?;
     let tested = daemon.data(&["webhook", "test", "default"])?;
     ensure!(tested["delivered"] == true && tested["status"] == 200, "{tested}");
     let request = receiver.wait_for("the test event", SOON, |body| body["type"] == "test")?;
-    verified_by_python(&[request], OTHER)?;
+    reference::verify(&[request], OTHER)?;
+    daemon.stop()
+}
+
+#[test]
+fn while_keys_are_changed_either_one_verifies_and_then_only_the_new_one() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, receiver) = (Places::new()?, Receiver::start()?);
+    let daemon = Daemon::start(&places)?;
+    daemon.ask(&["webhook", "add", "ops", &receiver.url(), "--generate-secret"])?;
+    let key = |name: &str| -> Result<String> {
+        let path = places.config().join("secrets").join(name);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(text.trim().to_owned())
+    };
+    // An event and a test, which go different ways.
+    let sent = || -> Result<Vec<Request>> {
+        let before = receiver.requests().len();
+        daemon.ask(&["emergency", "stop"])?;
+        daemon.ask(&["emergency", "resume"])?;
+        daemon.ask(&["webhook", "test", "ops"])?;
+        wait_until("they arrive", SOON, || {
+            let fresh = receiver.requests().split_off(before);
+            let has = |kind: &str| fresh.iter().any(|one| one.json().is_ok_and(|body| body["type"] == kind));
+            Ok(has("test") && has(KINDS[0]))
+        })?;
+        Ok(receiver.requests().split_off(before))
+    };
+    let old = key("ops.key")?;
+    reference::verify(&sent()?, &old)?;
+
+    daemon.ask(&["webhook", "edit", "ops", "--rotate-secret"])?;
+    let new = key("ops-2.key")?;
+    ensure!(old != new, "it is the same key");
+    let meanwhile = sent()?;
+    reference::verify(&meanwhile, &old).context("with the old key, during the change")?;
+    reference::verify(&meanwhile, &new).context("with the new key, during the change")?;
+
+    daemon.ask(&["webhook", "edit", "ops", "--unset", "previous-secret"])?;
+    let afterwards = sent()?;
+    reference::verify(&afterwards, &new)?;
+    ensure!(reference::verify(&afterwards, &old).is_err(), "the old key still verifies");
     daemon.stop()
 }
 

@@ -12,6 +12,8 @@ mod needs;
 mod saved;
 mod tracked;
 #[cfg(test)]
+mod latecomers;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 pub(crate) mod rig;
@@ -201,12 +203,12 @@ impl Ledger {
         found.map_or(Format::default(), |endpoint| endpoint.format)
     }
 
-    /// Takes over other endpoints. One that is gone is owed nothing more; a new one hears of what happens from
-    /// now on.
+    /// Takes over other endpoints. One that is gone is owed nothing more; one that wants to know of an alert that
+    /// stands and was never told of it is told now.
     pub fn route(&mut self, endpoints: Vec<Endpoint>, at: Moment) {
         self.endpoints = endpoints.into();
         for (key, tracked) in &mut self.alerts {
-            if tracked.reroute(&self.endpoints, at) {
+            if tracked.reroute(&self.endpoints, Duration::ZERO, at) {
                 self.changed.insert(key.clone());
             }
         }

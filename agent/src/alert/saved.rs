@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::alert::bundle::Held;
-use crate::alert::tracked::{Tracked, remaining};
+use crate::alert::tracked::{AFTERMATH, Tracked, remaining};
 use crate::alert::{BundleKey, Ledger, Moment};
 use crate::model::alert::{Bundle, Standing};
 use crate::model::notice::table::About;
@@ -24,7 +24,7 @@ impl Ledger {
         for standing in alerts {
             let mut tracked = Tracked::resume(standing, at);
             let key = tracked.standing.alert.key.clone();
-            if tracked.reroute(&self.endpoints, at) {
+            if tracked.reroute(&self.endpoints, AFTERMATH, at) {
                 self.changed.insert(key.clone());
             }
             self.alerts.insert(key.clone(), tracked);

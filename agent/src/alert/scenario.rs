@@ -307,7 +307,14 @@ fn endpoints_come_and_go() {
     rig.ledger.route(rig.endpoints.clone(), rig.at());
     rig.commit();
     rig.pass(60);
-    assert_eq!(rig.owed(), ["b e2: throttle_applied x1", "b e1_1: emergency_stop@h repeated of 1"]);
+    assert_eq!(
+        rig.owed(),
+        [
+            "c e1_1: emergency_stop@h firing of 1",
+            "b e2: throttle_applied x1",
+            "b e1_2: emergency_stop@h repeated of 1"
+        ]
+    );
     rig.endpoints[0].events = vec!["throttle_applied".to_owned()];
     rig.ledger.route(rig.endpoints.clone(), rig.at());
     rig.commit();
@@ -317,7 +324,7 @@ fn endpoints_come_and_go() {
     rig.ledger.route(rig.endpoints.clone(), rig.at());
     rig.commit();
     rig.tell(&resumed());
-    assert_eq!(rig.owed(), ["c e3: emergency_resumed x1"]);
+    assert_eq!(rig.owed(), ["c e3: emergency_stop@h resolved of 1"]);
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub(super) const RELAPSE: Duration = Duration::from_secs(10 * 60);
 pub(super) const RELAPSES_MOST: u32 = 3;
 /// See [`RELAPSES_MOST`].
 pub(super) const CALM: Duration = Duration::from_secs(5 * 60);
-/// After the end of what held an alert back, until it is told: time to come back as well.
+/// After the end of what held an alert back, until it is told: time to come back as well. The same for those that
+/// the time of an earlier agent left untold.
 pub(super) const AFTERMATH: Duration = Duration::from_secs(30);
 
 /// An event, on its way through.
@@ -280,29 +281,45 @@ impl Tracked {
             if self.again.get(&endpoint.name).is_none_or(|due| *due > at.now) {
                 continue;
             }
-            if !silent {
-                self.standing.alert.state = AlertState::Repeated;
-                let message = self.owe_without_event(endpoint);
-                owed.push(message);
+            match (silent, self.standing.told.contains_key(&endpoint.name)) {
+                (true, true) => {}
+                (true, false) => {
+                    self.again.insert(endpoint.name.clone(), at.now.after(AFTERMATH));
+                    continue;
+                }
+                (false, true) => {
+                    self.standing.alert.state = AlertState::Repeated;
+                    let message = self.owe_without_event(endpoint);
+                    owed.push(message);
+                }
+                (false, false) => {
+                    let mut message = self.owe_without_event(endpoint);
+                    if let Some(alert) = &mut message.alert {
+                        // For this one it begins, however often others were told.
+                        alert.state = AlertState::Firing;
+                    }
+                    owed.push(message);
+                }
             }
             self.told(endpoint, at);
         }
     }
 
-    /// Takes over other endpoints, and finds out when each is told again. Returns whether the record changed.
-    pub(super) fn reroute(&mut self, endpoints: &[Endpoint], at: Moment) -> bool {
+    /// Takes over other endpoints, and finds out when each is told again; those that were never told are told after
+    /// `patience`. Returns whether the record changed.
+    pub(super) fn reroute(&mut self, endpoints: &[Endpoint], patience: Duration, at: Moment) -> bool {
         let before = self.standing.told.len();
         self.standing.told.retain(|name, _| endpoints.iter().any(|endpoint| endpoint.name == *name));
         self.again.clear();
         let (kind, severity) = (&self.standing.kind, self.standing.notice.severity());
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.wants(kind, severity)) {
             let whole = endpoint.noise.repeat_interval;
-            if let Some(told) = self.standing.told.get(&endpoint.name)
-                && !whole.is_zero()
-            {
-                let left = remaining(whole, *told, at.unix_ms);
-                self.again.insert(endpoint.name.clone(), at.now.after(left));
-            }
+            let left = match self.standing.told.get(&endpoint.name) {
+                None => patience,
+                Some(_) if whole.is_zero() => continue,
+                Some(told) => remaining(whole, *told, at.unix_ms),
+            };
+            self.again.insert(endpoint.name.clone(), at.now.after(left));
         }
         before != self.standing.told.len()
     }

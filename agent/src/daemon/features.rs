@@ -161,10 +161,18 @@ impl Office {
     }
 
     fn events_feature(&self) -> Found {
-        match self.journal.lost() {
-            0 => (FeatureState::Working, String::new()),
-            lost => (FeatureState::Degraded, format!("{lost} notices found no room and were logged only")),
+        let mut faults = Vec::new();
+        if let Some(waiting) = self.journal.refused() {
+            faults.push(format!(
+                "the disk refuses them: {waiting} wait in memory, and are told when it takes them"
+            ));
         }
+        let lost = self.journal.lost();
+        if lost > 0 {
+            faults.push(format!("{lost} notices found no room and were logged only"));
+        }
+        let state = if faults.is_empty() { FeatureState::Working } else { FeatureState::Degraded };
+        (state, faults.join("; "))
     }
 
     /// Endpoints that are sent to.

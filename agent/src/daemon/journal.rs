@@ -46,6 +46,12 @@ struct Shared {
     lost: AtomicU64,
     /// Deliveries that found none.
     overflown: AtomicU64,
+    /// See [`Journal::refused`].
+    refused: AtomicBool,
+    /// Notices that wait for the disk.
+    waiting: AtomicU64,
+    /// See [`Journal::has_endpoints`].
+    endpoints: AtomicBool,
     /// See [`Journal::awaits_life`].
     awaits_life: AtomicBool,
 }
@@ -76,6 +82,19 @@ impl Journal {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
+    /// While the disk refuses what is to be written: how many notices wait for it in memory.
+    #[must_use]
+    pub fn refused(&self) -> Option<u64> {
+        let refused = self.shared.refused.load(Ordering::Relaxed);
+        refused.then(|| self.shared.waiting.load(Ordering::Relaxed))
+    }
+
+    /// Whether there is anybody to deliver to.
+    #[must_use]
+    pub fn has_endpoints(&self) -> bool {
+        self.shared.endpoints.load(Ordering::Relaxed)
+    }
+
     /// Deliveries that were given up since the start because too many were pending for their endpoint.
     #[must_use]
     pub fn overflown(&self) -> u64 {
@@ -87,7 +106,10 @@ impl Journal {
     /// # Errors
     /// When the journal is full.
     pub fn route(&self, endpoints: Vec<Endpoint>) -> Result<(), Failure> {
-        self.send(Message::Endpoints(endpoints))
+        let some = !endpoints.is_empty();
+        self.send(Message::Endpoints(endpoints))?;
+        self.shared.endpoints.store(some, Ordering::Relaxed);
+        Ok(())
     }
 
     /// A profile came into force, or none is any more: its critical processes can alert, and what they need holds
@@ -183,6 +205,7 @@ fn writer(parts: Parts, shared: Arc<Shared>) -> Writer {
         Saved::default()
     });
     let at = Moment { now: clock::now(), unix_ms: clock::unix_millis(clock::wall()) };
+    shared.endpoints.store(!endpoints.is_empty(), Ordering::Relaxed);
     let ledger = Ledger::new(host, endpoints, saved, at);
     let (backlog, log) = (VecDeque::new(), Log::default());
     shared.awaits_life.store(ledger.awaits_life(), Ordering::Relaxed);

@@ -102,8 +102,7 @@ impl Office {
             if let Some(profile) = change.profile {
                 self.put_in_force(Some(profile)).await?;
             }
-            self.journal.route(change.settings.endpoints.clone())?;
-            self.deliveries.replace(change.settings.endpoints.clone());
+            self.deliveries.route(change.settings.endpoints.clone())?;
             self.access.send_replace(Arc::new(change.settings.access.clone()));
             {
                 let mut loaded = self.loaded();

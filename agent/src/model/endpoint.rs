@@ -15,7 +15,7 @@ pub struct Endpoint {
     pub name: Name,
     /// `https`, or `http` where that was allowed.
     pub url: String,
-    /// Whether anything is sent to it. What is told meanwhile is not sent later.
+    /// Whether anything is sent to it. Of what is told meanwhile only alerts that still stand are told later.
     pub enabled: bool,
     /// Types of events that it receives, as in the contract; empty: all of them.
     pub events: Vec<String>,

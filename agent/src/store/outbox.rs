@@ -6,7 +6,7 @@ use crate::store::{StoreError, Tables, unsigned};
 
 /// Delivered ones kept for `webhook deliveries`.
 pub const MOST_DELIVERED: i64 = 1_000;
-/// Dead letters kept.
+/// Dead letters kept, whatever made them such.
 pub const MOST_DEAD: i64 = 10_000;
 
 /// A delivery.

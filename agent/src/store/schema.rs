@@ -191,6 +191,37 @@ CREATE TABLE restarts (
 CREATE INDEX restarts_by_name ON restarts (name, seq);
 ",
     ),
+    // How many are pending for each endpoint, kept with them: counting a long queue at every event would hold up
+    // those of the other endpoints.
+    M::up(
+        "
+CREATE TABLE pending (
+    endpoint TEXT    NOT NULL,
+    critical INTEGER NOT NULL,
+    count    INTEGER NOT NULL,
+    PRIMARY KEY (endpoint, critical)
+) STRICT, WITHOUT ROWID;
+INSERT INTO pending
+    SELECT endpoint, critical, count(*) FROM outbox WHERE state = 'pending' GROUP BY endpoint, critical;
+
+CREATE TRIGGER pending_owed AFTER INSERT ON outbox WHEN new.state = 'pending' BEGIN
+    INSERT INTO pending (endpoint, critical, count) VALUES (new.endpoint, new.critical, 1)
+        ON CONFLICT (endpoint, critical) DO UPDATE SET count = count + 1;
+END;
+CREATE TRIGGER pending_settled AFTER UPDATE OF state ON outbox
+WHEN old.state = 'pending' AND new.state <> 'pending' BEGIN
+    UPDATE pending SET count = count - 1 WHERE endpoint = old.endpoint AND critical = old.critical;
+END;
+CREATE TRIGGER pending_again AFTER UPDATE OF state ON outbox
+WHEN old.state <> 'pending' AND new.state = 'pending' BEGIN
+    INSERT INTO pending (endpoint, critical, count) VALUES (new.endpoint, new.critical, 1)
+        ON CONFLICT (endpoint, critical) DO UPDATE SET count = count + 1;
+END;
+CREATE TRIGGER pending_deleted AFTER DELETE ON outbox WHEN old.state = 'pending' BEGIN
+    UPDATE pending SET count = count - 1 WHERE endpoint = old.endpoint AND critical = old.critical;
+END;
+",
+    ),
 ];
 
 /// The migrations of a database, and their number, which is its `user_version` when it is up to date.

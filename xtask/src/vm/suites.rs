@@ -68,6 +68,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=emergency::a_thousand_groups",
             // So has the network, and there is no Python.
             "--skip=webhooks::",
+            "--skip=real_receivers::",
             "--skip=guides::",
             "--skip=exit_codes::usage_errors",
             "--test-threads=4",

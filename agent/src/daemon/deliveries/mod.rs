@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock;
+use crate::control::failure::Failure;
 use crate::daemon::journal::Journal;
 use crate::effect::fail_point::FailPoints;
 use crate::effect::webhook::deliver::client::{Attempt, Poster};
@@ -99,9 +100,21 @@ impl Dispatcher {
         Ok(dispatcher)
     }
 
+    /// Takes over other endpoints as a whole: what is owed from now on, which the journal decides, and who delivers
+    /// it. Either both, or neither.
+    ///
+    /// # Errors
+    /// When the journal is full.
+    pub fn route(&self, endpoints: Vec<Endpoint>) -> Result<(), Failure> {
+        // First: only this can fail. What becomes owed before there is a task for it is found when that one starts.
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.route(endpoints.clone()))?;
+        self.replace(endpoints);
+        Ok(())
+    }
+
     /// Goes on with these endpoints. One that has changed gets a new task, which waits for the end of the attempt
     /// that is under way; one that is not there any more keeps what is owed to it, in case it comes back.
-    pub fn replace(&self, endpoints: Vec<Endpoint>) {
+    fn replace(&self, endpoints: Vec<Endpoint>) {
         let mut inner = lock(&self.inner);
         let mut before = std::mem::take(&mut inner.running);
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.enabled) {

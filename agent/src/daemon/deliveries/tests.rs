@@ -219,12 +219,12 @@ async fn changed_endpoints_get_what_is_owed_and_unknown_ones_keep_it() {
     until("the failure is noted", || rig.store.read(|tables| tables.attempts(1)).unwrap().len() == 1).await;
     rig.store.write(|tables| tables.replay(1, now())).unwrap();
     let off = Endpoint { enabled: false, ..named("off", old.url()) };
-    rig.dispatcher.replace(vec![named("ops", new.url()), off]);
+    rig.dispatcher.route(vec![named("ops", new.url()), off]).unwrap();
     rig.settled(1).await;
     // On a slow machine the old task may have got as far as a second attempt, which failed as the first did.
     assert_eq!((old.seen().is_empty(), ids(&new)), (false, vec!["a".to_owned()]));
     assert_eq!(rig.count(DeliveryState::Pending), 1);
-    rig.dispatcher.replace(Vec::new());
+    rig.dispatcher.route(Vec::new()).unwrap();
     rig.add("c", "ops");
     rig.dispatcher.stop(Duration::from_secs(1)).await;
     assert_eq!((new.seen().len(), rig.count(DeliveryState::Pending)), (1, 2));
@@ -240,4 +240,26 @@ async fn a_test_event_goes_past_the_queue() {
     let body: serde_json::Value = serde_json::from_slice(&fake.seen()[0].body).unwrap();
     assert_eq!((&body["type"], &body["data"]["host"]), (&"test".into(), &"host-1".into()));
     assert!(rig.dispatcher.test(&"none".parse().unwrap(), "hello").await.is_none());
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_keeps_nobody_waiting() {
+    const YEAR: i64 = 365 * 24 * 3_600_000;
+    let fake = Fake::start(|_| status(200)).await;
+    let (ahead, behind) = (now() + YEAR, now() - YEAR);
+    let rig = Rig::start(vec![named("ops", fake.url()), named("shy", fake.url())], |tables| {
+        // Written down while the clock was a year ahead: attempts that were put off, an open breaker, new ones.
+        tables.enqueue("a", "ops", b"{}", ahead)?;
+        tables.settle(1, Fate::Later { attempts: 3, rejected: 0, next_attempt: ahead }, &failed(ahead))?;
+        tables.enqueue("b", "ops", b"{}", behind)?;
+        tables.enqueue("c", "shy", b"{}", ahead)?;
+        tables.remember_failures("shy", OPENS_AFTER, Some(ahead))
+    });
+    rig.settled(3).await;
+    let mut seen = ids(&fake);
+    seen.retain(|id| id != "c");
+    assert_eq!(seen, ["a", "b"], "in their order");
+    // The signature's time is that of the attempt, whatever the clock said before.
+    let sent: i64 = fake.seen()[0].header("webhook-timestamp").unwrap().parse().unwrap();
+    assert!((sent - now() / 1_000).abs() < 300, "{sent}");
 }

@@ -88,8 +88,23 @@ impl Writer {
                 self.keep(message);
             }
             self.write();
+            self.say_what_waits();
             self.log.wake(clock::now());
         }
+    }
+
+    /// For the other threads.
+    fn say_what_waits(&self) {
+        let waiting = u64::try_from(self.waiting()).unwrap_or(u64::MAX);
+        self.shared.waiting.store(waiting, Ordering::Relaxed);
+        self.shared.refused.store(self.failing, Ordering::Relaxed);
+    }
+
+    /// Notices that are not written yet.
+    fn waiting(&self) -> usize {
+        let is_notice = |message: &&Message| matches!(message, Message::Notice(_));
+        self.backlog.iter().filter(is_notice).count()
+            + self.batch.as_ref().map_or(0, |batch| batch.entries.len())
     }
 
     /// How long to wait for a message; `None`: there is nothing else to do.
@@ -104,7 +119,7 @@ impl Writer {
     fn finish(&mut self) {
         self.write();
         self.log.finish();
-        let waiting = self.backlog.len() + self.batch.as_ref().map_or(0, |batch| batch.entries.len());
+        let waiting = self.waiting();
         if waiting > 0 {
             tracing::error!(notices = waiting, "stopping with notices that could not be written");
         }

@@ -1,5 +1,6 @@
 //! A receiver on the loopback interface that behaves as badly as a test wants.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(crate) enum Play {
     Hang,
     /// With these bytes, after which the connection is closed.
     Cut(&'static str),
+    /// With a reset of the connection (RST).
+    Reset,
     /// With this head, then a byte every so often, for ever.
     Drip(&'static str, Duration),
 }
@@ -81,7 +84,14 @@ impl Fake {
                 connections.spawn(async move {
                     // Whatever goes wrong is what the test is about, and shows on the other side.
                     match tls {
-                        None => drop(serve(stream, &*play, &log).await),
+                        None => {
+                            let mut stream = stream;
+                            let served = serve(&mut stream, &*play, &log).await;
+                            if served.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset) {
+                                // Closed like this, a connection ends with RST.
+                                stream.set_zero_linger().unwrap();
+                            }
+                        }
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
                                 drop(serve(stream, &*play, &log).await);
@@ -132,6 +142,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     log.lock().unwrap().taken += chunk.len();
                 }
             }
+            Play::Reset => return Err(ErrorKind::ConnectionReset.into()),
             Play::Hang => return std::future::pending().await,
             Play::Cut(bytes) => {
                 stream.write_all(bytes.as_bytes()).await?;

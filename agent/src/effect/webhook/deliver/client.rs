@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use reqwest::{Certificate, Client, Proxy, Response, Url, redirect};
 
 use super::address::{Permit, Refusal};
+use super::certificate;
 use super::judge::{Verdict, judge};
 use super::resolve::Resolver;
 use crate::clock;
@@ -63,6 +64,8 @@ enum PostError {
     Header(&'static str),
     #[error("no answer within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
+    #[error("the receiver's certificate is refused: {0}")]
+    Certificate(&'static str),
     #[error("post")]
     Http(#[source] reqwest::Error),
 }
@@ -132,7 +135,7 @@ impl Poster {
             if error.is_timeout() && !error.is_connect() {
                 PostError::Timeout(timeout)
             } else {
-                PostError::Http(error)
+                certificate::refusal(&error).map_or(PostError::Http(error), PostError::Certificate)
             }
         })
     }

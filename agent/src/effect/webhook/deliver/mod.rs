@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod breaker;
+mod certificate;
 pub mod client;
 pub mod judge;
 pub mod limiter;

@@ -129,6 +129,10 @@ async fn broken_answers_are_failures() {
         assert_eq!((attempt.verdict, attempt.status), (LATER, None), "{cut:?}");
         assert!(error(&attempt).starts_with("post: "), "{attempt:?}");
     }
+    let fake = Fake::start(|_| Play::Reset).await;
+    let attempt = post(endpoint(fake.url())).await;
+    assert_eq!((attempt.verdict, attempt.status), (LATER, None));
+    assert!(error(&attempt).to_lowercase().contains("reset"), "{attempt:?}");
 }
 
 #[tokio::test]
@@ -188,7 +192,7 @@ async fn an_unknown_certificate_is_refused_until_it_is_named() {
     let fake = Fake::with(|_| status(200), Some(acceptor)).await;
     let unknown = endpoint(format!("https://localhost:{}/", fake.address.port()));
     let attempt = post(unknown.clone()).await;
-    assert!(attempt.verdict == LATER && error(&attempt).contains("certificate"), "{attempt:?}");
+    assert!(attempt.verdict == LATER && error(&attempt).contains("ca_file names others"), "{attempt:?}");
     assert_eq!(fake.seen().len(), 0);
 
     let known = Endpoint { ca_file: Some(file.clone()), ..unknown };
@@ -196,7 +200,9 @@ async fn an_unknown_certificate_is_refused_until_it_is_named() {
     let attempt = poster.post("evt_1", Vec::new()).await;
     assert_eq!(attempt.verdict, Verdict::Delivered, "{attempt:?}");
     let by_address = Endpoint { url: format!("https://127.0.0.1:{}/", fake.address.port()), ..known };
-    assert_eq!(post(by_address).await.verdict, LATER, "the certificate is for another name");
+    let attempt = post(by_address).await;
+    assert_eq!(attempt.verdict, LATER);
+    assert!(error(&attempt).ends_with("it is for another name than the one in the URL"), "{attempt:?}");
     // The file is read again when it changes.
     std::fs::write(&file, "no certificate").unwrap();
     let attempt = poster.post("evt_1", Vec::new()).await;
