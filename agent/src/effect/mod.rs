@@ -32,6 +32,8 @@ mod ownership;
 #[cfg(test)]
 mod protection_tests;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod systemd_tests;
 #[cfg(test)]
 mod tests;
