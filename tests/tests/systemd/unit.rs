@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use integration_tests::command::run;
 use integration_tests::daemon::Turn;
 use integration_tests::places::Places;
@@ -10,7 +10,7 @@ use integration_tests::systemd::{TestUnit, property, require_systemd, systemctl}
 
 const LONELY: &str = "exec sleep 1000";
 const SHARED: &str = "sleep 1001 & sleep 1002 & wait";
-const LIMITS: [&str; 12] = [
+const LIMITS: [&str; 16] = [
     "--cpu",
     "20%",
     "--cpu-weight",
@@ -23,7 +23,22 @@ const LIMITS: [&str; 12] = [
     "40",
     "--io-weight",
     "30",
+    "--io-read",
+    "10M",
+    "--io-write",
+    "5M",
 ];
+
+/// `MAJ:MIN` of a block device with a medium, which the virtual machine has.
+fn block_device() -> Result<String> {
+    for device in fs::read_dir("/sys/block")? {
+        let dir = device?.path();
+        if fs::read_to_string(dir.join("size"))?.trim() != "0" {
+            return Ok(fs::read_to_string(dir.join("dev"))?.trim().to_owned());
+        }
+    }
+    bail!("there is no block device")
+}
 
 #[test]
 fn a_whole_unit_is_limited_and_restored_exactly() -> Result<()> {
@@ -49,6 +64,9 @@ fn a_whole_unit_is_limited_and_restored_exactly() -> Result<()> {
     ] {
         ensure!(limited[file] == value, "{file}: {:?}", limited[file]);
     }
+    let device = block_device()?;
+    let line = format!("{device} rbps=10485760 wbps=5242880 riops=max wiops=max");
+    ensure!(limited["io.max"].lines().any(|one| one == line), "no {line:?}: {:?}", limited["io.max"]);
 
     systemctl(&["daemon-reload"])?;
     systemctl(&["set-property", "--runtime", unit.id(), "IPAccounting=yes"])?;
