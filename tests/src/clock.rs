@@ -20,8 +20,22 @@ pub const SLOWNESS_VARIABLE: &str = "PROCESS_THROTTLER_TEST_SLOWNESS";
 /// When [`SLOWNESS_VARIABLE`] is set to what is no number from 1 to 100.
 #[must_use]
 pub fn patience(time: Duration) -> Duration {
+    time * of_this_machine()
+}
+
+/// How often something is to be repeated on this machine that is repeated `count` times on a common one: what is
+/// gained by repetition is gained per time. At least once.
+///
+/// # Panics
+/// As [`patience`].
+#[must_use]
+pub fn repetitions(count: u64) -> u64 {
+    (count / u64::from(of_this_machine())).max(1)
+}
+
+fn of_this_machine() -> u32 {
     static SLOWNESS: OnceLock<u32> = OnceLock::new();
-    time * *SLOWNESS.get_or_init(|| std::env::var(SLOWNESS_VARIABLE).map_or(1, |text| slowness(&text)))
+    *SLOWNESS.get_or_init(|| std::env::var(SLOWNESS_VARIABLE).map_or(1, |text| slowness(&text)))
 }
 
 #[expect(clippy::panic, reason = "a test run that was set up wrongly must not go on")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::cgroup::{REAPED, TestCgroup, agent_groups, cpu_quota_of};
-use integration_tests::clock::{SOON, wait_until};
+use integration_tests::clock::{SOON, repetitions, wait_until};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::kernel;
 use integration_tests::places::Places;
@@ -71,16 +71,16 @@ fn a_running_process_is_limited_by_moving_and_moved_back() -> Result<()> {
 /// Lives so short that many end while they are moved.
 #[test]
 fn short_lives_leave_no_group_behind() -> Result<()> {
-    const LIVES: u64 = 3_000;
+    let lives = repetitions(3_000);
     let _turn = Turn::take()?;
     let places = Places::new()?;
     let life = Program::Exit(0).write(&places.bin(), "pt-brief")?;
     let daemon = Daemon::start(&places)?;
     daemon.activate(&ProfileText::new("brief").rule("brief", "pt-brief", &json!({ "cpu": "50%" })))?;
 
-    let account = Storm::of_lives(&life, LIVES)?.finish()?;
+    let account = Storm::of_lives(&life, lives)?.finish()?;
 
-    ensure!(account.lives >= LIVES, "{account:?}");
+    ensure!(account.lives >= lives, "{account:?}");
     wait_until("no group is left", REAPED, || Ok(agent_groups()?.is_empty()))?;
     daemon.stop()
 }

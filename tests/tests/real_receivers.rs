@@ -53,7 +53,7 @@ fn a_server_that_checks_the_hub_signature_takes_ours_and_no_other() -> Result<()
         "trigger-rule-mismatch-http-response-code": 403,
     }]);
     fs::write(&hooks, hook.to_string()).context("write its configuration")?;
-    let mut command = Command::new(unpacked("webhook", "webhook")?);
+    let mut command = Command::new(unpacked("webhook", "usr/bin/webhook")?);
     command.args(["-verbose", "-ip", "127.0.0.1", "-port", &port.to_string(), "-hooks"]).arg(&hooks);
     let server = Tool::start(command, port, &places.root().join("webhook.log"))?;
     let (right, wrong) = (places.write_secret("right", SECRET)?, places.write_secret("wrong", OTHER)?);
@@ -121,7 +121,7 @@ impl Nginx {
             "daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\n{paths}{servers}}}\n"
         );
         fs::write(dir.join("nginx.conf"), config).context("write its configuration")?;
-        let mut command = Command::new(unpacked("nginx", "nginx")?);
+        let mut command = Command::new(unpacked("nginx", "usr/sbin/nginx")?);
         command.args(["-e", "stderr", "-c", "nginx.conf", "-p"]).arg(dir);
         let server = Tool::start(command, ports[0], &dir.join("nginx.log"))?;
         Ok(Self { _server: server, ports, ca: dir.join("ca.pem") })

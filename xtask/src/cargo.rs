@@ -26,11 +26,20 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
 
 /// The cargo that runs this program, in the workspace.
 ///
+/// It does not see that one started by us is: the build script of `ring` asks for these variables, and builds it and
+/// all that uses it anew when they are not what they were for a cargo from a shell.
+///
 /// # Errors
 /// When the workspace is gone.
 pub(crate) fn cargo_command(arguments: &[&str]) -> Result<Command> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name.as_ref());
+        }
+    }
     command.args(arguments).current_dir(workspace_root()?);
     Ok(command)
 }

@@ -19,13 +19,17 @@ use integration_tests::clock::Stopwatch;
 
 use self::image::Image;
 use self::machine::Machine;
-use self::payload::Programs;
+use self::payload::{Programs, Scripts};
 use self::recipe::Kernel;
+use self::suites::Half;
 use crate::cargo::target_dir;
 use crate::setup;
 
 /// What making and running the machine needs.
 const TOOLS: [&str; 6] = ["qemu-system-x86", "mmdebstrap", "cpio", "kmod", "binutils", "findutils"];
+
+/// How many of the slowest tests are told of.
+const TOLD: usize = 10;
 
 /// Which kernels, and what is kept.
 #[derive(clap::Args, Default)]
@@ -33,6 +37,9 @@ pub(crate) struct Options {
     /// This kernel only; else all of them, at once.
     #[arg(long, value_enum)]
     kernel: Option<Kernel>,
+    /// Only the tests whose names contain one of these.
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
     /// Keep the logs also when all passed.
     #[arg(long)]
     keep_console: bool,
@@ -48,12 +55,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let vm = target_dir()?.join("vm");
     fs::create_dir_all(&vm).with_context(|| format!("create {}", vm.display()))?;
     let programs = Programs::build()?;
-    let expected = suites::expected(&programs)?;
+    let expected = suites::expected(&programs, &options.only)?;
     let image = Image::ensure(&vm)?;
     let payload = vm.join("payload.cpio");
     let mut targets: Vec<&str> = suites::SUITES.iter().map(|suite| suite.target).collect();
     targets.dedup();
-    payload::pack(&programs, &targets, &payload)?;
+    let script = |half| suites::script(half, &options.only, &expected);
+    let scripts = Scripts { plain: script(Half::Plain), managed: script(Half::Managed) };
+    payload::pack(&programs, &scripts, &targets, &payload)?;
     let kernels = options.kernel.map_or_else(|| Kernel::ALL.to_vec(), |one| vec![one]);
     let watch = Stopwatch::start();
     let mut machines = Vec::new();
@@ -64,7 +73,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (kernel, machine) in machines {
         let dir = machine.dir().to_owned();
         let version = kernel.version();
-        match machine.wait().and_then(|told| verdict::judge(&told, &expected)) {
+        let told = machine.wait();
+        for (seconds, test) in told.as_deref().map(|told| verdict::slowest(told, TOLD)).unwrap_or_default() {
+            println!("kernel {version}: {seconds:6.1} s {test}");
+        }
+        match told.and_then(|told| verdict::judge(&told, &expected)) {
             Ok(passed) => {
                 let seconds = watch.elapsed().as_secs();
                 println!("kernel {version}: passed after {seconds} s: {}", counted(&passed));

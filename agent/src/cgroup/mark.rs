@@ -1,23 +1,27 @@
-//! Who made a cgroup of ours, and where its processes came from: kept on the cgroup itself, as an extended
-//! attribute, so that it lives exactly as long as the cgroup and outlasts the loss of the records.
+//! What we note on cgroups themselves, as an extended attribute, so that it lives exactly as long as the cgroup and
+//! outlasts the loss of the records: who made a cgroup of ours and where its processes came from, and what a
+//! cgroup that is not ours had before it was limited in place.
 //!
 //! A mark is a second proof, never the first: a recorded cgroup is ours without one. The attribute is
-//! `trusted.process-throttler`, which only CAP_SYS_ADMIN sets and sees (xattr(7)); without the capability
-//! `user.process-throttler`, which only the owner of the directory sets, where the kernel has it (v2 since
-//! 5.7, v1 since 6.x). Where neither can be set, only the records tell.
+//! `user.process-throttler`, which whoever may write the directory sets (xattr(7); kernfs has it since Linux 5.7, on
+//! v1, too). It is therefore believed only where nobody but root and ourselves may: the directory of a cgroup that is
+//! delegated to a user bears `trusted.process-throttler` instead, which only CAP_SYS_ADMIN sets and sees. Where neither
+//! can be set, only the records tell.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{XattrFlags, getxattr, setxattr};
+use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr, stat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::ProcKey;
 use crate::model::process::{printable, unprintable};
 
-const NAMES: [&str; 2] = ["trusted.process-throttler", "user.process-throttler"];
+const USER: &str = "user.process-throttler";
+const TRUSTED: &str = "trusted.process-throttler";
 
 /// Longest mark in bytes: `XATTR_SIZE_MAX` of linux/limits.h.
 const SIZE_MAX: usize = 65_536;
@@ -25,14 +29,33 @@ const SIZE_MAX: usize = 65_536;
 /// Most processes whose origins are kept on one cgroup; the oldest go first. They fit into [`SIZE_MAX`].
 const PROCESSES_MAX: usize = 1_500;
 
-/// What a cgroup of ours says of itself.
+/// What a cgroup says of us.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// The agent that made it, by its state directory.
+    /// The agent that made or limited it, by its state directory.
     pub owner: String,
     /// Cgroups from which processes were moved here, as escaped text, with those processes (pid, start).
     #[serde(default)]
     origins: Vec<(String, Vec<(u32, u64)>)>,
+    /// What a limit in place took the place of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<Replaced>,
+}
+
+/// A value of ours in a cgroup that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// The file's name within the cgroup.
+    pub file: String,
+    /// Which part of the file, as [`crate::cgroup::Part::to_item`] has it.
+    pub item: String,
+    /// The value before.
+    pub prior: String,
+    /// Our value.
+    pub new: String,
+    /// Our value before that one, which may still be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<String>,
 }
 
 impl Mark {
@@ -40,7 +63,8 @@ impl Mark {
     #[must_use]
     pub fn read(dir: &Path) -> Option<Self> {
         let mut buffer = vec![0; SIZE_MAX];
-        let length = NAMES.iter().find_map(|name| getxattr(dir, *name, &mut buffer[..]).ok())?;
+        let names = names(dir);
+        let length = names.iter().find_map(|name| getxattr(dir, *name, &mut buffer[..]).ok())?;
         serde_json::from_slice(buffer.get(..length)?).ok()
     }
 
@@ -51,6 +75,18 @@ impl Mark {
             let key = |(pid, start): &(u32, u64)| ProcKey { pid: *pid, start: *start };
             keys.iter().filter_map(move |one| Some((key(one), path.clone()?)))
         })
+    }
+
+    /// The same value replaced again keeps what was there at first, unless somebody else has set it since.
+    fn replace(&mut self, one: Replaced) {
+        let same = |known: &&mut Replaced| (&known.file, &known.item) == (&one.file, &one.item);
+        let Some(known) = self.replaced.iter_mut().find(same) else { return self.replaced.push(one) };
+        let now = one.prior;
+        if ![Some(&known.prior), Some(&known.new), known.superseded.as_ref()].contains(&Some(&now)) {
+            known.prior.clone_from(&now);
+        }
+        known.superseded = Some(now);
+        known.new = one.new;
     }
 
     fn add(&mut self, key: ProcKey, origin: &Path) {
@@ -75,7 +111,7 @@ impl Mark {
     fn write(&self, dir: &Path) -> Result<(), Errno> {
         let value = serde_json::to_vec(self).map_err(|_never| Errno::INVAL)?;
         let mut result = Err(Errno::NOTSUP);
-        for name in NAMES {
+        for name in names(dir) {
             result = setxattr(dir, name, &value, XattrFlags::empty());
             if result.is_ok() {
                 break;
@@ -87,7 +123,38 @@ impl Mark {
 
 /// Marks a cgroup that was made just now. Where that is impossible, the records alone tell whose it is.
 pub fn claim(dir: &Path, owner: &str) {
-    note(dir, Mark { owner: owner.to_owned(), origins: Vec::new() }.write(dir));
+    note(dir, Mark { owner: owner.to_owned(), ..Mark::default() }.write(dir));
+}
+
+/// Notes what limits in place are about to take the place of. Values are as they are now (`prior`) and will be.
+pub fn add_replaced(dir: &Path, owner: &str, replaced: impl IntoIterator<Item = Replaced>) {
+    let mut replaced = replaced.into_iter().peekable();
+    if replaced.peek().is_none() {
+        return;
+    }
+    let mut mark = Mark::read(dir).unwrap_or_else(|| Mark { owner: owner.to_owned(), ..Mark::default() });
+    if mark.owner != owner {
+        tracing::debug!(owner = mark.owner, dir = %dir.display(), "cgroup bears the mark of another agent");
+        return;
+    }
+    replaced.for_each(|one| mark.replace(one));
+    note(dir, mark.write(dir));
+}
+
+/// Forgets a value that was put back, or is not ours any more.
+pub fn forget_replaced(dir: &Path, owner: &str, file: &str, item: &str) {
+    let Some(mut mark) = Mark::read(dir).filter(|mark| mark.owner == owner) else { return };
+    mark.replaced.retain(|one| (one.file.as_str(), one.item.as_str()) != (file, item));
+    if !mark.replaced.is_empty() {
+        return note(dir, mark.write(dir));
+    }
+    for name in names(dir) {
+        match removexattr(dir, name) {
+            // The one that is not there.
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
+            other => note(dir, other),
+        }
+    }
 }
 
 /// Notes where processes come from that are about to be moved into a cgroup of ours.
@@ -105,9 +172,18 @@ pub fn add_origins<'a>(dir: &Path, moved: impl IntoIterator<Item = (ProcKey, &'a
     note(dir, mark.write(dir));
 }
 
+/// The attributes that may be believed, best first.
+fn names(dir: &Path) -> Vec<&'static str> {
+    let guarded = stat(dir).is_ok_and(|stat| {
+        let owner = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
+        owner && stat.st_mode & 0o022 == 0
+    });
+    if guarded { vec![USER, TRUSTED] } else { vec![TRUSTED] }
+}
+
 fn note(dir: &Path, result: Result<(), Errno>) {
     if let Err(error) = result {
-        tracing::debug!(%error, dir = %dir.display(), "cgroup cannot be marked as ours");
+        tracing::debug!(%error, dir = %dir.display(), "cgroup cannot be marked");
     }
 }
 
@@ -138,11 +214,11 @@ mod tests {
         let key = |pid| ProcKey { pid, start: u64::MAX };
         let mut mark = Mark::default();
         mark.add(key(1), Path::new("/a"));
-        (10..20_000).for_each(|pid| mark.add(key(pid), Path::new("/cg")));
+        (10..1_700).for_each(|pid| mark.add(key(pid), Path::new("/cg")));
         mark.trim();
         let kept: Vec<_> = mark.origins().collect();
         assert_eq!(kept.len(), PROCESSES_MAX);
-        assert!(kept.contains(&(key(1), "/a".into())) && kept.contains(&(key(19_999), "/cg".into())));
+        assert!(kept.contains(&(key(1), "/a".into())) && kept.contains(&(key(1_699), "/cg".into())));
         assert!(serde_json::to_vec(&mark).unwrap().len() < SIZE_MAX);
     }
 
@@ -150,9 +226,58 @@ mod tests {
     fn nonsense_is_no_mark() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Mark::read(dir.path()), None);
-        if setxattr(dir.path(), NAMES[1], b"{", XattrFlags::empty()).is_ok() {
+        if setxattr(dir.path(), USER, b"{", XattrFlags::empty()).is_ok() {
             assert_eq!(Mark::read(dir.path()), None);
         }
         assert_eq!(Mark::read(Path::new("/nowhere")), None);
+    }
+
+    fn replaced(prior: &str, new: &str) -> Replaced {
+        let [file, item] = ["cpu.max", ""].map(str::to_owned);
+        Replaced { file, item, prior: prior.to_owned(), new: new.to_owned(), superseded: None }
+    }
+
+    #[test]
+    fn the_first_value_is_kept_unless_somebody_else_sets_another() {
+        let mut mark = Mark::default();
+        let mut next = |prior, new| {
+            mark.replace(replaced(prior, new));
+            let one = &mark.replaced[0];
+            assert_eq!((mark.replaced.len(), one.new.as_str()), (1, new));
+            (one.prior.clone(), one.superseded.clone())
+        };
+        assert_eq!(next("max", "10"), ("max".to_owned(), None));
+        assert_eq!(next("10", "20"), ("max".to_owned(), Some("10".to_owned())));
+        // The write of 20 did not come to pass.
+        assert_eq!(next("10", "30"), ("max".to_owned(), Some("10".to_owned())));
+        assert_eq!(next("77", "40"), ("77".to_owned(), Some("77".to_owned())));
+    }
+
+    #[test]
+    fn a_mark_without_values_is_removed_and_another_agents_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        add_replaced(dir, "/state", [replaced("max", "10")]);
+        let Some(mark) = Mark::read(dir) else { return };
+        assert_eq!(mark.replaced, [replaced("max", "10")]);
+        add_replaced(dir, "/other", [replaced("10", "5")]);
+        forget_replaced(dir, "/other", "cpu.max", "");
+        forget_replaced(dir, "/state", "cpu.weight", "");
+        assert_eq!(Mark::read(dir), Some(mark));
+        forget_replaced(dir, "/state", "cpu.max", "");
+        assert_eq!(Mark::read(dir), None);
+    }
+
+    #[test]
+    fn what_others_may_write_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let value = serde_json::to_vec(&Mark::default()).unwrap();
+        if setxattr(dir.path(), USER, &value, XattrFlags::empty()).is_err() {
+            return;
+        }
+        assert!(Mark::read(dir.path()).is_some());
+        let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(dir.path(), mode(0o775)).unwrap();
+        assert_eq!(Mark::read(dir.path()), None);
     }
 }

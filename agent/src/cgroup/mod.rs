@@ -173,6 +173,13 @@ pub trait Cgroup {
         controllers: &[Controller],
     ) -> Result<Vec<(PathBuf, Controller)>, CgroupError>;
 
+    /// The first of these controllers that a cgroup does not have, because those above do not hand it down. A
+    /// cgroup of v1 has that of its hierarchy.
+    ///
+    /// # Errors
+    /// When that cannot be read of a cgroup which is there.
+    fn lacks(&self, dir: &Path, controllers: &[Controller]) -> Result<Option<Controller>, CgroupError>;
+
     /// What a cgroup uses now.
     ///
     /// # Errors
@@ -226,6 +233,13 @@ impl Cgroup for Driver {
         match self {
             Self::V1(driver) => driver.to_enable(dir, controllers),
             Self::V2(driver) => driver.to_enable(dir, controllers),
+        }
+    }
+
+    fn lacks(&self, dir: &Path, controllers: &[Controller]) -> Result<Option<Controller>, CgroupError> {
+        match self {
+            Self::V1(driver) => driver.lacks(dir, controllers),
+            Self::V2(driver) => driver.lacks(dir, controllers),
         }
     }
 

@@ -109,6 +109,10 @@ impl Cgroup for V1 {
         Ok(Vec::new())
     }
 
+    fn lacks(&self, _: &Path, _: &[Controller]) -> Result<Option<Controller>, CgroupError> {
+        Ok(None)
+    }
+
     fn usage(&self, dir: &Path) -> Result<Usage, CgroupError> {
         Ok(Usage {
             memory: number(&dir.join("memory.usage_in_bytes"))?,

@@ -132,6 +132,17 @@ impl Cgroup for V2 {
         Ok(wanted)
     }
 
+    fn lacks(&self, dir: &Path, controllers: &[Controller]) -> Result<Option<Controller>, CgroupError> {
+        let has = match read(&dir.join("cgroup.controllers")) {
+            Ok(text) => text,
+            // It is gone, which whoever reads its members will be told.
+            Err(error) if error.is_gone() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let lacking = |one: &&Controller| !has.split_ascii_whitespace().any(|name| name == one.v2_name());
+        Ok(controllers.iter().find(lacking).copied())
+    }
+
     fn usage(&self, dir: &Path) -> Result<Usage, CgroupError> {
         Ok(Usage { memory: number(&dir.join("memory.current"))?, pids: number(&dir.join("pids.current"))? })
     }
@@ -230,6 +241,16 @@ mod tests {
         let io = settings.iter().find(|s| s.limit == "io_weight").unwrap();
         let (knob, value) = io.open(&driver.mount.join("a")).unwrap();
         assert_eq!((knob.read().unwrap().as_str(), value), ("100", "1000"));
+    }
+
+    #[test]
+    fn a_controller_that_is_not_handed_down_is_named() {
+        let (_root, driver) = tree();
+        let (all, dir) = ([Controller::Memory, Controller::Cpu], driver.mount.join("a"));
+        assert_eq!(driver.lacks(&dir, &all).unwrap(), None, "gone");
+        fs::write(dir.join("cgroup.controllers"), "memory cpuset\n").unwrap();
+        assert_eq!(driver.lacks(&dir, &all).unwrap(), Some(Controller::Cpu));
+        assert_eq!(driver.lacks(&dir, &all[..1]).unwrap(), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Carrying out a plan: record, write, read back, mark; and taking all of it back when a part fails.
 
 mod attributes;
+mod marks;
 mod systemd;
 
 use std::collections::BTreeSet;
@@ -86,6 +87,7 @@ impl Run<'_> {
         changes.extend(attributes.iter().map(|change| self.attribute_intent(change)));
         self.record(&changes)?;
         self.shared.point(Point::Planned);
+        self.mark_replaced(plan, &knobs);
         for (knob, change) in &knobs {
             knob.set(&String::from_utf8_lossy(&change.new))?;
             self.shared.point(Point::Written);

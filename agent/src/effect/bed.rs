@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
+use crate::cgroup::mark::Mark;
 use crate::cgroup::{Cgroup as _, Controller, Roots, membership};
 use crate::clock;
 use crate::effect::attribute;
@@ -54,7 +55,9 @@ impl Bed {
             let device = device.unwrap();
             symlink(device.path(), block.path().join(device.file_name())).unwrap();
         }
-        let roots = Roots { subtree, block: block.path().to_owned(), ..Roots::default() };
+        // Marks of tests that run beside it are another agent's.
+        let owner = subtree.clone();
+        let roots = Roots { subtree, block: block.path().to_owned(), owner, ..Roots::default() };
         let kernel = Kernel::open(roots).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let bed = Self { dir, block, kernel, children: Vec::new(), foreign: Vec::new() };
@@ -158,6 +161,10 @@ impl Bed {
     pub(super) fn capture(&self) -> String {
         let mut text = String::new();
         for dir in &self.foreign {
+            // What is ours in it may be told in two ways, what was there before in one.
+            for one in Mark::read(dir).iter().flat_map(|mark| &mark.replaced) {
+                writeln!(text, "{}: mark {} {} {}", dir.display(), one.file, one.item, one.prior).unwrap();
+            }
             for file in FILES {
                 if let Ok(value) = fs::read_to_string(dir.join(file)) {
                     writeln!(text, "{}: {}", dir.join(file).display(), value.trim_end()).unwrap();

@@ -34,6 +34,8 @@ mod ownership;
 #[cfg(test)]
 mod protection_tests;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod reservation_tests;
 #[cfg(test)]
 mod systemd_tests;

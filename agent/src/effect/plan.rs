@@ -1,6 +1,7 @@
 //! What an application of limits would do: reads the kernel, changes nothing.
 
 mod in_place;
+mod leave;
 mod own;
 mod scope;
 mod unit;

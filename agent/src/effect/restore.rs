@@ -4,6 +4,7 @@
 //! rows from which the next run converges.
 
 mod attribute;
+mod marks;
 mod moves;
 mod systemd;
 
@@ -85,14 +86,14 @@ pub(super) fn recover_groups(
     Ok(report)
 }
 
-/// Releases everything: what the rows tell of and, where rows were lost, what the marks of our own cgroups
-/// tell. Only for a caller that has made sure that this agent is not running.
+/// Releases everything: what the rows tell of and, where rows were lost, what the marks of cgroups tell. Only for a caller that has made sure that this agent is not running.
 ///
 /// # Errors
 /// When the store cannot be read, or our cgroups cannot be listed.
 pub fn release_all(kernel: &Kernel, store: &mut Store) -> Result<Report, EffectError> {
     let mut report = recover(kernel, store)?;
     systemd::release_unrecorded(kernel, &mut report);
+    marks::restore_marked(kernel, &mut report);
     sweep(kernel, &mut report)?;
     Ok(report)
 }
@@ -332,7 +333,11 @@ impl Restorer<'_> {
         });
         match outcome {
             Err(error) if error.is_gone() => Ok(()),
-            other => other,
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.unmark(&change.path, &change.item);
+                Ok(())
+            }
         }
     }
 

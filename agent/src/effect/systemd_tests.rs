@@ -200,6 +200,23 @@ fn a_systemd_that_is_stuck_holds_nobody_up() {
 }
 
 #[test]
+fn a_unit_that_vanishes_half_way_leaves_nothing_behind() {
+    for method in ["LoadUnit", "SetUnitProperties"] {
+        let mut host = Host::new();
+        let members = host.service("a.service", 1);
+        let throttle = host.bed.throttle();
+        host.systemd.state().vanish_at = Some(method);
+        let failed = error(run(&throttle, staying(apply("g", everything(), &members))));
+        assert!(failed.contains("a.service"), "{method}: {failed}");
+        assert_eq!(host.systemd.state().vanish_at, None, "{method} was not called");
+        assert!(!host.systemd.state().units.contains_key("a.service"));
+        let nice = nice(&host.bed.kernel.roots.proc, members[0]);
+        assert_eq!(nice, "0", "{method}");
+        host.is_clean(&host.systemd.capture());
+    }
+}
+
+#[test]
 fn without_systemd_the_error_names_its_sockets() {
     let mut host = Host::new();
     let members = host.service("a.service", 1);

@@ -7,6 +7,8 @@ pub struct Btf {
     bytes: Vec<u8>,
     /// Where in `bytes` each type begins; the first is type 1.
     types: Vec<usize>,
+    /// Those of them that are looked for by name: one in eight.
+    named: Vec<Head>,
     strings: std::ops::Range<usize>,
 }
 
@@ -76,7 +78,7 @@ mod kind {
 }
 
 /// The fixed head of a type.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Head {
     at: usize,
     name: u32,
@@ -107,11 +109,15 @@ impl Btf {
         let strings = section(&bytes, header, word(16)?, word(20)?)
             .ok_or(BtfError::Malformed { at: 16, what: "string section out of bounds" })?;
 
-        let mut btf = Self { bytes, types: Vec::new(), strings };
+        let mut btf = Self { bytes, types: Vec::new(), named: Vec::new(), strings };
         let mut at = types.start;
         while at < types.end {
             let head = btf.head(at)?;
             btf.types.push(at);
+            if head.name != 0 && matches!(head.kind, kind::STRUCT | kind::UNION | kind::ENUM | kind::TYPEDEF)
+            {
+                btf.named.push(head);
+            }
             at = btf.behind(head)?;
         }
         if at == types.end {
@@ -127,12 +133,10 @@ impl Btf {
     /// When there is none, or when it is a bit field.
     pub fn member_offset(&self, owner: &str, member: &str) -> Result<u32, BtfError> {
         let mut bits = None;
-        for head in self.heads().filter(|head| matches!(head.kind, kind::STRUCT | kind::UNION)) {
-            if self.name(head.name) == owner.as_bytes() {
-                bits = self.find_member(head, member.as_bytes(), NESTING_MAX)?;
-                if bits.is_some() {
-                    break;
-                }
+        for head in self.named(&[kind::STRUCT, kind::UNION], owner) {
+            bits = self.find_member(head, member.as_bytes(), NESTING_MAX)?;
+            if bits.is_some() {
+                break;
             }
         }
         let missing = || BtfError::NoMember { owner: owner.to_owned(), member: member.to_owned() };
@@ -148,10 +152,7 @@ impl Btf {
     /// # Errors
     /// When there is none.
     pub fn enum_value(&self, owner: &str, name: &str) -> Result<u32, BtfError> {
-        for head in self.heads().filter(|head| head.kind == kind::ENUM) {
-            if self.name(head.name) != owner.as_bytes() {
-                continue;
-            }
+        for head in self.named(&[kind::ENUM], owner) {
             for index in 0..head.count {
                 let at = head.at + TYPE_BYTES + index * 8;
                 if self.name(read_u32(&self.bytes, at)?) == name.as_bytes() {
@@ -184,8 +185,7 @@ impl Btf {
     }
 
     fn prototype(&self, typedef: &str) -> Result<Head, BtfError> {
-        self.heads()
-            .filter(|head| head.kind == kind::TYPEDEF && self.name(head.name) == typedef.as_bytes())
+        self.named(&[kind::TYPEDEF], typedef)
             .filter_map(|head| self.by_id(head.target).filter(|pointer| pointer.kind == kind::PTR))
             .find_map(|pointer| self.by_id(pointer.target).filter(|proto| proto.kind == kind::FUNC_PROTO))
             .ok_or_else(|| BtfError::NoFunction(typedef.to_owned()))
@@ -236,8 +236,9 @@ impl Btf {
         self.head(*self.types.get(index)?).ok()
     }
 
-    fn heads(&self) -> impl Iterator<Item = Head> + '_ {
-        self.types.iter().filter_map(|at| self.head(*at).ok())
+    fn named<'a>(&'a self, kinds: &'a [u32], name: &'a str) -> impl Iterator<Item = Head> + 'a {
+        let wanted = |head: &&Head| kinds.contains(&head.kind) && self.name(head.name) == name.as_bytes();
+        self.named.iter().filter(wanted).copied()
     }
 
     fn head(&self, at: usize) -> Result<Head, BtfError> {
@@ -281,11 +282,10 @@ impl Btf {
 }
 
 fn read_u32(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
-    at.checked_add(4)
-        .and_then(|end| bytes.get(at..end))
-        .and_then(|word| word.try_into().ok())
-        .map(u32::from_ne_bytes)
-        .ok_or(BtfError::Malformed { at, what: "blob ends here" })
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(word) => Ok(u32::from_ne_bytes(*word)),
+        None => Err(BtfError::Malformed { at, what: "blob ends here" }),
+    }
 }
 
 fn section(bytes: &[u8], header: usize, offset: u32, length: u32) -> Option<std::ops::Range<usize>> {

@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) started: Vec<(String, BTreeMap<String, String>)>,
     /// How the next services end that are started or restarted: state, result, code and status. None: they run.
     pub(crate) fate: Option<(&'static str, &'static str, i32, i32)>,
+    /// A method before whose next call all services end by themselves.
+    pub(crate) vanish_at: Option<&'static str>,
     /// A method that is never answered.
     pub(crate) silent: Option<&'static str>,
     /// Stops of units with processes in them: systemd would have killed those.
@@ -202,6 +204,9 @@ async fn answer(connection: &Connection, state: &Arc<Mutex<State>>, call: &Messa
             return;
         }
         state.collect();
+        if state.vanish_at == Some(member.as_str()) {
+            state.vanish();
+        }
         state.call(&member, &path, call)
     };
     let sent = match answered {
@@ -259,6 +264,19 @@ impl State {
             .map(|(id, _)| id.clone())
             .collect();
         for id in ended {
+            self.remove(&id);
+        }
+    }
+
+    fn vanish(&mut self) {
+        self.vanish_at = None;
+        let services: Vec<String> =
+            self.units.keys().filter(|id| id.ends_with(".service")).cloned().collect();
+        for id in services {
+            let real = format!("{UNIFIED}{}", self.units[&id].control_group);
+            for pid in crate::cgroup::membership::procs(Path::new(&real)).unwrap_or_default() {
+                fs::write(format!("{UNIFIED}/cgroup.procs"), pid.to_string()).unwrap();
+            }
             self.remove(&id);
         }
     }

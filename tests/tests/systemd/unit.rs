@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use integration_tests::clock::{SOON, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::Turn;
 use integration_tests::places::Places;
@@ -62,6 +63,43 @@ fn a_whole_unit_is_limited_and_restored_exactly() -> Result<()> {
     ensure!(unit.capture()? == before, "after a reload: {:#?}\nbefore: {before:#?}", unit.capture()?);
     ensure!(property(unit.id(), "NeedDaemonReload")? == "no", "a reload leaves nothing to be read");
     Ok(())
+}
+
+#[test]
+fn limits_on_devices_come_and_go() -> Result<()> {
+    require_systemd()?;
+    let (_turn, places) = (Turn::take()?, Places::new()?);
+    let unit = TestUnit::service("devices", LONELY, &[])?;
+    let pid = unit.pids("sleep", 1)?[0].to_string();
+    let before = unit.capture()?;
+    let throttle = ["throttle", "--pid", &pid, "--group", "g", "--io-read", "10M", "--io-write", "5M"];
+
+    run(&places, &throttle)?.expect(0)?;
+    let limited = unit.capture()?;
+    let line = format!("{} rbps=10485760 wbps=5242880 riops=max wiops=max", block_device()?);
+    ensure!(limited["io.max"].lines().any(|one| one == line), "no {line:?}: {:?}", limited["io.max"]);
+
+    run(&places, &["release", "--group", "g"])?.expect(0)?;
+    let mut after = unit.capture()?;
+    ensure!(after["io.max"].trim().is_empty(), "{:?}", after["io.max"]);
+    // systemd remembers devices without a limit until it reads the unit again, and keeps the controller for them.
+    for file in ["io.max", "io.weight"] {
+        after.insert(file.to_owned(), before[file].clone());
+    }
+    ensure!(after == before, "after: {after:#?}\nbefore: {before:#?}");
+    systemctl(&["daemon-reload"])?;
+    wait_until("systemd takes the controller back", SOON, || Ok(unit.capture()? == before))
+}
+
+/// `MAJ:MIN` of a block device with a medium, which the virtual machine has.
+fn block_device() -> Result<String> {
+    for device in fs::read_dir("/sys/block")? {
+        let dir = device?.path();
+        if fs::read_to_string(dir.join("size"))?.trim() != "0" {
+            return Ok(fs::read_to_string(dir.join("dev"))?.trim().to_owned());
+        }
+    }
+    bail!("there is no block device")
 }
 
 #[test]
@@ -163,7 +201,7 @@ fn processes_below_a_delegated_unit_are_limited_in_place() -> Result<()> {
                   echo $$ > rest/cgroup.procs; echo +cpu > cgroup.subtree_control; sleep 1002; wait";
     let unit = TestUnit::service("delegated", &script.replace('$', "$$"), &["Delegate=yes"])?;
     let job = unit.cgroup()?.join("job");
-    integration_tests::clock::wait_until("the job has a quota file", integration_tests::clock::SOON, || {
+    wait_until("the job has a quota file", SOON, || {
         Ok(job.join("cpu.max").exists() && unit.pids("sleep 1002", 2).is_ok())
     })?;
     let pid = fs::read_to_string(job.join("cgroup.procs"))?.trim().to_owned();

@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, ensure};
 use integration_tests::clock::SLOWNESS_VARIABLE;
 
 use super::archive;
-use super::suites::{Half, script};
 use crate::cargo::{cargo, cargo_command, run, target_dir, workspace_root};
 
 /// An emulated machine is ten to twenty times slower than its host; what waits is not only computation.
@@ -58,11 +57,17 @@ impl Programs {
     }
 }
 
+/// What the machine runs before it has a service manager, and then under it.
+pub(super) struct Scripts {
+    pub(super) plain: String,
+    pub(super) managed: String,
+}
+
 /// Packs everything as `archive`.
 ///
 /// # Errors
 /// When something cannot be copied.
-pub(super) fn pack(programs: &Programs, targets: &[&str], archive: &Path) -> Result<()> {
+pub(super) fn pack(programs: &Programs, scripts: &Scripts, targets: &[&str], archive: &Path) -> Result<()> {
     let stage = archive.with_extension("d");
     if stage.exists() {
         fs::remove_dir_all(&stage).with_context(|| format!("remove {}", stage.display()))?;
@@ -87,25 +92,25 @@ pub(super) fn pack(programs: &Programs, targets: &[&str], archive: &Path) -> Res
     }
     // Paths of the tests' own sources lead through it: `agent/../docs`.
     fs::create_dir_all(payload.join("workspace/agent")).context("create agent/")?;
-    write_guest(&stage, &payload, &root)?;
+    write_guest(&stage, &payload, &root, scripts)?;
     archive::pack(&stage, archive)?;
     fs::remove_dir_all(&stage).with_context(|| format!("remove {}", stage.display()))
 }
 
-fn write_guest(stage: &Path, payload: &Path, root: &Path) -> Result<()> {
+fn write_guest(stage: &Path, payload: &Path, root: &Path, scripts: &Scripts) -> Result<()> {
     let environment = format!(
-        "export {SLOWNESS_VARIABLE}={SLOWNESS} {THREADS_VARIABLE}=/payload/threads RUST_BACKTRACE=0\nWORKSPACE='{}'\n",
+        "export {SLOWNESS_VARIABLE}={SLOWNESS} {THREADS_VARIABLE}=/payload/threads RUST_BACKTRACE=0 RUSTC_BOOTSTRAP=1\nWORKSPACE='{}'\n",
         root.display()
     );
-    let scripts = [
+    let files = [
         ("init.sh", include_str!("guest/init.sh").to_owned()),
         ("systemd.sh", include_str!("guest/systemd.sh").to_owned()),
         ("suites.sh", include_str!("guest/suites.sh").to_owned()),
         ("environment", environment),
-        ("plain.sh", script(Half::Plain)),
-        ("managed.sh", script(Half::Managed)),
+        ("plain.sh", scripts.plain.clone()),
+        ("managed.sh", scripts.managed.clone()),
     ];
-    for (name, text) in scripts {
+    for (name, text) in files {
         let path = payload.join(name);
         fs::write(&path, text).with_context(|| format!("write {name}"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context("make a script executable")?;

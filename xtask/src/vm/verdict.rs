@@ -56,8 +56,26 @@ fn counts(output: &str) -> Option<Counts> {
 
 /// The names of failed tests.
 pub(super) fn failures(told: &str) -> Vec<&str> {
-    let failed = told.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    let failed = told.lines().filter_map(|line| {
+        let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+        result.starts_with("FAILED").then_some(name)
+    });
     failed.collect()
+}
+
+/// The tests that took longest, with their seconds, slowest first.
+pub(super) fn slowest(told: &str, most: usize) -> Vec<(f64, &str)> {
+    let mut times: Vec<(f64, &str)> = told
+        .lines()
+        .filter_map(|line| {
+            let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+            let (_, seconds) = result.strip_suffix("s>")?.split_once('<')?;
+            Some((seconds.parse().ok()?, name))
+        })
+        .collect();
+    times.sort_by(|a, b| b.0.total_cmp(&a.0));
+    times.truncate(most);
+    times
 }
 
 #[cfg(test)]
@@ -99,5 +117,12 @@ mod tests {
     fn failures_are_named() {
         let told = GOOD.replace("x ... ok", "x ... FAILED").replace(": passed", ": failed: suite a");
         assert_eq!(verdict(&told), "failed: suite a; failed tests: x");
+        assert_eq!(failures("test x ... FAILED <0.1s>\ntest y ... ok <1.0s>\n"), ["x"]);
+    }
+
+    #[test]
+    fn the_slowest_come_first() {
+        let told = "test a ... ok <1.500s>\ntest b - should panic ... ok <20.1s>\ntest c ... FAILED <3s>\ntest d ... ok\n";
+        assert_eq!(slowest(told, 2), [(20.1, "b - should panic"), (3.0, "c")]);
     }
 }

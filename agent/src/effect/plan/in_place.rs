@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Candidate, Planner};
-use crate::cgroup::{Controller, Owner, membership, shown};
+use crate::cgroup::{Cgroup as _, Controller, Owner, membership, shown};
 use crate::effect::group::{Place, PlaceDir, Rung};
 use crate::effect::kernel::EffectError;
 use crate::model::id::ProcKey;
@@ -36,6 +36,10 @@ impl Planner<'_> {
             if dirs.last().is_none_or(|last| last.path != *dir) {
                 if let Err(why) = self.may_write(*controller, dir, home) {
                     return Ok(Err(why));
+                }
+                if let Some(missing) = self.kernel.driver.lacks(dir, &self.controllers)? {
+                    let name = missing.v2_name();
+                    return Ok(Err(format!("controller {name} is not handed down to {}", shown(dir))));
                 }
                 let members = match membership::members(dir) {
                     Ok(members) => members,

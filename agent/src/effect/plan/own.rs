@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::leave::why_stay;
 use super::{Candidate, Mover, PlacePlan, Plan, Planner};
 use crate::cgroup::{shown, subtree};
 use crate::effect::group::{Place, PlaceDir, Rung};
@@ -73,6 +74,9 @@ impl Planner<'_> {
             }
             if self.mount(*controller) != Some(origin.as_path()) && !self.apply.allow_move {
                 return Err(format!("{why_not}; moving it out of {} needs allow_move", shown(origin)));
+            }
+            if let Some(why) = why_stay(origin) {
+                return Err(why);
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::leave::why_stay;
 use super::unit::WhyNot;
 use super::{Candidate, Mover, PlacePlan, Plan, Planner};
 use crate::cgroup::{Controller, Owner, membership, shown};
@@ -112,8 +113,8 @@ impl Planner<'_> {
             if self.mount(*controller) != Some(origin.as_path()) && !self.apply.allow_move {
                 return Err(format!("{}: {}", why_not.why, self.advice(why_not)));
             }
-            if is_frozen(origin) {
-                return Err(format!("{} is frozen: moving it would let it run", shown(origin)));
+            if let Some(why) = why_stay(origin) {
+                return Err(why);
             }
         }
         Ok(())
@@ -183,10 +184,4 @@ impl Origin {
 
 fn origin(one: &Candidate) -> Option<&PathBuf> {
     one.origins.first().map(|(_, path)| path)
-}
-
-/// Whether a v2 cgroup is frozen (`cgroup.events`): a process that leaves it runs on.
-fn is_frozen(dir: &std::path::Path) -> bool {
-    std::fs::read_to_string(dir.join("cgroup.events"))
-        .is_ok_and(|text| text.lines().any(|line| line == "frozen 1"))
 }
