@@ -25,6 +25,7 @@ mod release;
 mod replay;
 mod run;
 mod status;
+mod takeover;
 mod throttle;
 mod validate;
 mod version;

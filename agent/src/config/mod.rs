@@ -5,9 +5,12 @@
 
 pub mod calendar;
 mod condition;
+mod conflicts;
 mod critical;
+pub mod diff;
 pub mod error;
 pub mod export;
+mod extends;
 mod fields;
 pub mod file;
 pub mod host;
@@ -19,7 +22,11 @@ pub mod policy;
 pub mod predecessor;
 pub mod profile;
 pub mod profiles;
+pub mod revise;
 pub mod settings;
+mod subsume;
+pub mod templates;
+mod text;
 mod noise;
 mod webhook;
 pub mod webhooks;
