@@ -253,7 +253,7 @@ throttling_rules:
     limits: { nice: 5 }
   - name: some
     match: { user: root, comm: pt-x }
-    limits: { cpu: 9000000%, memory_max: 8000T }
+    limits: { cpu: 90000%, memory_max: 8000T }
 ";
     places.write_profile("odd", text.as_bytes())?;
     let checked = data(&places, &["validate", "profile", "odd"])?;
