@@ -25,7 +25,7 @@ fn every_read_command_has_every_form() -> Result<()> {
     let process = Workload::spawn_in(&program, &cgroup)?;
     wait_until("the quota is in force", SOON, || Ok(cgroup.cpu_quota()? == Some(50.0)))?;
     let pid = process.pid_text();
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 12] = [
         &["daemon", "status"],
         &["status"],
         &["list", "--limit", "5"],
@@ -35,6 +35,8 @@ fn every_read_command_has_every_form() -> Result<()> {
         &["profile", "list"],
         &["profile", "show", "forms"],
         &["profile", "plan", "forms"],
+        &["profile", "history"],
+        &["profile", "diff", "forms", "forms"],
         &["version"],
     ];
     for command in commands {

@@ -8,6 +8,7 @@ use integration_tests::daemon::Turn;
 use integration_tests::places::Places;
 
 const LIMITS: &str = include_str!("../../docs/guides/limits.md");
+const PROFILES: &str = include_str!("../../docs/guides/profiles.md");
 const WEBHOOKS: &str = include_str!("../../docs/guides/webhooks.md");
 
 /// The blocks of shell commands of a guide.
@@ -98,5 +99,22 @@ print(genuine(headers, body, secret), genuine(headers, body + b" ", secret), old
     let output = Command::new("python3").args(["-c", &script]).output().context("run Python")?;
     let printed = String::from_utf8_lossy(&output.stdout);
     ensure!(printed == "True False False\n", "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn the_guide_on_profiles_can_be_typed() -> Result<()> {
+    let places = Places::new()?;
+    let blocks = blocks(PROFILES);
+    ensure!(blocks.len() == 6, "{} blocks", blocks.len());
+    let mut printed = String::new();
+    for block in blocks {
+        printed.push_str(&run(&places, block)?);
+    }
+    for expected in
+        ["throttling_rules.backups.limits.cpu", "cpu: 20% }", "# nightly", "profile server-test rolled back"]
+    {
+        ensure!(printed.contains(expected), "{expected}: {printed}");
+    }
     Ok(())
 }

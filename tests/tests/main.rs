@@ -27,6 +27,7 @@ mod killed_at_points;
 mod loss_accounting;
 mod manual_limits_survive;
 mod process_attributes;
+mod profiles;
 mod protection;
 mod real_receivers;
 mod release_on_sigkill;

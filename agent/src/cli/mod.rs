@@ -30,6 +30,7 @@ mod replay;
 mod run;
 mod state;
 mod status;
+mod takeover;
 mod throttle;
 mod top;
 mod validate;

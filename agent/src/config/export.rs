@@ -368,7 +368,7 @@ impl Serialize for Tree {
 
 /// A text as YAML: plain where no parser could take it for anything else, in single quotes where that keeps
 /// backslashes readable, else with escapes.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     const RESERVED: &[&str] = &["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let lower = text.to_ascii_lowercase();
     let first_is_safe = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');

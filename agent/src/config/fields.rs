@@ -30,6 +30,20 @@ impl<'a> Cursor<'a> {
         Self { source, node, path: String::new() }
     }
 
+    /// A value whose key is known.
+    pub(super) fn at(source: &'a Source, node: &'a Node, path: &str) -> Self {
+        Self { source, node, path: path.to_owned() }
+    }
+
+    /// Where it stands, in words that follow the name of a thing.
+    pub(super) fn whereabouts(&self) -> String {
+        let Place { line, file, .. } = self.node.place;
+        match file {
+            0 => format!("at line {line}"),
+            file => format!("at line {line} of {}", self.source.file(file).path().display()),
+        }
+    }
+
     pub(super) const fn value(&self) -> &'a Value {
         &self.node.value
     }
@@ -184,11 +198,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn finding(&self, severity: Severity, place: Place, path: &str, message: String) -> Finding {
-        let Place { line, column } = place;
+        let Place { line, column, file } = place;
+        let source = self.source.file(file);
         // Keys are the file's own text.
         let path: String = path.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        Finding::at(severity, self.source.path(), self.source.line(line), line, column, message)
-            .with_key(&path)
+        Finding::at(severity, source.path(), source.line(line), line, column, message).with_key(&path)
     }
 }
 

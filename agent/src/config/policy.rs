@@ -326,5 +326,5 @@ pub fn read_policy(
 /// A value that comes from no place in a file.
 #[must_use]
 pub fn node(value: Value) -> Node {
-    Node { value, place: Place { line: 1, column: 1 } }
+    Node { value, place: Place { line: 1, column: 1, file: 0 } }
 }

@@ -6,15 +6,14 @@ use super::error::{Finding, Findings, Severity};
 use super::fields::Cursor;
 use super::file::{self, Place, Source, Trust, Value};
 use super::host::Host;
-use super::{calendar, condition, critical, limits, matching, policy};
+use super::{calendar, condition, conflicts, critical, extends, limits, matching, policy};
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::Policy;
-use crate::model::rule::{Critical, OnConflict, Profile, Rule, Turn};
+use crate::model::rule::{OnConflict, Profile, Rule, Turn};
 
 pub(super) const PROFILE_KEYS: &[&str] =
-    &["name", "version", "description", "critical_processes", "throttling_rules", "schedule"];
-const PROFILE_UNSUPPORTED: &[&str] = &["extends"];
+    &["name", "version", "description", extends::KEY, "critical_processes", "throttling_rules", "schedule"];
 const RULE_KEYS: &[&str] = &[
     "name",
     "description",
@@ -84,7 +83,10 @@ pub(super) fn parse_among(
         Err(finding) => return (None, (*finding).into()),
     };
     let mut findings = Findings::new();
-    let root = Cursor::root(source, &node);
+    let Some((source, node)) = extends::resolve(source, node, siblings, &mut findings) else {
+        return (None, findings.sorted());
+    };
+    let root = Cursor::root(&source, &node);
     if node.value == Value::Null {
         let finding = root.error("the file is empty").with_fix("a profile needs at least name: and a rule");
         return (None, finding.into());
@@ -101,7 +103,7 @@ fn read_profile(
     host: &Host,
     findings: &mut Findings,
 ) -> Option<Profile> {
-    let map = root.map(PROFILE_KEYS, PROFILE_UNSUPPORTED, findings)?;
+    let map = root.map(PROFILE_KEYS, &[], findings)?;
     let name = map.required("name", findings).and_then(|value| {
         let name = read_name(value, findings)?;
         if let Some(stem) = stem
@@ -122,7 +124,7 @@ fn read_profile(
     let (critical, rules) = (critical.unwrap_or_default(), rules.unwrap_or_default());
     let schedule = map.get("schedule").map(|list| read_schedule(list, siblings, findings));
     let schedule = schedule.unwrap_or_default();
-    check_conflicts(&critical, &rules, findings);
+    conflicts::check(&critical, &rules, findings);
     if critical.is_empty() && rules.is_empty() && schedule.is_empty() && !findings.has_errors() {
         findings.push(root.warning("no rule and no critical process: the profile does nothing"));
     }
@@ -241,37 +243,6 @@ fn read_rule<'a>(
         enabled: enabled?,
     };
     Some((rule, at?.clone()))
-}
-
-/// What contradicts itself between valid entries.
-fn check_conflicts(
-    critical: &[(Critical, Cursor<'_>)],
-    rules: &[(Rule, Cursor<'_>)],
-    findings: &mut Findings,
-) {
-    for (index, (rule, at)) in rules.iter().enumerate() {
-        // What is critical for alerts only may be limited.
-        let exempted =
-            |(c, _): &&(Critical, Cursor<'_>)| c.matches == rule.matches && !c.matches.is_forgeable();
-        if let Some((protected, other)) = critical.iter().find(exempted) {
-            let Place { line, .. } = other.place();
-            let message = format!(
-                "the same match makes {} critical at line {line}: the rule would never apply",
-                protected.name
-            );
-            findings.push(
-                at.error(message).with_fix("critical processes are never throttled: remove one of both"),
-            );
-        }
-        if let Some((first, other)) =
-            rules[..index].iter().find(|(r, _)| r.enabled && rule.enabled && r.matches == rule.matches)
-        {
-            let Place { line, .. } = other.place();
-            let message =
-                format!("rule {} has the same match at line {line}: only one of them applies", first.name);
-            findings.push(at.warning(message));
-        }
-    }
 }
 
 pub(super) fn read_name(at: &Cursor<'_>, findings: &mut Findings) -> Option<Name> {

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Finding, Findings, Severity};
 use super::fields::Cursor;
-use super::file::{self, ReadError, Source, Trust, WriteError};
+use super::file::{self, Node, ReadError, Source, Trust, Value, WriteError};
 use super::host::Host;
 use super::paths::Dirs;
 use super::predecessor::{self, MigrationNote};
-use super::{export, profile};
+use super::revise::{ReviseError, Revision, revise};
+use super::{export, extends, profile};
 use crate::model::id::Name;
 use crate::model::rule::Profile;
 
@@ -51,25 +52,16 @@ pub enum Format {
     Json,
 }
 
-/// How to import.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ImportOptions {
-    /// Replace a profile of the same name.
-    pub replace: bool,
-    /// Do everything but write.
-    pub dry_run: bool,
-}
-
-/// What was imported.
+/// A text that may become a profile of the store.
 #[derive(Clone, Debug)]
-pub struct Imported {
-    /// The profile.
+pub struct Draft {
+    /// The profile, its bases merged in.
     pub profile: Profile,
-    /// Its file in the store.
-    pub path: PathBuf,
+    /// Its text as it would be written.
+    pub text: String,
     /// Warnings about it.
     pub findings: Findings,
-    /// What became of each key, when the file was in the predecessor's format.
+    /// What became of each key, when the text was in the predecessor's format.
     pub notes: Vec<MigrationNote>,
 }
 
@@ -114,6 +106,9 @@ pub enum StoreError {
     /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A value of a text cannot be changed.
+    #[error(transparent)]
+    Revise(#[from] ReviseError),
     /// The JSON serialiser failed.
     #[error("cannot write profile {name} as JSON: {source}")]
     Json {
@@ -174,63 +169,112 @@ impl ProfileStore {
         }
     }
 
-    /// Takes a profile from a file anywhere: YAML (kept as it is, with its comments), JSON, or either in the
-    /// predecessor's format.
+    /// The text of a profile's file as it is, valid or not.
     ///
     /// # Errors
-    /// When the file cannot be read or has errors, or a profile of its name exists and was not to be replaced.
-    pub fn import(&self, path: &Path, options: ImportOptions) -> Result<Imported, StoreError> {
-        let source = file::read::read(path, Trust::Anyone)?;
-        let node = file::parse(&source).map_err(|finding| StoreError::Invalid((*finding).into()))?;
-        let mut notes = Vec::new();
-        let (profile, findings, text) = if predecessor::is_predecessor(&node) {
-            let mut findings = Findings::new();
-            let (profile, written) =
-                predecessor::convert(&Cursor::root(&source, &node), &self.host, &mut findings);
-            notes = written;
-            let profile = profile.ok_or_else(|| StoreError::Invalid(findings.clone().sorted()))?;
-            // What was converted must satisfy the same rules as what was written by hand.
-            let converted = Source::new(path.to_owned(), export::to_yaml(&profile));
-            let awaited = profile::Siblings::Awaited(&self.dir);
-            let stem = Some(profile.name.as_str());
-            let (checked, more) = profile::parse_among(&converted, stem, awaited, &self.host);
-            findings.append(more);
-            (checked, findings, converted.into_text())
-        } else {
-            let awaited = profile::Siblings::Awaited(&self.dir);
-            let (profile, findings) = profile::parse_among(&source, None, awaited, &self.host);
-            // YAML's flow style at the top level is JSON, or near it: written anew.
-            let is_json = source.text().trim_start().starts_with('{');
-            let text = match &profile {
-                Some(profile) if is_json => export::to_yaml(profile),
-                Some(_) | None => source.into_text(),
-            };
-            (profile, findings, text)
-        };
-        let Some(profile) = profile else { return Err(StoreError::Invalid(findings)) };
-        let path = self.write(&profile.name, &text, options)?;
-        Ok(Imported { profile, path, findings, notes })
+    /// When there is none of that name, or its file cannot be read.
+    pub fn text(&self, name: &Name) -> Result<Source, StoreError> {
+        self.read(name)
     }
 
-    fn write(&self, name: &Name, text: &str, options: ImportOptions) -> Result<PathBuf, StoreError> {
-        let path = self.path(name);
-        let exists = || StoreError::Exists { name: name.clone(), path: path.clone() };
-        if options.dry_run {
-            if !options.replace && std::fs::symlink_metadata(&path).is_ok() {
-                return Err(exists());
-            }
-            return Ok(path);
+    /// Makes a profile of a text from anywhere: YAML (kept as it is, with its comments), JSON, or either in the
+    /// predecessor's format. `name` takes the place of the one in the text.
+    ///
+    /// # Errors
+    /// When the text has errors.
+    pub fn draft(&self, source: Source, name: Option<&Name>) -> Result<Draft, StoreError> {
+        let node = file::parse(&source).map_err(|finding| StoreError::Invalid((*finding).into()))?;
+        if !predecessor::is_predecessor(&node) {
+            return self.checked(source, name, Findings::new(), Vec::new());
         }
+        let mut findings = Findings::new();
+        let (profile, notes) = predecessor::convert(&Cursor::root(&source, &node), &self.host, &mut findings);
+        let profile = profile.ok_or_else(|| StoreError::Invalid(findings.clone().sorted()))?;
+        // What was converted must satisfy the same rules as what was written by hand.
+        let converted = Source::new(source.path().to_owned(), export::to_yaml(&profile));
+        self.checked(converted, name, findings, notes)
+    }
+
+    fn checked(
+        &self,
+        source: Source,
+        name: Option<&Name>,
+        mut findings: Findings,
+        notes: Vec<MigrationNote>,
+    ) -> Result<Draft, StoreError> {
+        let path = source.path().to_owned();
+        let source = match name {
+            Some(name) => Source::new(path, revise(&source, &[Revision::text("name", name.as_str())])?),
+            None => source,
+        };
+        let awaited = profile::Siblings::Awaited(&self.dir);
+        let (profile, more) = profile::parse_among(&source, None, awaited, &self.host);
+        findings.append(more);
+        let Some(profile) = profile else { return Err(StoreError::Invalid(findings.sorted())) };
+        // YAML's flow style at the top level is JSON, or near it: written anew.
+        let is_json = source.text().trim_start().starts_with('{');
+        let text = if is_json { export::to_yaml(&profile) } else { source.into_text() };
+        Ok(Draft { profile, text, findings, notes })
+    }
+
+    /// Checks a text that is to be the profile of this name, and stands in a file of any other.
+    ///
+    /// # Errors
+    /// When it has errors.
+    pub fn check_as(&self, source: &Source, name: &Name) -> Result<(Profile, Findings), StoreError> {
+        let siblings = profile::Siblings::In(&self.dir);
+        let (profile, findings) = profile::parse_among(source, Some(name.as_str()), siblings, &self.host);
+        profile.map(|profile| (profile, findings.clone())).ok_or(StoreError::Invalid(findings))
+    }
+
+    /// Replaces the text of a profile by another, if it still is what it was; no text is no profile. Checks neither.
+    ///
+    /// # Errors
+    /// When it is something else by now, or cannot be written; then nothing has changed.
+    pub fn swap(
+        &self,
+        name: &Name,
+        before: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<PathBuf, StoreError> {
+        let path = self.path(name);
         std::fs::create_dir_all(&self.dir).map_err(|source| StoreError::Directory {
             operation: "create",
             path: self.dir.clone(),
             source,
         })?;
-        match file::write::write(&path, text.as_bytes(), FILE_MODE, options.replace) {
+        match file::write::swap(&path, before.map(str::as_bytes), after.map(str::as_bytes), FILE_MODE) {
             Ok(()) => Ok(path),
-            Err(WriteError::Exists(_)) => Err(exists()),
+            Err(WriteError::Exists(_)) => Err(StoreError::Exists { name: name.clone(), path }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The file of a profile, whether it is there or not.
+    #[must_use]
+    pub fn path(&self, name: &Name) -> PathBuf {
+        self.dir.join(format!("{name}.yaml"))
+    }
+
+    /// The profiles that extend this one or name it in their schedules, directly. Those with errors are not asked.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn dependents(&self, name: &Name) -> Result<Vec<Name>, StoreError> {
+        let mut found = Vec::new();
+        for path in self.files()? {
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            let Some(other) = stem.and_then(|stem| stem.parse::<Name>().ok()).filter(|other| other != name)
+            else {
+                continue;
+            };
+            let Ok(source) = file::read::read(&path, self.trust) else { continue };
+            let Ok(node) = file::parse(&source) else { continue };
+            if extends::named(&node).as_ref() == Some(name) || schedules(&node, name) {
+                found.push(other);
+            }
+        }
+        Ok(found)
     }
 
     fn read(&self, name: &Name) -> Result<Source, StoreError> {
@@ -241,10 +285,6 @@ impl ProfileStore {
                 StoreError::Invalid(error.into_finding().into())
             }
         })
-    }
-
-    fn path(&self, name: &Name) -> PathBuf {
-        self.dir.join(format!("{name}.yaml"))
     }
 
     fn nearest(&self, name: &Name) -> Option<String> {
@@ -294,4 +334,9 @@ impl ProfileStore {
         paths.sort();
         Ok(paths)
     }
+}
+
+fn schedules(node: &Node, name: &Name) -> bool {
+    let Some(Value::List(turns)) = node.get("schedule").map(|list| &list.value) else { return false };
+    turns.iter().any(|turn| turn.get("profile").is_some_and(|at| at.value == Value::Text(name.to_string())))
 }

@@ -9,7 +9,7 @@ use super::file::Source;
 use super::host::Host;
 use super::paths::Dirs;
 use super::profile;
-use super::profiles::{Format, ImportOptions, ProfileStore, StoreError};
+use super::profiles::{Draft, Format, ProfileStore, StoreError};
 use crate::model::rule::{Match, Pattern, Profile};
 
 fn host() -> Host {
@@ -148,7 +148,7 @@ fn malformed_files_are_refused_at_their_place() {
         ("name: [web\n", (1, 7), "unclosed bracket"),
         ("name: web\nversion: \"1\\n2\"\n", (2, 10), "contains control characters"),
         ("name: web\ndescription: \"\\e[31m\"\n", (2, 14), "contains control characters"),
-        ("name: web\nextends: base\n", (2, 1), "\"extends\" is not supported by this version yet"),
+        ("name: web\nextends: base\n", (2, 10), "unknown profile \"base\""),
     ] {
         let (profile, findings) = parse(text);
         let finding = findings.iter().next().unwrap_or_else(|| panic!("{text:?}"));
@@ -527,6 +527,41 @@ throttling_rules:
 }
 
 #[test]
+fn rules_that_stand_in_each_others_way() {
+    let text = "name: web
+critical_processes:
+  - { name: db, match: { exe: /usr/bin/db, uid: 0 } }
+  - { name: alert, match: { comm: a } }
+throttling_rules:
+  - { name: late, match: { comm: a, uid: 5 }, limits: { nice: 1 }, priority: 2 }
+  - { name: wide, match: { any: [{ comm: a }, { comm: b }] }, limits: { nice: 1 } }
+  - { name: db, match: { exe: { prefix: /usr/ } }, limits: { nice: 1 }, when: { load1: '> 3' } }
+  - { name: inner, match: { exe: /usr/bin/db, uid: 0, comm: c }, limits: { nice: 1 } }
+  - { name: off, match: { uid: 0 }, limits: { nice: 1 }, enabled: false }
+  - { name: free, match: { exe: /usr/bin/x }, limits: { nice: 1 } }
+";
+    let (profile, findings) = parse(text);
+    assert!(profile.is_some());
+    let told: Vec<_> =
+        shown(&findings).into_iter().filter(|line| line.contains("throttling_rules")).collect();
+    assert_eq!(
+        told,
+        [
+            "6:26 throttling_rules[0].match: rule wide at line 7 comes first and matches all of this: the rule never applies",
+            "8:24 throttling_rules[2].match: matches the critical process db at line 3, too, which is left alone",
+            "9:27 throttling_rules[3].match: every process of this match is critical as db at line 3: the rule would never apply",
+        ]
+    );
+    // A rule that does not always hold leaves its processes to the others.
+    let sometimes = text.replace(
+        "limits: { nice: 1 } }\n  - { name: db",
+        "limits: { nice: 1 }, when: { load1: '> 3' } }\n  - { name: db",
+    );
+    let (_, findings) = parse(&sometimes);
+    assert!(!findings.to_string().contains("comes first"), "{findings}");
+}
+
+#[test]
 fn defaults_and_shorthands() {
     let (profile, findings) = rule("{ parent: sshd, user: root }", "{ memory_max: 65536 }");
     let profile = profile.unwrap_or_else(|| panic!("{findings}"));
@@ -636,29 +671,48 @@ fn loading_says_what_is_wrong() {
     }
 }
 
+/// Reads a file from anywhere as a profile of the store.
+fn import(store: &Store, path: &Path) -> Result<Draft, StoreError> {
+    store.store.draft(super::file::read::read(path, super::file::Trust::Anyone)?, None)
+}
+
 #[test]
 fn import_and_export_are_inverse() {
     let store = Store::new();
-    let (yes, no) = (ImportOptions::default(), ImportOptions { dry_run: true, ..ImportOptions::default() });
     let yaml = store.file("in.yaml", WEB);
-    let dry = store.store.import(&yaml, no).unwrap();
-    assert!(!dry.path.exists() && store.contents().is_empty(), "a dry run writes nothing");
-    let imported = store.store.import(&yaml, yes).unwrap();
-    assert_eq!(std::fs::read_to_string(&imported.path).unwrap(), WEB, "comments are kept");
+    let imported = import(&store, &yaml).unwrap();
+    assert!(store.contents().is_empty(), "a draft writes nothing");
     let name = "web".parse().unwrap();
+    let path = store.store.swap(&name, None, Some(&imported.text)).unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), WEB, "comments are kept");
     assert_eq!(store.store.export(&name, Format::Yaml).unwrap(), WEB);
 
     let before = store.contents();
-    assert!(matches!(store.store.import(&yaml, yes), Err(StoreError::Exists { .. })));
-    assert!(matches!(store.store.import(&yaml, no), Err(StoreError::Exists { .. })));
+    assert!(matches!(store.store.swap(&name, None, Some("x")), Err(StoreError::Exists { .. })));
+    assert!(matches!(store.store.swap(&name, Some("other"), None), Err(StoreError::Write(_))));
     assert_eq!(store.contents(), before);
 
     let json = store.file("in.json", store.store.export(&name, Format::Json).unwrap());
-    let replace = ImportOptions { replace: true, dry_run: false };
-    let again = store.store.import(&json, replace).unwrap();
+    let again = import(&store, &json).unwrap();
     assert_eq!(again.profile, imported.profile);
-    assert!(std::fs::read_to_string(&again.path).unwrap().starts_with("name: web\n"), "JSON becomes YAML");
-    assert_eq!(store.store.load(&name).unwrap().0, imported.profile);
+    assert!(again.text.starts_with("name: web\n"), "JSON becomes YAML");
+    let source = super::file::read::read(&yaml, super::file::Trust::Anyone).unwrap();
+    let other = store.store.draft(source, Some(&"other".parse().unwrap())).unwrap();
+    assert_eq!(other.text, WEB.replacen("name: web", "name: other", 1), "a name is replaced in place");
+    store.store.swap(&name, Some(WEB), None).unwrap();
+    assert!(matches!(store.store.load(&name), Err(StoreError::NotFound { .. })));
+}
+
+#[test]
+fn who_needs_a_profile_is_known() {
+    let store = Store::new();
+    store.put("base.yaml", "name: base\nthrottling_rules: []\n");
+    store.put("child.yaml", "name: child\nextends: base\n");
+    store.put("office.yaml", "name: office\nschedule: [{ cron: \"0 9 * * *\", profile: base }]\n");
+    store.put("broken.yaml", "extends: [\n");
+    let names = store.store.dependents(&"base".parse().unwrap()).unwrap();
+    assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["child", "office"]);
+    assert!(store.store.dependents(&"child".parse().unwrap()).unwrap().is_empty());
 }
 
 #[test]
@@ -666,7 +720,6 @@ fn a_refused_import_changes_nothing() {
     let store = Store::new();
     store.put("web.yaml", WEB);
     let before = store.contents();
-    let replace = ImportOptions { replace: true, dry_run: false };
     let bad: [&[u8]; 9] = [
         b"",
         b"name: web\nname: web\n",
@@ -680,7 +733,7 @@ fn a_refused_import_changes_nothing() {
     ];
     for content in bad {
         let file = store.file("bad.yaml", content);
-        let error = store.store.import(&file, replace).unwrap_err();
+        let error = import(&store, &file).unwrap_err();
         assert!(matches!(error, StoreError::Invalid(_) | StoreError::Read(_)), "{error}");
         assert!(error.to_string().contains("bad.yaml"), "{error}");
         assert_eq!(store.contents(), before);
@@ -694,8 +747,10 @@ fn the_predecessors_files_are_imported_with_notes() {
         "old.yaml",
         "name: Old One\nauthor: me\nthrottling_rules:\n  - name: tars\n    matcher: { pattern: tar, match_type: name }\n    limits: { cpu_quota: 50000, cpu_period: 100000 }\n    enabled: true\n",
     );
-    let imported = store.store.import(&file, ImportOptions::default()).unwrap();
+    let imported = import(&store, &file).unwrap();
     assert_eq!(imported.profile.name.as_str(), "old-one");
     assert!(imported.notes.iter().any(|note| note.key == "author" && !note.carried));
-    assert_eq!(store.store.load(&"old-one".parse().unwrap()).unwrap().0, imported.profile);
+    let name = "old-one".parse().unwrap();
+    store.store.swap(&name, None, Some(&imported.text)).unwrap();
+    assert_eq!(store.store.load(&name).unwrap().0, imported.profile);
 }

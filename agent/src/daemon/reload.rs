@@ -12,6 +12,7 @@ use crate::control::proto::Reloaded;
 use crate::daemon::requests::Office;
 use crate::model::id::Name;
 use crate::model::rule::Profile;
+use crate::store::history::Actor;
 
 /// What the daemon runs with.
 #[derive(Debug)]
@@ -100,7 +101,7 @@ impl Office {
                 self.scheduler().renew(owner);
             }
             if let Some(profile) = change.profile {
-                self.put_in_force(Some(profile)).await?;
+                self.put_in_force(Some(profile), &Actor { uid: None, by: "reload" }).await?;
             }
             self.deliveries.route(change.settings.endpoints.clone())?;
             self.access.send_replace(Arc::new(change.settings.access.clone()));

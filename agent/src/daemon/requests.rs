@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::audit::Actor;
 use crate::clock;
+use crate::config::export;
 use crate::config::profiles::ProfileStore;
 use crate::config::settings::OnStop;
 use crate::control::access::Refusal;
-use crate::control::failure::{Failure, FailureKind};
+use crate::control::failure::{Failure, FailureKind, chain};
 use crate::control::peer::Peer;
 use crate::control::proto::{
     Activated, ActiveProfile, CriticalRestart, DynamicApply, DynamicRemove, EVENTS_MAX, Emergency,
@@ -35,8 +35,9 @@ use crate::model::notice::Notice;
 use crate::model::reason::Reason;
 use crate::model::rule::Profile;
 use crate::procfs::Proc;
-use crate::store::Store;
 use crate::store::events::EventFilter;
+use crate::store::history::Actor;
+use crate::store::{Store, StoreError};
 
 /// Past events that `explain` looks through for a process.
 const HISTORY: u32 = 1_000;
@@ -85,7 +86,7 @@ impl Office {
     /// Answers a request.
     pub async fn answer(&self, call: Call) {
         let Call { request, peer, within, reply } = call;
-        let change = audited::change(&request, Actor::peer(peer.uid, peer.gid, peer.pid));
+        let change = audited::change(&request, crate::audit::Actor::peer(peer.uid, peer.gid, peer.pid));
         let checked = match within {
             None => Ok(request),
             Some(reaches) => self.keep_within(request, peer, &reaches).await,
@@ -114,9 +115,9 @@ impl Office {
             Request::Plan { profile } => Reply::Plan(self.plan(Box::new(self.load(&profile)?)).await?),
             Request::Activate(activate) => {
                 let profile = self.load(&activate.profile)?;
-                Reply::Activated(self.activate(Some(profile), activate.dry_run).await?)
+                Reply::Activated(self.activate(Some(profile), activate.dry_run, peer).await?)
             }
-            Request::Deactivate(dry) => Reply::Activated(self.activate(None, dry.dry_run).await?),
+            Request::Deactivate(dry) => Reply::Activated(self.activate(None, dry.dry_run, peer).await?),
             Request::ActiveProfile => {
                 let profile = self.ask(Command::Status).await?.profile;
                 let since = self.loaded().since.filter(|_| profile.is_some());
@@ -282,7 +283,7 @@ impl Office {
         self.ask(|answer| Command::Plan { profile, answer }).await
     }
 
-    async fn activate(&self, profile: Option<Profile>, dry_run: bool) -> Result<Activated> {
+    async fn activate(&self, profile: Option<Profile>, dry_run: bool, peer: Peer) -> Result<Activated> {
         let plan = match &profile {
             Some(profile) => Some(self.plan(Box::new(profile.clone())).await?),
             None => None,
@@ -292,29 +293,53 @@ impl Office {
             let previous = self.ask(Command::Status).await?.profile;
             return Ok(Activated { profile: name, previous, plan, dry_run });
         }
-        let previous = self.put_in_force(profile.clone()).await?;
+        let actor = Actor { uid: Some(peer.uid), by: "request" };
+        let previous = self.put_in_force(profile.clone(), &actor).await?;
         self.own_schedule(profile.as_ref())?;
         Ok(Activated { profile: name, previous, plan, dry_run })
     }
 
-    /// Makes a profile, or none, the one in force, now and at the next start. Returns the one before.
-    pub async fn put_in_force(&self, profile: Option<Profile>) -> Result<Option<Name>> {
+    /// Makes a profile, or none, the one in force, now and at the next start. Returns the one before. All of it is done,
+    /// or the one before is in force again.
+    pub async fn put_in_force(&self, profile: Option<Profile>, actor: &Actor) -> Result<Option<Name>> {
         let name = profile.as_ref().map(|profile| profile.name.clone());
-        let boxed = profile.clone().map(Box::new);
-        let previous = self.ask(|answer| Command::Activate { profile: boxed, answer }).await?;
+        let previous = self.enforce(profile.clone()).await?;
+        let content = profile.as_ref().map(export::to_yaml);
+        let noted = name.as_ref().zip(content.as_deref());
+        let at = clock::unix_millis(clock::wall());
+        let noted = self.store().write(|tables| tables.note_activation(at, actor, noted));
+        if let Err(error) = noted {
+            return Err(self.take_back(previous, &error).await);
+        }
         self.journal.watch(profile.as_ref()).unwrap_or_else(|failure| {
             tracing::error!("alerts follow the profile before this one: {failure}");
         });
-        {
-            let mut loaded = self.loaded();
-            loaded.profile = profile;
-            loaded.since = report::since_epoch(clock::wall());
-        }
-        self.store().write(|tables| tables.set_active_profile(name.as_ref())).map_err(|error| {
-            let message = format!("in force, but not at the next start: {error}");
-            Failure::new(FailureKind::Partial, message)
-        })?;
+        let mut loaded = self.loaded();
+        loaded.profile = profile;
+        loaded.since = report::since_epoch(clock::wall());
         Ok(previous)
+    }
+
+    async fn enforce(&self, profile: Option<Profile>) -> Result<Option<Name>> {
+        let profile = profile.map(Box::new);
+        self.ask(|answer| Command::Activate { profile, answer }).await
+    }
+
+    /// What cannot be remembered does not stay in force: the next start would bring the one before.
+    async fn take_back(&self, previous: Option<Name>, why: &StoreError) -> Failure {
+        let before = self.loaded().profile.clone().filter(|before| Some(&before.name) == previous.as_ref());
+        let why = chain(why);
+        match self.enforce(before).await {
+            Ok(_) => {
+                let back = previous.map_or_else(|| "no profile".to_owned(), |name| format!("profile {name}"));
+                Failure::new(FailureKind::Failed, format!("rolled back, {back} is in force: {why}"))
+            }
+            Err(failure) => {
+                let message =
+                    format!("in force, but not at the next start: {why}; and not taken back: {failure}");
+                Failure::new(FailureKind::Partial, message)
+            }
+        }
     }
 
     /// A person activated this profile: its schedule is in force from now on.
@@ -354,7 +379,7 @@ impl Office {
     pub async fn take_turn(&self) {
         let Some(name) = self.scheduler().due(&report::now()) else { return };
         let result = match self.load(&name) {
-            Ok(profile) => self.put_in_force(Some(profile)).await,
+            Ok(profile) => self.put_in_force(Some(profile), &Actor { uid: None, by: "schedule" }).await,
             Err(failure) => Err(failure),
         };
         if let Err(failure) = result {

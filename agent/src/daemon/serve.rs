@@ -22,6 +22,7 @@ use crate::daemon::violations::Violations;
 use crate::model::chain::chain;
 use crate::model::rule::Profile;
 use crate::store::block::Block;
+use crate::store::history::Actor;
 
 /// Calls on their way from the control socket.
 const CALLS: usize = 64;
@@ -116,7 +117,7 @@ async fn begin(office: &Office, profile: Option<Profile>) {
     office.remember().await;
     if let Some(profile) = profile {
         let name = profile.name.clone();
-        if let Err(failure) = office.put_in_force(Some(profile)).await {
+        if let Err(failure) = office.put_in_force(Some(profile), &Actor { uid: None, by: "start" }).await {
             office.tell_change(format!("profile {name} is not in force: {failure}"), false);
         }
     }

@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod error;
 pub mod events;
 pub mod groups;
+pub mod history;
 pub mod intents;
 mod kind;
 pub mod meta;

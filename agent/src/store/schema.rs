@@ -222,6 +222,29 @@ CREATE TRIGGER pending_deleted AFTER DELETE ON outbox WHEN old.state = 'pending'
 END;
 ",
     ),
+    // What became of profiles. A content is kept once, however many entries have it.
+    M::up(
+        "
+CREATE TABLE profile_contents (
+    hash    TEXT    PRIMARY KEY,
+    bytes   INTEGER NOT NULL,
+    content TEXT    NOT NULL
+) STRICT;
+
+CREATE TABLE profile_history (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       INTEGER NOT NULL,
+    uid      INTEGER,
+    cause    TEXT    NOT NULL,
+    act      TEXT    NOT NULL,
+    profile  TEXT,
+    previous TEXT,
+    before   TEXT,
+    after    TEXT,
+    outcome  TEXT    NOT NULL CHECK (outcome IN ('begun', 'done', 'undone'))
+) STRICT;
+",
+    ),
 ];
 
 /// The migrations of a database, and their number, which is its `user_version` when it is up to date.

@@ -64,6 +64,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=bad_input::bad_profiles",
             "--skip=bad_input::limits_out_of_range",
             "--skip=cli_outputs::completions",
+            "--skip=profiles::",
             // Figures, which an emulated machine has none of: how soon a target is held, how fast a thousand go.
             "--skip=dynamic_policies::adaptive",
             "--skip=dynamic_policies::a_rule_under_pressure",

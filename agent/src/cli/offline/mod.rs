@@ -86,7 +86,30 @@ fn open_store(context: &Context) -> CliResult<Store> {
     Ok(opened.store)
 }
 
-fn make_dir(path: &Path, mode: u32) -> CliResult {
+/// Opens the journal, and makes it if there is none yet. A daemon may have it open, too.
+///
+/// # Errors
+/// When it cannot be opened or made.
+pub(super) fn journal(context: &Context) -> CliResult<Store> {
+    make_dir(&context.dirs.state, 0o700)?;
+    let opened =
+        Store::open(&context.dirs.journal_db(), Durability::Power).map_err(|error| store_failure(&error))?;
+    if let Some((aside, _)) = opened.set_aside {
+        let aside = aside.display();
+        context.output.message(&format!("Warning: the journal was damaged and set aside as {aside}"));
+    }
+    Ok(opened.store)
+}
+
+/// Opens the journal if there is one.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(super) fn existing_journal(context: &Context) -> CliResult<Option<Store>> {
+    if context.dirs.journal_db().exists() { journal(context).map(Some) } else { Ok(None) }
+}
+
+pub(super) fn make_dir(path: &Path, mode: u32) -> CliResult {
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| {
         let kind = if is_denied(&error) { FailureKind::Denied } else { FailureKind::Failed };
         Failure::new(kind, format!("create {}: {error}", path.display())).into()

@@ -2,19 +2,27 @@
 //!
 //! Files are read and written without the daemon; what is in force is its business.
 
+mod change;
+mod create;
+mod delete;
+mod diff;
+mod edit;
+mod history;
 mod plan;
+mod rollback;
+mod running;
 mod shelf;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::audit::recorded;
 use super::error::{CliError, CliResult};
 use super::globals::{Context, call, runtime};
-use crate::config::ProfileStore;
-use crate::config::file::ReadError;
-use crate::config::profiles::{Format, ImportOptions, StoreError};
+use crate::config::file::{ReadError, WriteError};
+use crate::config::profiles::{Format, StoreError};
+use crate::config::revise::ReviseError;
+use crate::config::{ProfileStore, export, validate_profile_file};
 use crate::control::client::ClientError;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::feature;
@@ -22,7 +30,7 @@ use crate::control::proto::{Activate, Activated, ActiveProfile, DryRun, Plan, Re
 use crate::model::id::Name;
 use crate::model::rule::Profile;
 
-use shelf::{Imported, Listed, Shown};
+use shelf::{Listed, Shown};
 
 /// Arguments of `profile`.
 #[derive(Args, Debug)]
@@ -39,15 +47,20 @@ enum Command {
     Show {
         /// Its name
         name: Name,
-    },
-    /// Take a profile from a YAML or JSON file, also one of the predecessor's
-    Import {
-        /// The file
-        file: PathBuf,
-        /// Replace a profile of the same name
+        /// As it comes into force, its bases merged in; JSON and YAML documents always are
         #[arg(long)]
-        replace: bool,
+        resolved: bool,
     },
+    /// Make a profile: empty, from a file, from an example, or from what runs now
+    Create(create::Create),
+    /// Change a profile in an editor, or single values of it
+    Edit(edit::Edit),
+    /// Copy a profile under another name
+    Clone(create::CloneOf),
+    /// Remove a profile
+    Delete(delete::Delete),
+    /// Take a profile from a YAML or JSON file, also one of the predecessor's
+    Import(create::Import),
     /// Print a profile for another machine
     Export {
         /// Its name
@@ -55,7 +68,16 @@ enum Command {
         /// Language
         #[arg(long, value_enum, value_name = "LANGUAGE", default_value_t)]
         format: ExportFormat,
+        /// With its bases merged in, for a machine that has them not; JSON always is
+        #[arg(long)]
+        resolved: bool,
     },
+    /// Tell what two profiles say differently
+    Diff(diff::Diff),
+    /// Show what became of profiles: by whom, when, and what they said
+    History(history::History),
+    /// Undo a change of a profile, or of which one is active
+    Rollback(rollback::Rollback),
     /// Check a profile: all errors at once
     Validate {
         /// A profile's name, or a file if it has a slash or an ending
@@ -92,17 +114,26 @@ impl ProfileArgs {
                 let entries = store.list().map_err(refused)?;
                 context.output.show(&Listed::new(entries, active(context)?.as_ref()))
             }
-            Command::Show { name } => context.output.show(&Shown(load(context, &name)?)),
-            Command::Import { file, replace } => {
-                let options = ImportOptions { replace, dry_run: context.dry_run };
-                let subject = format!("profile file {}", file.display());
-                let imported = recorded(context, "profile.imported", subject, || {
-                    store.import(&file, options).map_err(refused)
-                })?;
-                warn(context, &imported.findings);
-                context.output.show(&Imported::new(imported, context.dry_run))
+            Command::Show { name, resolved } => {
+                let profile = load(context, &name)?;
+                context.output.show(&if resolved {
+                    Shown::resolved(profile)
+                } else {
+                    Shown::as_written(profile, store.text(&name).map_err(refused)?.into_text())
+                })
             }
-            Command::Export { name, format } => {
+            Command::Create(command) => command.run(context),
+            Command::Edit(command) => command.run(context),
+            Command::Clone(command) => command.run(context),
+            Command::Delete(command) => command.run(context),
+            Command::Import(command) => command.run(context),
+            Command::Diff(command) => command.run(context),
+            Command::History(command) => command.run(context),
+            Command::Rollback(command) => command.run(context),
+            Command::Export { name, format: ExportFormat::Yaml, resolved: true } => {
+                context.output.raw(export::to_yaml(&load(context, &name)?).as_bytes())
+            }
+            Command::Export { name, format, resolved: _ } => {
                 let format = match format {
                     ExportFormat::Yaml => Format::Yaml,
                     ExportFormat::Json => Format::Json,
@@ -114,15 +145,21 @@ impl ProfileArgs {
                 let plan: Plan = context.ask(feature::RULES, &Request::Plan { profile: name })?;
                 context.output.show(&plan)
             }
-            Command::Activate { name } => {
-                let request = Request::Activate(Activate { profile: name, dry_run: context.dry_run });
-                changed(context, &request)
-            }
-            Command::Deactivate => {
-                changed(context, &Request::Deactivate(DryRun { dry_run: context.dry_run }))
-            }
+            Command::Activate { name } => activate(context, Some(name)),
+            Command::Deactivate => activate(context, None),
         }
     }
+}
+
+/// Brings a profile into force, or none.
+fn activate(context: &Context, profile: Option<Name>) -> CliResult {
+    let dry_run = context.dry_run;
+    let request = match profile {
+        Some(profile) => Request::Activate(Activate { profile, dry_run }),
+        None => Request::Deactivate(DryRun { dry_run }),
+    };
+    let activated: Activated = context.ask(feature::RULES, &request)?;
+    context.output.show(&activated)
 }
 
 /// A profile of the configuration directory.
@@ -135,9 +172,25 @@ pub(super) fn load(context: &Context, name: &Name) -> CliResult<Profile> {
     Ok(profile)
 }
 
-fn changed(context: &Context, request: &Request) -> CliResult {
-    let activated: Activated = context.ask(feature::RULES, request)?;
-    context.output.show(&activated)
+/// A profile by its name, or of a file anywhere.
+fn named(context: &Context, profile: &Path) -> CliResult<Profile> {
+    let path = super::validate::file_of(context, profile)?;
+    match validate_profile_file(&path) {
+        (Some(profile), findings) => {
+            warn(context, &findings);
+            Ok(profile)
+        }
+        (None, findings) => Err(refused(StoreError::Invalid(findings))),
+    }
+}
+
+/// The profile in force, or without a daemon the one that its next start would bring.
+fn known_active(context: &Context) -> CliResult<Option<Name>> {
+    if let Some(active) = context.ask_if_running::<ActiveProfile>(&Request::ActiveProfile)? {
+        return Ok(active.profile);
+    }
+    let Some(book) = super::offline::existing_journal(context)? else { return Ok(None) };
+    book.read(|tables| tables.active_profile()).map_err(|error| super::offline::store_failure(&error))
 }
 
 /// The profile in force; none without a daemon. A listing of files must not fail because the daemon keeps
@@ -177,8 +230,20 @@ fn refused(error: StoreError) -> CliError {
             Failure::new(FailureKind::Invalid, format!("{count} {noun} in the profile\n{findings}"))
         }
         StoreError::Exists { .. } => {
-            Failure::from_error(FailureKind::Conflict, &error).with_hint("say --replace to replace it")
+            let hint = "change it with profile edit, or replace it with profile import --replace";
+            Failure::from_error(FailureKind::Conflict, &error).with_hint(hint)
         }
+        StoreError::Write(WriteError::Changed(_)) => {
+            Failure::from_error(FailureKind::Conflict, &error).with_hint("look at it, and try again")
+        }
+        StoreError::Directory { source, .. }
+        | StoreError::Read(ReadError::Io { source, .. })
+        | StoreError::Write(WriteError::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Failure::from_error(FailureKind::Denied, &error)
+        }
+        StoreError::Revise(revise) => of_revision(revise, &error),
         StoreError::Read(read) if read.is_not_found() => Failure::from_error(FailureKind::NotFound, &error),
         // Too large, no text, not to be trusted: nothing that another attempt would change.
         StoreError::Read(ReadError::Refused(_)) => Failure::from_error(FailureKind::Invalid, &error),
@@ -188,4 +253,16 @@ fn refused(error: StoreError) -> CliError {
         | StoreError::Json { .. } => Failure::from_error(FailureKind::Failed, &error),
     };
     failure.into()
+}
+
+fn of_revision(revise: &ReviseError, error: &StoreError) -> Failure {
+    match revise {
+        ReviseError::Path(_) | ReviseError::Value { .. } => Failure::from_error(FailureKind::Usage, error),
+        ReviseError::Missing { .. } => Failure::from_error(FailureKind::NotFound, error)
+            .with_hint("the keys are those of the file: see process-throttler profile show"),
+        ReviseError::Malformed(_) => Failure::from_error(FailureKind::Invalid, error),
+        ReviseError::Unfit { .. } => {
+            Failure::from_error(FailureKind::Failed, error).with_hint("change it with an editor")
+        }
+    }
 }

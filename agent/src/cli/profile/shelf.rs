@@ -5,8 +5,7 @@ use serde::Serialize;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, Wide, dash};
 use crate::config::export;
-use crate::config::predecessor::MigrationNote;
-use crate::config::profiles::{Entry, Imported as ImportedProfile};
+use crate::config::profiles::Entry;
 use crate::model::id::Name;
 use crate::model::rule::Profile;
 
@@ -84,63 +83,34 @@ impl View for Listed {
     }
 }
 
-/// A profile.
+/// A profile: what holds once its bases are merged in, and for people the text of its file.
 #[derive(Debug, Serialize)]
-#[serde(transparent)]
-pub(super) struct Shown(pub(super) Profile);
+pub(super) struct Shown {
+    #[serde(flatten)]
+    profile: Profile,
+    #[serde(skip)]
+    text: Option<String>,
+}
+
+impl Shown {
+    /// For people, as it is in its file.
+    pub(super) const fn as_written(profile: Profile, text: String) -> Self {
+        Self { profile, text: Some(text) }
+    }
+
+    /// For people, as it comes into force.
+    pub(super) const fn resolved(profile: Profile) -> Self {
+        Self { profile, text: None }
+    }
+}
 
 impl View for Shown {
     const KIND: &'static str = "Profile";
 
     fn page(&self, page: &mut Page) {
-        for line in export::to_yaml(&self.0).lines() {
+        let text = self.text.clone().unwrap_or_else(|| export::to_yaml(&self.profile));
+        for line in text.lines() {
             page.line(line);
-        }
-    }
-}
-
-/// What was imported.
-#[derive(Debug, Serialize)]
-pub(super) struct Imported {
-    name: Name,
-    path: String,
-    rules: usize,
-    critical: usize,
-    migration: Vec<MigrationNote>,
-    dry_run: bool,
-}
-
-impl Imported {
-    pub(super) fn new(imported: ImportedProfile, dry_run: bool) -> Self {
-        Self {
-            rules: imported.profile.rules.len(),
-            critical: imported.profile.critical.len(),
-            name: imported.profile.name,
-            path: imported.path.display().to_string(),
-            migration: imported.notes,
-            dry_run,
-        }
-    }
-}
-
-impl View for Imported {
-    const KIND: &'static str = "ImportedProfile";
-
-    fn page(&self, page: &mut Page) {
-        let verb = if self.dry_run { "would be imported" } else { "imported" };
-        page.line(format!(
-            "profile {} {verb} to {}: {} rules, {} critical processes",
-            self.name, self.path, self.rules, self.critical
-        ));
-        if !self.migration.is_empty() {
-            page.gap();
-            page.table(
-                [Always("LINE"), Always("KEY"), Always("CARRIED"), Always("OUTCOME")],
-                self.migration.iter().map(|note| {
-                    let carried = if note.carried { "yes" } else { "no" };
-                    [note.line.to_string(), note.key.clone(), carried.to_owned(), note.outcome.clone()]
-                }),
-            );
         }
     }
 }

@@ -8,13 +8,12 @@ use super::settings;
 use super::show::Shown;
 use crate::cli::audit::recorded;
 use crate::cli::error::{CliError, CliResult};
-use crate::cli::globals::{Context, call, runtime};
+use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::Page;
+use crate::cli::takeover::Daemon;
 use crate::config::webhooks::{Change, Purpose, Setting, WebhookFile, Written};
-use crate::control::client::ClientError;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::proto::{DryRun, Reloaded, Request};
 use crate::model::id::Name;
 
 /// What was done.
@@ -55,26 +54,6 @@ struct Changed {
     endpoint: Shown,
     daemon: Daemon,
     dry_run: bool,
-}
-
-/// What the daemon said.
-#[derive(Debug, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-enum Daemon {
-    /// There was nothing to say to it.
-    NotAsked,
-    /// It will read the file when it starts.
-    NotRunning,
-    /// It has read the file.
-    Reloaded {
-        /// What it found changed.
-        detail: String,
-    },
-    /// It goes on with what it had.
-    Refused {
-        /// Why.
-        why: String,
-    },
 }
 
 /// Changes an endpoint, has the daemon read it, and shows what came of it.
@@ -132,11 +111,8 @@ fn finish(
         made.keep();
     }
     let daemon =
-        if context.dry_run || !(done.differs || again) { Daemon::NotAsked } else { reload(context)? };
-    let refusal = match &daemon {
-        Daemon::Refused { why } => Some(why.clone()),
-        Daemon::NotAsked | Daemon::NotRunning | Daemon::Reloaded { .. } => None,
-    };
+        if context.dry_run || !(done.differs || again) { Daemon::NotAsked } else { Daemon::reload(context)? };
+    let refusal = daemon.refusal();
     context.output.show(&Changed {
         name: name.to_string(),
         what: verb,
@@ -147,23 +123,7 @@ fn finish(
         daemon,
         dry_run: context.dry_run,
     })?;
-    match refusal {
-        None => Ok(()),
-        Some(why) => {
-            let message = format!("written, but the daemon goes on as before: {why}");
-            Err(Failure::new(FailureKind::Partial, message).into())
-        }
-    }
-}
-
-fn reload(context: &Context) -> CliResult<Daemon> {
-    let (client, request) = (context.client(), Request::Reload(DryRun { dry_run: false }));
-    let asked = runtime()?.block_on(call::<Reloaded>(&client, &request));
-    Ok(match asked {
-        Ok(Reloaded { detail, .. }) => Daemon::Reloaded { detail },
-        Err(ClientError::NotRunning(_)) => Daemon::NotRunning,
-        Err(error) => Daemon::Refused { why: Failure::from(error).message },
-    })
+    refusal
 }
 
 impl View for Changed {
@@ -186,12 +146,7 @@ impl View for Changed {
         if let Some(secret) = secret_file {
             page.line(format!("signing key: {secret}"));
         }
-        match daemon {
-            Daemon::NotAsked => {}
-            Daemon::NotRunning => page.line("the daemon does not run; it reads this when it starts"),
-            Daemon::Reloaded { detail } => page.line(format!("the daemon has reloaded: {detail}")),
-            Daemon::Refused { .. } => page.line("the daemon has not taken it over"),
-        }
+        daemon.tell(page);
     }
 }
 

@@ -16,11 +16,11 @@ mod test;
 
 use clap::{Args, Subcommand};
 
-use super::error::{CliError, CliResult, failed, usage};
+use super::error::{CliError, CliResult, usage};
 use super::globals::Context;
 use crate::config::webhooks::WebhookError;
 use crate::control::failure::{Failure, FailureKind};
-use crate::store::{Durability, Store};
+use crate::store::Store;
 
 /// Arguments of `webhook`.
 #[derive(Args, Debug)]
@@ -109,9 +109,5 @@ fn of_system(error: &WebhookError, source: &std::io::Error) -> Failure {
 
 /// The outbox, when no daemon answers for it; `None` where none was ever written.
 fn outbox(context: &Context) -> CliResult<Option<Store>> {
-    let path = context.dirs.journal_db();
-    if !path.exists() {
-        return Ok(None);
-    }
-    Store::open(&path, Durability::Power).map(|opened| Some(opened.store)).map_err(|error| failed(&error))
+    super::offline::existing_journal(context)
 }

@@ -7,6 +7,8 @@ pub struct Place {
     pub line: u32,
     /// Column.
     pub column: u32,
+    /// Which of the files that a tree was merged from, by its number in the source; 0 for the tree's own.
+    pub file: u8,
 }
 
 /// A value and where it is.
@@ -60,4 +62,38 @@ impl Node {
         let Value::Map(entries) = &self.value else { return None };
         entries.iter().find(|(k, _)| matches!(&k.value, Value::Text(text) if text == key)).map(|(_, v)| v)
     }
+
+    /// Says of the whole tree that it comes from this file of its source.
+    pub fn set_file(&mut self, file: u8) {
+        self.place.file = file;
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.set_file(file)),
+            Value::Map(entries) => {
+                for (key, value) in entries {
+                    key.set_file(file);
+                    value.set_file(file);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {}
+        }
+    }
+
+    /// Whether two trees say the same, wherever they stand.
+    #[must_use]
+    pub fn says(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::List(one), Value::List(other)) => alike(one, other),
+            (Value::Map(one), Value::Map(other)) => {
+                let pair = |((k, v), (l, w)): (&(Self, Self), &(Self, Self))| k.says(l) && v.says(w);
+                one.len() == other.len() && one.iter().zip(other).all(pair)
+            }
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// Whether two lists say the same.
+#[must_use]
+pub fn alike(one: &[Node], other: &[Node]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.says(other))
 }

@@ -18,6 +18,8 @@ pub struct Source {
     text: String,
     /// Where lines start, so that a thousand findings do not walk the text a thousand times.
     starts: Vec<usize>,
+    /// Other files that the tree of this one was merged with.
+    others: Vec<Self>,
 }
 
 impl Source {
@@ -30,7 +32,7 @@ impl Source {
             |at: usize| bytes[at] == b'\n' || (bytes[at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
         let starts =
             std::iter::once(0).chain((0..bytes.len()).filter(|at| is_end(*at)).map(|at| at + 1)).collect();
-        Self { path, text, starts }
+        Self { path, text, starts, others: Vec::new() }
     }
 
     /// The file.
@@ -49,6 +51,18 @@ impl Source {
     #[must_use]
     pub fn into_text(self) -> String {
         self.text
+    }
+
+    /// Adds a file whose tree is merged into that of this one. Returns its number, by which values know it.
+    pub fn add(&mut self, other: Self) -> u8 {
+        self.others.push(other);
+        u8::try_from(self.others.len()).unwrap_or(u8::MAX)
+    }
+
+    /// The file with a number: 0 is this one.
+    #[must_use]
+    pub fn file(&self, number: u8) -> &Self {
+        usize::from(number).checked_sub(1).and_then(|index| self.others.get(index)).unwrap_or(self)
     }
 
     /// A line, counted from 1, without its end; empty when there is none.

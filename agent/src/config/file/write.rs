@@ -28,24 +28,41 @@ pub enum WriteError {
     /// The file exists and was not to be replaced.
     #[error("{0:?} exists already")]
     Exists(PathBuf),
+    /// The file is not what it was when its new content was made.
+    #[error("{0:?} was changed meanwhile")]
+    Changed(PathBuf),
 }
 
-/// Writes a file in an existing directory, under the directory's lock. A replaced file keeps its owner, group
-/// and mode; a new one gets `mode`. A symbolic link is followed, so that the file it names is replaced.
+/// Replaces a file's content by another, if it still is what it was, under the directory's lock; absent content is no
+/// file. A replaced file keeps its owner, group and mode; a new one gets `mode`. A symbolic link is followed, so that
+/// the file it names is replaced.
 ///
 /// # Errors
-/// When `replace` is false and the file exists, and when a system call fails; then nothing has changed.
-pub fn write(path: &Path, content: &[u8], mode: u32, replace: bool) -> Result<(), WriteError> {
+/// When the file is something else by now, and when a system call fails; then nothing has changed.
+pub fn swap(path: &Path, before: Option<&[u8]>, after: Option<&[u8]>, mode: u32) -> Result<(), WriteError> {
     let (dir, name) = target(path)?;
-    let new = Content { bytes: content, mode, at_most: 0o7777 };
-    Lock::acquire(&dir)?.write(&name, &new, replace)
+    let lock = Lock::acquire(&dir)?;
+    let path = dir.join(&name);
+    let now = match std::fs::read(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(WriteError::Io { operation: "read", path, source }),
+    };
+    if now.as_deref() != before {
+        return Err(if before.is_none() { WriteError::Exists(path) } else { WriteError::Changed(path) });
+    }
+    match after {
+        Some(bytes) => lock.write(&name, &Content { bytes, mode, at_most: 0o7777 }),
+        None if lock.unlink(&name)? => lock.sync(),
+        None => Ok(()),
+    }
 }
 
 /// Writes what `change` makes of a file, all under the directory's lock, so that no other writer's change is
-/// lost. As [`write`] otherwise, but nobody except the owner may read the file afterwards.
+/// lost. As [`swap`] otherwise, but nobody except the owner may read the file afterwards.
 ///
 /// # Errors
-/// Those of `change`, and as [`write`]; then nothing has changed.
+/// Those of `change`, and as [`swap`]; then nothing has changed.
 pub fn update<E: From<WriteError>>(
     path: &Path,
     change: impl FnOnce(&Path) -> Result<String, E>,
@@ -54,7 +71,7 @@ pub fn update<E: From<WriteError>>(
     let (dir, name) = target(path)?;
     let lock = Lock::acquire(&dir)?;
     let text = change(&dir.join(&name))?;
-    lock.write(&name, &Content { bytes: text.as_bytes(), mode: PRIVATE, at_most: PRIVATE }, true)?;
+    lock.write(&name, &Content { bytes: text.as_bytes(), mode: PRIVATE, at_most: PRIVATE })?;
     Ok(())
 }
 
@@ -110,11 +127,10 @@ impl Lock {
         Ok(Self { dir: dir.to_owned(), fd })
     }
 
-    /// See [`write`]; but a symbolic link is replaced itself.
-    fn write(&self, name: &OsStr, content: &Content<'_>, replace: bool) -> Result<(), WriteError> {
+    /// See [`swap`]; but a symbolic link is replaced itself.
+    fn write(&self, name: &OsStr, content: &Content<'_>) -> Result<(), WriteError> {
         let path = self.dir.join(name);
         let before = match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) if !replace => return Err(WriteError::Exists(path)),
             Ok(stat) => Some(stat),
             Err(rustix::io::Errno::NOENT) => None,
             Err(errno) => return Err(WriteError::Io { operation: "stat", path, source: errno.into() }),
@@ -203,14 +219,14 @@ mod tests {
     fn replacing_keeps_mode_and_owner() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        write(&path, b"one", 0o640, false).unwrap();
+        swap(&path, None, Some(b"one"), 0o640).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(65_534), Some(65_533)).unwrap();
         }
         let before = std::fs::metadata(&path).unwrap();
-        write(&path, b"two", 0o600, true).unwrap();
+        swap(&path, Some(b"one"), Some(b"two"), 0o600).unwrap();
         let after = std::fs::metadata(&path).unwrap();
         assert_eq!((after.uid(), after.gid(), after.mode()), (before.uid(), before.gid(), before.mode()));
         assert_ne!(after.ino(), before.ino(), "replaced, not overwritten");
@@ -222,14 +238,28 @@ mod tests {
     fn refusals_change_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        write(&path, b"one", 0o600, false).unwrap();
-        assert!(matches!(write(&path, b"two", 0o600, false), Err(WriteError::Exists(_))));
+        swap(&path, None, Some(b"one"), 0o600).unwrap();
+        assert!(matches!(swap(&path, None, Some(b"two"), 0o600), Err(WriteError::Exists(_))));
+        for after in [Some(&b"two"[..]), None] {
+            assert!(matches!(swap(&path, Some(b"once"), after, 0o600), Err(WriteError::Changed(_))));
+        }
         assert_eq!(std::fs::read(&path).unwrap(), b"one");
-        assert!(write(&dir.path().join("gone/x"), b"", 0o600, false).is_err());
+        assert!(swap(&dir.path().join("gone/x"), None, Some(b""), 0o600).is_err());
         // A directory in the file's place: the rename fails, and the temporary file is removed.
         std::fs::create_dir(dir.path().join("d")).unwrap();
-        assert!(write(&dir.path().join("d"), b"two", 0o600, true).is_err());
+        assert!(update::<WriteError>(&dir.path().join("d"), |_| Ok("two".to_owned())).is_err());
         assert_eq!(names(dir.path()), ["d", "x"]);
+    }
+
+    #[test]
+    fn what_is_swapped_for_nothing_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        swap(&path, None, None, 0o600).unwrap();
+        swap(&path, None, Some(b"one"), 0o600).unwrap();
+        swap(&path, Some(b"one"), None, 0o600).unwrap();
+        assert_eq!(names(dir.path()), [""; 0]);
+        assert!(matches!(swap(&path, Some(b"one"), Some(b"two"), 0o600), Err(WriteError::Changed(_))));
     }
 
     #[test]
@@ -238,7 +268,7 @@ mod tests {
         std::fs::write(dir.path().join("real"), b"old").unwrap();
         std::fs::write(dir.path().join(".real.tmp"), b"half").unwrap();
         std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
-        write(&dir.path().join("link"), b"new", 0o600, true).unwrap();
+        swap(&dir.path().join("link"), Some(b"old"), Some(b"new"), 0o600).unwrap();
         assert_eq!(std::fs::read(dir.path().join("real")).unwrap(), b"new");
         assert_eq!(names(dir.path()), ["link", "real"]);
     }

@@ -24,7 +24,7 @@ const MAX_NODES: usize = 100_000;
 /// nesting, size and alias expansion (the "billion laughs").
 pub fn parse(source: &Source) -> Result<Node, Box<Finding>> {
     if source.text().lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Node { value: Value::Null, place: Place { line: 1, column: 1 } });
+        return Ok(Node { value: Value::Null, place: Place { line: 1, column: 1, file: 0 } });
     }
     match serde_yaml::from_str_with_options::<Spanned<Value>>(source.text(), options()) {
         Ok(root) => Ok(node(root)),
@@ -63,7 +63,7 @@ fn options() -> Options {
 fn describe(source: &Source, error: &serde_yaml::Error) -> Finding {
     let location = error.location().unwrap_or(Location::UNKNOWN);
     let message = message(error.without_snippet());
-    let Place { line, column } = place(location, location);
+    let Place { line, column, .. } = place(location, location);
     if line == 0 {
         return Finding::about_file(Severity::Error, source.path(), message, None);
     }
@@ -102,7 +102,7 @@ fn node(spanned: Spanned<Value>) -> Node {
 fn place(defined: Location, referenced: Location) -> Place {
     let location = if defined == Location::UNKNOWN { referenced } else { defined };
     let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    Place { line: narrow(location.line()), column: narrow(location.column()) }
+    Place { line: narrow(location.line()), column: narrow(location.column()), file: 0 }
 }
 
 impl<'de> Deserialize<'de> for Value {
@@ -206,8 +206,8 @@ mod tests {
         let Value::List(items) = &root.get("a").unwrap().value else { panic!() };
         assert_eq!(items[0].get("x").unwrap().value, Value::Integer(1));
         let y = items[0].get("y").unwrap();
-        assert_eq!((&y.value, y.place), (&text("2"), Place { line: 3, column: 17 }));
-        assert_eq!((&items[1].value, items[1].place), (&text("30%"), Place { line: 4, column: 5 }));
+        assert_eq!((&y.value, y.place), (&text("2"), Place { line: 3, column: 17, file: 0 }));
+        assert_eq!((&items[1].value, items[1].place), (&text("30%"), Place { line: 4, column: 5, file: 0 }));
         assert_eq!(root.get("b").unwrap().value, text("yes"));
         assert_eq!(root.get("c").unwrap().value, Value::Float(1.5));
         assert_eq!(entries[3].1.value, text("007"));

@@ -5,9 +5,10 @@
 //! What is written in a form that this cannot follow is refused, never rewritten.
 
 use super::LIST;
-use super::text::{Entry, Text};
 use crate::config::export;
+use crate::config::file::node::alike;
 use crate::config::file::{self, Node, Source, Value};
+use crate::config::text::{Entry, Text};
 use crate::model::id::Name;
 
 /// A value to write.
@@ -70,7 +71,7 @@ pub(super) fn append(source: &Source, name: &Name, settings: &[Setting]) -> Resu
     let given = settings.iter().filter_map(|setting| Some((setting.key, setting.value.as_ref()?)));
     lines.extend(given.map(|(key, value)| format!("{key}: {}", value.yaml())));
     let before = parse(source)?;
-    let text = Text::new(source.text(), &before).append(&lines).ok_or(Unfit)?;
+    let text = Text::new(source.text(), &before).append(LIST, &lines).ok_or(Unfit)?;
     let after = reparse(source, &text)?;
     let (old, new) = (items(&before), items(&after));
     let Some((added, kept)) = new.split_last() else { return Err(Unfit) };
@@ -100,7 +101,7 @@ fn change_one(source: &Source, name: &Name, setting: &Setting) -> Result<String,
         return Ok(source.text().to_owned());
     }
     let text = Text::new(source.text(), &before);
-    let entry = Entry::new(&text, index).ok_or(Unfit)?;
+    let entry = Entry::of_list(&text, LIST, index).ok_or(Unfit)?;
     let text = match &setting.value {
         Some(value) => entry.set(setting.key, &value.yaml()),
         None => entry.unset(setting.key),
@@ -109,7 +110,7 @@ fn change_one(source: &Source, name: &Name, setting: &Setting) -> Result<String,
     let after = reparse(source, &text)?;
     let (old, new) = (items(&before), items(&after));
     let others = old.len() == new.len()
-        && old.iter().zip(new).enumerate().all(|(at, (old, new))| at == index || same(old, new));
+        && old.iter().zip(new).enumerate().all(|(at, (old, new))| at == index || old.says(new));
     let changed = new.get(index).ok_or(Unfit)?;
     let kept = |from: &Node, to: &Node| {
         keys(from).all(|key| key == setting.key || alike_at(from.get(key), to.get(key)))
@@ -127,11 +128,11 @@ pub(super) fn remove(source: &Source, name: &Name) -> Result<String, Unfit> {
     let before = parse(source)?;
     let index = position(&before, name)?;
     let text = Text::new(source.text(), &before);
-    let text = Entry::new(&text, index).and_then(|entry| entry.cut()).ok_or(Unfit)?;
+    let text = Entry::of_list(&text, LIST, index).and_then(|entry| entry.cut()).ok_or(Unfit)?;
     let after = reparse(source, &text)?;
     let (old, new) = (items(&before), items(&after));
     let left = || old.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, item)| item);
-    let is_right = left().count() == new.len() && left().zip(new).all(|(old, new)| same(old, new));
+    let is_right = left().count() == new.len() && left().zip(new).all(|(old, new)| old.says(new));
     if is_right && elsewhere(&before, &after) { Ok(text) } else { Err(Unfit) }
 }
 
@@ -189,26 +190,10 @@ fn elsewhere(before: &Node, after: &Node) -> bool {
     kept(before, after) && kept(after, before)
 }
 
-fn alike(one: &[Node], other: &[Node]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
-}
-
 fn alike_at(one: Option<&Node>, other: Option<&Node>) -> bool {
     match (one, other) {
-        (Some(one), Some(other)) => same(one, other),
+        (Some(one), Some(other)) => one.says(other),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
-    }
-}
-
-/// Whether two trees say the same, wherever they stand.
-fn same(one: &Node, other: &Node) -> bool {
-    match (&one.value, &other.value) {
-        (Value::List(one), Value::List(other)) => alike(one, other),
-        (Value::Map(one), Value::Map(other)) => {
-            let pair = |((k, v), (l, w)): (&(Node, Node), &(Node, Node))| same(k, l) && same(v, w);
-            one.len() == other.len() && one.iter().zip(other).all(pair)
-        }
-        (one, other) => one == other,
     }
 }

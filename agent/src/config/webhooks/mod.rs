@@ -4,7 +4,6 @@
 mod edit;
 mod entry;
 mod secrets;
-mod text;
 pub mod store;
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,7 @@
 //! `validate`: checks files without loading them.
 
+mod system;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -29,6 +31,8 @@ enum Command {
     },
     /// Check config.yaml, config.d and webhooks.yaml: all errors at once
     Config,
+    /// Check the installation: every file of the configuration, who may write them, and the service's unit
+    System,
 }
 
 impl Validate {
@@ -36,23 +40,37 @@ impl Validate {
         match self.command {
             Command::Profile { profile } => self::profile(context, &profile),
             Command::Config => config(context),
+            Command::System => {
+                let findings = system::check(context);
+                let valid = !findings.has_errors();
+                tell(context, &context.dirs.config, valid, findings)
+            }
         }
     }
 }
 
 /// Checks a profile by its name or file.
 pub(super) fn profile(context: &Context, profile: &Path) -> CliResult {
+    let path = file_of(context, profile)?;
+    let (profile, findings) = validate_profile_file(&path);
+    tell(context, &path, profile.is_some(), findings)
+}
+
+/// The file of a profile that is given by its name, or is a file itself.
+///
+/// # Errors
+/// When there is neither.
+pub(super) fn file_of(context: &Context, profile: &Path) -> CliResult<PathBuf> {
     let named =
         profile.to_str().filter(|text| !text.contains('/')).and_then(|text| text.parse::<Name>().ok());
     let stored = named.map(|name| context.dirs.profile_file(&name)).filter(|file| file.exists());
     let path = stored.unwrap_or_else(|| profile.to_owned());
-    if !path.exists() {
-        let message = format!("no profile or file {:?}", profile.display().to_string());
-        let failure = Failure::new(FailureKind::NotFound, message);
-        return Err(failure.with_hint("see: process-throttler profile list").into());
+    if path.exists() {
+        return Ok(path);
     }
-    let (profile, findings) = validate_profile_file(&path);
-    tell(context, &path, profile.is_some(), findings)
+    let message = format!("no profile or file {:?}", profile.display().to_string());
+    let failure = Failure::new(FailureKind::NotFound, message);
+    Err(failure.with_hint("see: process-throttler profile list").into())
 }
 
 fn config(context: &Context) -> CliResult {
