@@ -55,7 +55,7 @@ pub(super) fn switch(
     let path = record_path(dirs);
     let record = Record { staging, moves };
     let text = serde_json::to_vec_pretty(&record).map_err(|error| io("write", &path)(error.into()))?;
-    write::write(&path, &text, 0o600, false)
+    write::swap(&path, None, Some(&text), 0o600)
         .map_err(|error| io("write", &path)(std::io::Error::other(error)))?;
     points.pass(Point::RestoreRecorded);
     let carried = carry_out(&record, points);

@@ -105,7 +105,7 @@ pub fn answered(entry: Entry, result: &Result<Answer, Failure>) -> Entry {
     match result {
         Err(failure) => failed(entry, failure),
         Ok(Answer::Reply(Reply::Failure(failure))) => failed(entry, failure),
-        Ok(Answer::Reply(Reply::Throttled(Box::new(throttled)))) if !throttled.refused.is_empty() => {
+        Ok(Answer::Reply(Reply::Throttled(throttled))) if !throttled.refused.is_empty() => {
             let refused = throttled.refused.iter().map(|one| format!("pid {}: {}", one.pid, one.why));
             let refused = refused.collect::<Vec<_>>().join("; ");
             entry.ended(Outcome::Partial, format!("not limited: {refused}"))
@@ -199,7 +199,7 @@ mod tests {
             until: None,
             dry_run: false,
         };
-        let ended = answered(entry(), &Ok(Answer::Reply(Reply::Throttled(throttled))));
+        let ended = answered(entry(), &Ok(Answer::Reply(Reply::Throttled(Box::new(throttled)))));
         assert_eq!(
             (ended.outcome, ended.detail.as_str()),
             (Outcome::Partial, "not limited: pid 1: never touched")

@@ -13,7 +13,7 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::peer::Peer;
 use crate::control::proto::{GroupStatus, ProcRef, ReleaseOf, Request};
 use crate::daemon::command::Command;
-use crate::daemon::requests::Office;
+use crate::daemon::requests::{Office, group_of};
 use crate::engine::action::Wants;
 use crate::model::access::{Need, Reach};
 use crate::model::id::{Name, ProcKey};
@@ -78,11 +78,12 @@ impl Check<'_> {
                         Err(outside) => return Ok(Err(outside)),
                     }
                 }
-                if let Some(group) = &throttle.group
-                    && let Some(outside) = self.groups(|one| one.group == *group).await?.outside
-                {
+                // Unnamed, it is a group that may be there already, with others in it.
+                let group = group_of(&throttle)?;
+                if let Some(outside) = self.groups(|one| one.group == group).await?.outside {
                     return Ok(Err(outside));
                 }
+                throttle.group = Some(group);
                 Ok(Ok(Request::Throttle(throttle)))
             }
             Request::Release(mut release) => {

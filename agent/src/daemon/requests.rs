@@ -208,16 +208,19 @@ impl Office {
 
     async fn throttle(&self, throttle: Throttle, peer: Peer) -> Result<Reply> {
         let allow_move = throttle.may_move(self.systemd);
-        let Throttle { processes, limits, policy, group, scope, allow_move: _, whole_unit, for_ms, dry_run } =
-            throttle;
+        let group = group_of(&throttle)?;
+        let Throttle {
+            processes,
+            limits,
+            policy,
+            group: _,
+            scope,
+            allow_move: _,
+            whole_unit,
+            for_ms,
+            dry_run,
+        } = throttle;
         let keys = processes.iter().map(|process| self.identify(*process)).collect::<Result<Vec<_>>>()?;
-        let first = keys.first().ok_or_else(|| Failure::new(FailureKind::Usage, "no process is named"))?;
-        let group = match group {
-            Some(group) => group,
-            None => format!("pid-{}", first.pid)
-                .parse()
-                .map_err(|error| Failure::from_error(FailureKind::Failed, &error))?,
-        };
         let until = for_ms.map(|millis| clock::now().after(Duration::from_millis(millis)));
         let reason = operator(peer, &format!("throttle group {group} to {limits}"));
         let throttle = ManualThrottle {
@@ -398,6 +401,19 @@ impl Office {
     /// Tells that a configuration came into force, or was refused.
     pub fn tell_change(&self, detail: String, accepted: bool) {
         self.journal.tell(clock::now(), Notice::ConfigurationChanged { detail, accepted });
+    }
+}
+
+/// The group that processes are to be limited in: the one that is named, or one named after the first pid.
+///
+/// # Errors
+/// When there is no process.
+pub(super) fn group_of(throttle: &Throttle) -> Result<Name> {
+    let Throttle { group, processes, .. } = throttle;
+    let first = processes.first().ok_or_else(|| Failure::new(FailureKind::Usage, "no process is named"))?;
+    match group {
+        Some(group) => Ok(group.clone()),
+        None => format!("pid-{}", first.pid).parse().map_err(failed),
     }
 }
 
