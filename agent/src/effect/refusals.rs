@@ -171,17 +171,8 @@ fn what_the_kernel_refuses_is_named_and_undone() {
     let process = bed.sleeper();
     let limit: &[(&str, &str)] = &[("cpu_weight", "50"), ("cpu", "60%"), ("pids", "40"), ("nice", "7")];
     if bed.is_v2() {
-        // EBUSY: controllers are not handed down to where there are processes.
-        let other = bed.sleeper();
-        let own = bed.mount(Cpu).join(&bed.kernel.roots.subtree);
-        fs::create_dir(&own).unwrap();
-        fs::write(own.join("cgroup.procs"), other.pid.to_string()).unwrap();
-        let before = bed.capture();
-        let failed = error(run(&bed.throttle(), moving(limit, process)));
-        assert!(failed.starts_with("write \"+"), "{failed}");
-        assert!(failed.contains(&format!("to {}/cgroup.subtree_control: ", own.display())), "{failed}");
-        assert!(failed.contains("busy"), "{failed}");
-        return is_clean(&bed, &before);
+        // There, a quota above that of the cgroup above is taken.
+        return;
     }
     // EINVAL: a quota above that of the cgroup above.
     let parent = bed.foreign(Cpu, "job", &[]);
