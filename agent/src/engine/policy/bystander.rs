@@ -1,7 +1,6 @@
 //! Processes that are limited along with a group and must not be: those born in its cgroup that are protected,
 //! and strangers that come into it.
 
-use crate::engine::policy::group::Group;
 use crate::engine::policy::throttle::Throttle;
 use crate::model::id::{Name, ProcKey};
 use crate::model::process::Process;
@@ -9,11 +8,8 @@ use crate::model::reason::Reason;
 
 impl Throttle {
     /// The group in force whose members make up this cgroup, as far as they are known.
-    pub(crate) fn in_cgroup(&self, id: u64) -> Option<Name> {
-        let holds = |group: &Group| {
-            group.in_force.is_some() && group.one_cgroup().is_some_and(|(cgroup, _)| cgroup == id)
-        };
-        self.groups.iter().find(|(_, group)| holds(group)).map(|(name, _)| name.clone())
+    pub(crate) fn in_cgroup(&mut self, id: u64) -> Option<Name> {
+        self.groups.at_home(id).cloned()
     }
 
     /// Lifts the limits of a group because a process that is none of its members is in their cgroup, and limits

@@ -252,6 +252,11 @@ impl Group {
         }
     }
 
+    /// The cgroup that its members make up, as far as they are known, while its limits are in force.
+    pub(crate) fn home(&self) -> Option<u64> {
+        self.in_force.and_then(|_| self.one_cgroup()).map(|(id, _)| id)
+    }
+
     /// The cgroup that holds all members, when one does: its id and their number.
     pub(crate) fn one_cgroup(&self) -> Option<(u64, u32)> {
         let (&id, &count) = self.cgroups.first_key_value()?;

@@ -5,6 +5,7 @@ pub(crate) mod conflict;
 pub(crate) mod critical;
 pub(crate) mod dynamic;
 pub(crate) mod group;
+mod groups;
 pub(crate) mod health;
 mod motion;
 mod outcome;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::action::{ActionId, Apply, What};
 use crate::engine::outbox::Outbox;
 use crate::engine::policy::group::{Batch, Group, Member, Origin, Pause, Terms};
+use crate::engine::policy::groups::Groups;
 use crate::engine::process::Table;
 use crate::engine::view::Membership;
 use crate::model::id::{Name, ProcKey};
@@ -43,7 +44,7 @@ pub(crate) struct Joiner<'a> {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    pub(super) groups: BTreeMap<Name, Group>,
+    pub(super) groups: Groups,
     /// Groups that may have something to do.
     pub(super) dirty: BTreeSet<Name>,
     pub(super) flights: BTreeMap<ActionId, Flight>,
@@ -93,8 +94,7 @@ impl Throttle {
         joiner: Joiner<'_>,
         now: Timestamp,
     ) -> Result<(), String> {
-        let group =
-            self.groups.entry(name.clone()).or_insert_with(|| Group::new(terms.clone(), reason.clone(), now));
+        let group = self.groups.get_or_make(name, || Group::new(terms.clone(), reason.clone(), now));
         if group.terms.origin != terms.origin {
             return Err(match &group.terms.origin {
                 Origin::Rule(rule) => format!("group {name} belongs to rule {rule}"),
@@ -204,8 +204,12 @@ impl Throttle {
             self.dirty.insert(name.clone());
         }
         if departing {
-            for group in self.groups.values_mut() {
-                group.leaving.retain(|(leaving, _)| *leaving != key);
+            let leaves = |group: &Group| group.leaving.iter().any(|(leaving, _)| *leaving == key);
+            let left = self.groups.iter().filter(|(_, group)| leaves(group)).map(|(name, _)| name.clone());
+            for name in left.collect::<Vec<_>>() {
+                if let Some(group) = self.groups.get_mut(&name) {
+                    group.leaving.retain(|(leaving, _)| *leaving != key);
+                }
             }
         }
     }
