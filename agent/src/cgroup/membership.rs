@@ -138,7 +138,11 @@ pub fn descendants(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     Ok(found)
 }
 
-fn has_children(dir: &Path) -> Result<bool, CgroupError> {
+/// Whether there is a cgroup below this one.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(super) fn has_children(dir: &Path) -> Result<bool, CgroupError> {
     let links = std::fs::metadata(dir).map_err(|source| CgroupError::io("stat", dir, source))?.nlink();
     // Other file systems, which tests use, may count differently (btrfs says 1): then look.
     Ok(links != 2)

@@ -13,6 +13,7 @@ pub mod membership;
 pub mod owner;
 pub mod stat;
 pub mod subtree;
+pub mod users;
 pub mod v1;
 pub mod v2;
 
@@ -26,6 +27,7 @@ pub use crate::cgroup::knob::{Knob, Part};
 pub use crate::cgroup::membership::Memberships;
 pub use crate::cgroup::owner::Owner;
 pub use crate::cgroup::stat::{CpuMeter, CpuStat, CpuUsage, Usage};
+pub use crate::cgroup::users::{CpuTimes, CpuUsers};
 pub use crate::cgroup::v1::V1;
 pub use crate::cgroup::v2::V2;
 use crate::model::limits::Limits;

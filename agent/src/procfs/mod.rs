@@ -11,6 +11,7 @@ mod read;
 pub mod stat;
 pub mod status;
 pub mod system;
+pub mod waits;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
