@@ -20,6 +20,7 @@ mod fallback_sources;
 mod guides;
 mod health;
 mod killed_at_points;
+mod last_seconds;
 mod loss_accounting;
 mod manual_limits_survive;
 mod process_attributes;

@@ -14,6 +14,7 @@ mod dynamic;
 pub mod journal;
 pub mod lock;
 pub mod logging;
+pub mod lookout;
 mod obey;
 pub mod pending;
 mod planning;

@@ -14,6 +14,7 @@ pub mod event;
 pub mod hints;
 pub mod hours;
 pub mod id;
+pub mod last_seconds;
 pub mod limits;
 pub mod notice;
 pub mod policy;
