@@ -15,7 +15,7 @@ use crate::clock::{SOON, wait_until};
 const MOUNT: &str = "/sys/fs/cgroup";
 const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
 /// v1 hierarchies in which a test cgroup is created, where they exist.
-const HIERARCHIES: [&str; 4] = ["cpu", "memory", "pids", "blkio"];
+const HIERARCHIES: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "blkio"];
 /// The controllers of v2 that limits need.
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 /// What sd_booted(3) looks for.
@@ -254,7 +254,10 @@ pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
         return Ok(vec![mount.to_owned()]);
     }
     let v1 = HIERARCHIES.iter().map(|controller| mount.join(controller));
-    let found: Vec<PathBuf> = v1.filter(|root| root.join("cgroup.procs").exists()).collect();
+    let there = v1.filter(|root| root.join("cgroup.procs").exists());
+    // Two names may be links to one hierarchy.
+    let canonical: std::io::Result<BTreeSet<PathBuf>> = there.map(fs::canonicalize).collect();
+    let found: Vec<PathBuf> = canonical.context("find the cgroup hierarchies")?.into_iter().collect();
     if found.is_empty() {
         bail!("no cgroup hierarchy below {MOUNT}");
     }

@@ -110,6 +110,14 @@ pub fn cpu_nanos(pid: u32) -> Result<u64> {
     sum_over_threads(pid, "schedstat", |text| text.split_ascii_whitespace().next()?.parse().ok())
 }
 
+/// Time in nanoseconds that all live threads have waited for a CPU, from the same files.
+///
+/// # Errors
+/// When the process is gone.
+pub fn waited_nanos(pid: u32) -> Result<u64> {
+    sum_over_threads(pid, "schedstat", |text| text.split_ascii_whitespace().nth(1)?.parse().ok())
+}
+
 /// Context switches of all threads: each is a wake-up that happened.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -90,6 +91,19 @@ impl Workload {
         pause(interval);
         let used = kernel::stat(self.pid())?.cpu.saturating_sub(before);
         Ok(used.as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0)
+    }
+
+    /// Lets it run on one CPU only, the first that this process may use.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn pin(&self) -> Result<()> {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).context("read our own CPUs")?;
+        let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+        let mut one = CpuSet::new();
+        one.set(first.context("we may use no CPU")?).context("a CPU has a place in the set")?;
+        let pid = Pid::from_raw(i32::try_from(self.pid()).context("a pid fits an i32")?);
+        sched_setaffinity(pid, &one).with_context(|| format!("pin {}", self.program.display()))
     }
 
     /// Ends its standard input.

@@ -24,6 +24,7 @@ mod guides;
 mod health;
 mod health_command;
 mod killed_at_points;
+mod last_seconds;
 mod loss_accounting;
 mod manual_limits_survive;
 mod process_attributes;

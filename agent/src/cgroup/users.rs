@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::cgroup::stat::CpuUsage;
 use crate::cgroup::{Cgroup as _, Controller, Driver, membership};
 
-/// Most cgroups that are looked at, the root included: a file is kept open of each, and a read takes a few µs.
+/// Most cgroups that are looked at, the root included: a file is kept open of each.
 pub const CGROUPS_MAX: usize = 96;
 /// `cpuacct.usage` is a number; `usage_usec` is the first line of `cpu.stat` (kernel/cgroup/rstat.c).
 const USAGE_MAX: usize = 128;

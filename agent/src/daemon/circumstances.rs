@@ -4,7 +4,9 @@
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::{Cgroup as _, Controller, CpuStat, membership};
+use crate::cgroup::{Cgroup as _, Controller, CpuStat};
+use crate::clock;
+use crate::daemon::lookout::Lookout;
 use crate::daemon::turn::{Parts, Turn};
 use crate::effect::Throttle;
 use crate::effect::group::Place;
@@ -12,7 +14,7 @@ use crate::model::circumstances::{Circumstances, LimitedGroup, QuotaUse};
 use crate::model::death::OomLimit;
 use crate::model::event::Exit;
 use crate::model::notice::Notice;
-use crate::model::process::{Wants, printable};
+use crate::model::process::printable;
 use crate::model::signal::{Hundredths, Resource};
 use crate::model::time::Timestamp;
 use crate::procfs::Proc;
@@ -26,19 +28,34 @@ const GROUPS_MAX: usize = 8;
 const DIRS_MAX: usize = 512;
 
 impl Turn {
+    /// Looks at critical processes when it is time.
+    pub(super) fn look_out(&mut self, now: Timestamp) {
+        let Parts { lookout, proc, .. } = &mut self.parts;
+        if lookout.due().is_some_and(|at| at <= now) {
+            lookout.look(now, proc);
+        }
+    }
+
     /// Hands a notice to the journal; that of a death with what the machine was like.
-    pub(super) fn notify(&self, at: Timestamp, mut notice: Notice) {
-        let Parts { throttle, proc, journal, .. } = &self.parts;
-        if let Notice::CriticalProcessDown { exit, circumstances, .. } = &mut notice {
-            *circumstances = Some(Box::new(look(exit, throttle, proc)));
+    pub(super) fn notify(&mut self, at: Timestamp, mut notice: Notice) {
+        let Parts { throttle, proc, journal, lookout, .. } = &mut self.parts;
+        if let Notice::CriticalProcessDown { name, exit, circumstances, .. } = &mut notice {
+            let found = look(exit, throttle, proc, lookout);
+            let active = self.active.as_ref();
+            self.last_found.retain(|name, _| {
+                active.is_some_and(|profile| profile.critical.iter().any(|one| one.name == *name))
+            });
+            self.last_found.insert(name.clone(), (exit.process.key, found.clone()));
+            *circumstances = Some(Box::new(found));
         }
         journal.tell(at, notice);
     }
 }
 
 /// Looks around after a death.
-pub(super) fn look(exit: &Exit, throttle: &Throttle, proc: &Proc) -> Circumstances {
-    let own = own_cgroup(exit, throttle, proc);
+fn look(exit: &Exit, throttle: &Throttle, proc: &Proc, lookout: &mut Lookout) -> Circumstances {
+    let now = clock::now();
+    let own = lookout.died_in(exit, now, proc);
     let mut limited: Vec<LimitedGroup> = throttle
         .names()
         .into_iter()
@@ -57,20 +74,13 @@ pub(super) fn look(exit: &Exit, throttle: &Throttle, proc: &Proc) -> Circumstanc
         pressure: pressure(proc),
         quota: own.as_deref().and_then(quota),
         limited,
+        last_seconds: lookout.last_seconds(exit, own.as_deref(), now, proc, throttle),
         ..Circumstances::default()
     };
     if let Some(OomLimit::Cgroup { id, .. }) = exit.cause.oom {
         find_oom_cgroup(&mut found, id, own.as_deref(), throttle);
     }
     found
-}
-
-/// The directory of the cgroup that it died in, while it is not reaped: v2 only, since v1 shows the dead in `/`.
-fn own_cgroup(exit: &Exit, throttle: &Throttle, proc: &Proc) -> Option<PathBuf> {
-    let wants = Wants { cgroup_path: true, ..Wants::default() };
-    let path = proc.facts(exit.process.key, wants).ok()??.cgroup_path?;
-    let dir = membership::below(throttle.kernel().driver.mount(Controller::Cpu)?, &path).ok()?;
-    is(&dir, exit.process.cgroup).then_some(dir)
 }
 
 fn find_oom_cgroup(found: &mut Circumstances, id: u64, own: Option<&Path>, throttle: &Throttle) {
@@ -89,7 +99,8 @@ fn find_oom_cgroup(found: &mut Circumstances, id: u64, own: Option<&Path>, throt
     });
 }
 
-fn is(dir: &Path, id: u64) -> bool {
+/// Whether a directory is the cgroup of this id.
+pub(super) fn is(dir: &Path, id: u64) -> bool {
     std::fs::metadata(dir).is_ok_and(|found| found.ino() == id)
 }
 

@@ -18,9 +18,10 @@ use crate::daemon::requests::Office;
 use crate::daemon::turn::Turn;
 use crate::engine::input::{Input, Remembered};
 use crate::engine::view::{CriticalView, HealthView, RestartState, RestartView};
+use crate::model::circumstances::Circumstances;
 use crate::model::critical::{Checked, Critical, HealthCheck, Probe, RestartBy, Restarted};
 use crate::model::death::Obituary;
-use crate::model::id::Name;
+use crate::model::id::{Name, ProcKey};
 use crate::model::process::Comm;
 use crate::model::time::Timestamp;
 use crate::store::restarts::{Became, RestartRow};
@@ -70,7 +71,8 @@ impl Turn {
                     .active
                     .as_ref()
                     .and_then(|profile| profile.critical.iter().find(|critical| critical.name == view.name));
-                status(view, spec, |pid| {
+                let found = self.last_found.get(&view.name);
+                status(view, spec, found, |pid| {
                     self.parts.engine.explain(pid).map_or_else(Comm::default, |one| one.process.comm)
                 })
             })
@@ -189,7 +191,12 @@ fn remembered(rows: Vec<RestartRow>, booted: i64) -> Vec<Remembered> {
     all.into_values().collect()
 }
 
-fn status(view: CriticalView, spec: Option<&Critical>, comm: impl Fn(u32) -> Comm) -> CriticalStatus {
+fn status(
+    view: CriticalView,
+    spec: Option<&Critical>,
+    found: Option<&(ProcKey, Circumstances)>,
+    comm: impl Fn(u32) -> Comm,
+) -> CriticalStatus {
     let CriticalView {
         name,
         instances,
@@ -226,6 +233,7 @@ fn status(view: CriticalView, spec: Option<&Critical>, comm: impl Fn(u32) -> Com
             status: exit.status,
             how: Obituary { exit: &exit, oom_cgroup: None }.to_string(),
             lived_ms: millis(exit.lifetime()),
+            circumstances: found.filter(|(key, _)| *key == exit.process.key).map(|(_, found)| found.clone()),
         }),
         health: health.zip(spec.and_then(|spec| spec.health.as_ref())).map(told_health),
         restart: restart.map(told_restart),

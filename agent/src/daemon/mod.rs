@@ -18,6 +18,7 @@ mod features;
 pub mod journal;
 pub mod lock;
 pub mod logging;
+pub mod lookout;
 mod obey;
 pub mod pending;
 mod planning;

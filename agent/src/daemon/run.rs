@@ -29,6 +29,7 @@ use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::{self, Journal};
 use crate::daemon::lock::{LockError, PidLock};
+use crate::daemon::lookout::Lookout;
 use crate::daemon::recorder::Recorder;
 use crate::daemon::reload::{self, Loaded};
 use crate::daemon::report;
@@ -354,6 +355,8 @@ fn parts(
     let Opened { source, kernel, store, carer } = opened;
     let proc = Proc::host().map_err(failed)?;
     let own = preflight::own(&proc).map_err(failed)?;
+    let cpus = Host::detect().cpus;
+    let lookout = Lookout::new(cpus, &kernel.driver);
     let cgroups = format!("{} at {}", kernel.driver.version(), settings.cgroup_root.display());
     Ok(Parts {
         source,
@@ -363,7 +366,8 @@ fn parts(
         worker: Worker::start(waker.clone()).map_err(failed)?,
         carer,
         proc,
-        sampler: Sampler::new(Host::detect().cpus),
+        sampler: Sampler::new(cpus),
+        lookout,
         journal: journal.clone(),
         wishes: Wishes::default(),
         recorder,

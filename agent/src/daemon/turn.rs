@@ -2,7 +2,7 @@
 //! what it decided. Moves of processes go to the worker, because one costs milliseconds; everything else is
 //! microseconds and is done here, so that an exec meets its limit without a change of thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::clock;
 use crate::daemon::care::{ByHand, Care, Carer, Job};
 use crate::daemon::command::Command;
 use crate::daemon::journal::Journal;
+use crate::daemon::lookout::Lookout;
 use crate::daemon::pending::{Pending, Settled};
 use crate::daemon::recorder::Recorder;
 use crate::daemon::sampler::Sampler;
@@ -26,6 +27,7 @@ use crate::engine::action::{Action, What};
 use crate::engine::input::{Input, Outcome};
 use crate::engine::{Engine, Own};
 use crate::model::chain::chain;
+use crate::model::circumstances::Circumstances;
 use crate::model::id::{Name, ProcKey};
 use crate::model::rule::Profile;
 use crate::model::time::Timestamp;
@@ -51,6 +53,8 @@ pub struct Parts {
     pub proc: Proc,
     /// Measures.
     pub sampler: Sampler,
+    /// Looks at critical processes that live.
+    pub lookout: Lookout,
     /// Makes notices durable.
     pub journal: Journal,
     /// What operators asked for of an earlier agent.
@@ -99,6 +103,8 @@ pub struct Turn {
     pub(super) wishes: Wishes,
     /// Restarts by hand that are under way.
     pub(super) by_hand: ByHand,
+    /// What the machine was like at the last death of each that was told, and of whom.
+    pub(super) last_found: BTreeMap<Name, (ProcKey, Circumstances)>,
     /// When to look who came into a limited cgroup.
     look: Option<Timestamp>,
     /// When that was done last.
@@ -117,6 +123,7 @@ impl Turn {
             critical: BTreeSet::new(),
             stopping: false,
             by_hand: ByHand::default(),
+            last_found: BTreeMap::new(),
             look: None,
             looked: Timestamp::ZERO,
         }
@@ -136,6 +143,7 @@ impl Turn {
             self.drain(now)?;
             self.parts.engine.handle_timeout(now);
             self.act();
+            self.look_out(now);
             self.collect();
             self.collect_care();
             while let Ok(command) = commands.try_recv() {
@@ -148,9 +156,9 @@ impl Turn {
 
     /// Sleeps until a descriptor is readable or a timer of the source or the engine is due.
     fn wait(&self) {
-        let Parts { source, engine, waker, drift, .. } = &self.parts;
-        let deadline =
-            [source.source.deadline(), engine.poll_timeout(), self.look].into_iter().flatten().min();
+        let Parts { source, engine, waker, drift, lookout, .. } = &self.parts;
+        let due = [source.source.deadline(), engine.poll_timeout(), self.look, lookout.due()];
+        let deadline = due.into_iter().flatten().min();
         let timeout = deadline.map(|at| timespec(at.since(clock::now())));
         let mut fds: Vec<PollFd<'_>> =
             source.source.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
@@ -253,6 +261,7 @@ impl Turn {
                     if let Err(error) = self.parts.source.source.watch(key, on) {
                         tracing::error!(%error, %key, on, "cannot change the kernel-side set of critical processes");
                     }
+                    self.parts.lookout.watch(key, on);
                     if on {
                         self.tell_who_lives();
                     }
@@ -327,7 +336,8 @@ impl Turn {
         if released {
             self.bury_wishes();
         }
-        let Parts { throttle, drift, .. } = &mut self.parts;
+        let Parts { throttle, drift, lookout, .. } = &mut self.parts;
+        lookout.stir();
         let Some(group) = group else { return drift.follow_none() };
         // What somebody else makes of a protection is found when it is taken back.
         if group.is_of_protection() {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::Name;
+use crate::model::last_seconds::LastSeconds;
 use crate::model::signal::Hundredths;
 
 /// As read right after the death. What is absent could not be had.
@@ -26,6 +27,9 @@ pub struct Circumstances {
     /// The group of ours that this cgroup is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_group: Option<Name>,
+    /// What its last seconds were like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seconds: Option<LastSeconds>,
 }
 
 /// What a CPU quota has done.
@@ -51,11 +55,18 @@ pub struct LimitedGroup {
 impl fmt::Display for Circumstances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = Vec::new();
+        if let Some(last) =
+            self.last_seconds.as_ref().map(ToString::to_string).filter(|last| !last.is_empty())
+        {
+            said.push(last);
+        }
         if let Some([cpu, memory, io]) = self.pressure {
             said.push(format!("pressure cpu {cpu} %, memory {memory} %, io {io} %"));
         }
         if let Some(QuotaUse { periods, throttled, .. }) = self.quota.filter(|quota| quota.throttled > 0) {
-            said.push(format!("its cgroup was held back in {throttled} of {periods} periods of its quota"));
+            said.push(format!(
+                "its cgroup was held back in {throttled} of {periods} periods of its quota since it was made"
+            ));
         }
         if !self.limited.is_empty() {
             let names: Vec<_> = self.limited.iter().map(|limited| limited.group.as_str()).collect();
@@ -82,11 +93,16 @@ mod tests {
             limited: vec![limited("backups"), limited("builds")],
             oom_cgroup: Some("/x".to_owned()),
             oom_group: Some("builds".parse().unwrap()),
+            last_seconds: Some(LastSeconds {
+                window_ms: 5_000,
+                pressure: Some(Hundredths(7)),
+                ..LastSeconds::default()
+            }),
         };
         assert_eq!(
             all.to_string(),
-            "pressure cpu 12.34 %, memory 0.00 %, io 100.00 %; its cgroup was held back in 3 of 10 periods of its \
-             quota; limited groups: backups, builds; that memory limit is of group builds, which the agent limits"
+            "in the last 5.0 s: CPU pressure in its cgroup 0.07 % over 10 s; pressure cpu 12.34 %, memory 0.00 %, io 100.00 %; \
+             its cgroup was held back in 3 of 10 periods of its quota since it was made; limited groups: backups, builds; that memory limit is of group builds, which the agent limits"
         );
         let json = serde_json::to_string(&all).unwrap();
         assert_eq!(serde_json::from_str::<Circumstances>(&json).unwrap(), all);

@@ -17,6 +17,7 @@ pub mod event;
 pub mod hints;
 pub mod hours;
 pub mod id;
+pub mod last_seconds;
 pub mod limits;
 pub mod notice;
 pub mod policy;

@@ -27,6 +27,11 @@ impl View for CriticalStatus {
                 "Last death",
                 format!("{}{when}: it {}, after {lived}", death.process.key.pid, death.how),
             );
+            if let Some(found) =
+                death.circumstances.as_ref().map(ToString::to_string).filter(|found| !found.is_empty())
+            {
+                page.field("Before it", found);
+            }
         }
         if let Some(health) = &self.health {
             health_fields(page, health);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::reply::Member;
+use crate::model::circumstances::Circumstances;
 use crate::model::critical::{Checked, RestartBy, RestartPolicy, RestartResult};
 use crate::model::event::Status;
 use crate::model::id::Name;
@@ -98,6 +99,9 @@ pub struct CriticalDeath {
     pub how: String,
     /// How long it lived, in ms.
     pub lived_ms: u64,
+    /// What the machine was like; absent for deaths that were summed up with others, except for the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circumstances: Option<Circumstances>,
 }
 
 /// The health of a critical process.
