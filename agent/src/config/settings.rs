@@ -484,7 +484,9 @@ mod tests {
     #[test]
     fn how_backups_are_made_is_read_and_judged() {
         let key = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
-        let good = format!("backup: {{ keep: 3, schedule: \"30 3 * * *\", directory: /b, recipients: [ {key} ] }}\n");
+        let good = format!(
+            "backup: {{ keep: 3, schedule: \"30 3 * * *\", directory: /b, recipients: [ {key} ] }}\n"
+        );
         let backup = Etc::new(&[("config.yaml", &good)]).load().unwrap().backup;
         assert_eq!((backup.keep, backup.schedule.as_deref()), (3, Some("30 3 * * *")));
         assert_eq!(backup.recipients, [key]);

@@ -4,8 +4,8 @@
 use crate::audit::{Actor, Entry, Outcome};
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{
-    Acknowledge, Activate, BackUp, CriticalRestart, DryRun, DynamicApply, DynamicRemove, Emergency, EmergencyOrder,
-    Release, ReleaseOf, Replayed, Reply, Request, Throttle, WebhookReplay, WebhookTest,
+    Acknowledge, Activate, BackUp, CriticalRestart, DryRun, DynamicApply, DynamicRemove, Emergency,
+    EmergencyOrder, Release, ReleaseOf, Replayed, Reply, Request, Throttle, WebhookReplay, WebhookTest,
 };
 use crate::control::server::Answer;
 use crate::daemon::audit::now;
@@ -58,7 +58,8 @@ pub fn change(request: &Request, actor: Actor) -> Option<Entry> {
             entry("request.critical_restart", format!("critical {name}"))
         }
         Request::BackUp(BackUp { name, dry_run: false, .. }) => {
-            let subject = name.as_ref().map_or_else(|| "the next backup".to_owned(), |name| format!("backup {name}"));
+            let subject =
+                name.as_ref().map_or_else(|| "the next backup".to_owned(), |name| format!("backup {name}"));
             entry("request.backup", subject)
         }
         Request::Reload(DryRun { dry_run: false }) => entry("request.reload", "configuration".to_owned()),

@@ -9,7 +9,9 @@ pub(super) fn check(told: &Told<Box<DaemonStatus>>) -> Vec<Check> {
     let status = match told {
         Told::This(status) => status,
         Told::NotRunning => {
-            return without("no daemon runs", |check| check.run("start it", "process-throttler daemon start"));
+            return without("no daemon runs", |check| {
+                check.run("start it", "process-throttler daemon start")
+            });
         }
         Told::Nothing(why) => {
             return without(why, |check| {
