@@ -1,5 +1,5 @@
-//! Deliveries of a running agent under trouble: endpoints that are dead, a storm of deaths, a disk that is full, and
-//! endpoints that are added when there is something to tell already.
+//! Deliveries of a running agent under trouble: endpoints that are dead, a disk that is full, and endpoints
+//! that are added when there is something to tell already.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,10 +13,7 @@ use integration_tests::clock::{SOON, Stopwatch, patience, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
-use integration_tests::profile::ProfileText;
-use integration_tests::program::Program;
 use integration_tests::receiver::{Receiver, SECRET};
-use integration_tests::storm::Storm;
 use serde_json::{Value, json};
 
 /// Less than any wait before a retry, and than the timeout of an endpoint that hangs.
@@ -79,53 +76,6 @@ fn dead_endpoints_delay_no_other() -> Result<()> {
     ensure!(owed.iter().all(|(key, count)| counts.get(key) == Some(count)), "{counts:?}");
     // With `--nocapture`: what the specification says of it.
     println!("{EVENTS} events, two of three endpoints dead: the slowest took {slowest:?}");
-    daemon.stop()
-}
-
-/// How many deaths a notice tells of that no other one does.
-fn deaths_of(event: &Value) -> u64 {
-    match event["flapping"]["held"].as_u64() {
-        Some(held) if held > 0 => held,
-        Some(_) | None => 1,
-    }
-}
-
-#[test]
-fn a_thousand_deaths_are_counted_and_flood_nobody() -> Result<()> {
-    const DEATHS: u64 = 1_000;
-    const DOWN: &str = "critical_process_down";
-    let _turn = Turn::take()?;
-    let (places, receiver) = (Places::new()?, Receiver::start()?);
-    places.write_webhook(&receiver.url(), SECRET)?;
-    let program = Program::Exit(0).write(&places.bin(), "pt-dies")?;
-    let daemon = Daemon::start(&places)?;
-    // By name: nobody can look up the executable of a process that is dead already.
-    daemon.activate(&ProfileText::new("vital").critical_matching("dies", &json!({ "comm": "pt-dies" })))?;
-
-    let account = Storm::of_lives(&program, DEATHS)?.finish()?;
-    ensure!(account.lives == DEATHS, "{account:?}");
-    wait_until("every death is counted", SOON, || {
-        let known = daemon.data(&["critical", "list"])?;
-        ensure!(known[0]["deaths"] == DEATHS, "{known}");
-        Ok(true)
-    })?;
-    // What is held back is told with the end of the profile.
-    daemon.ask(&["profile", "deactivate"])?;
-    let ended = receiver.wait_for("the end", SOON, |body| body["data"]["alert"]["state"] == "resolved")?;
-
-    let told = daemon.events(DOWN)?;
-    let deaths: u64 = told.iter().map(deaths_of).sum();
-    ensure!(deaths == DEATHS, "{deaths} deaths are told in {told:?}");
-    ensure!(told.len() == 6, "four, the fifth that says that there are many, and the rest: {told:?}");
-    ensure!(ended.json()?["data"]["alert"]["events"] == told.len(), "{:?}", ended.json());
-    let posts: Vec<Value> =
-        receiver.requests().iter().map(|request| request.json()).collect::<Result<_>>()?;
-    let states: Vec<&Value> = posts.iter().map(|post| &post["data"]["alert"]["state"]).collect();
-    ensure!(states == ["firing", "resolved"], "{posts:?}");
-    let status = daemon.data(&["daemon", "status"])?;
-    ensure!(status["source"]["dropped"] == 0, "{status}");
-    ensure!(feature(&daemon, "event-stream")?.0 == "working", "{status}");
-    println!("{DEATHS} deaths in {:.2} s: {} events, {} posts", account.seconds, told.len(), posts.len());
     daemon.stop()
 }
 

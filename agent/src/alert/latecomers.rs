@@ -45,7 +45,7 @@ fn whoever_is_added_is_told_once_of_what_stands() {
     assert!(rig.owed().iter().any(|line| line == mail), "nobody looks after it any more");
     rig.ledger.over("critical_process_down", "db", rig.at());
     rig.commit();
-    assert!(rig.owed().contains(&format!("never e1_2: {db} resolved of 1")));
+    assert!(rig.owed().contains(&format!("never e1_3: {db} resolved of 1")));
     // Who is switched off, or gone for a while, was told.
     rig.endpoints[1].enabled = false;
     rig.ledger.route(rig.endpoints.clone(), rig.at());

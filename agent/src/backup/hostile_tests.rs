@@ -75,9 +75,9 @@ impl Host {
     }
 
     fn back_up(&self, name: &str, recipients: Vec<String>) -> Result<(Entry, Manifest), BackupError> {
-        let at = "2026-11-27T07:00:00Z".parse().unwrap();
+        let at = moment("2026-11-27T07:00:00Z");
         let directory = self.at("backups");
-        let order = Order { name: name.parse().unwrap(), directory, recipients, at, host: "test".to_owned() };
+        let order = Order { name: named(name), directory, recipients, at, host: "test".to_owned() };
         let draft = Draft::begin(&self.dirs(), order)?;
         for database in Database::ALL {
             check::copy(&self.at("state").join(database.file_name()), &draft.database(database))?;
@@ -87,7 +87,7 @@ impl Host {
 
     fn restore(&self, archive: &Path, identity: Option<&Path>) -> Result<Restored, BackupError> {
         let archive = Archive::open(archive, identity)?;
-        let at = "2026-11-28T07:00:00Z".parse().unwrap();
+        let at = moment("2026-11-28T07:00:00Z");
         Prepared::new(&self.dirs(), archive, at, &mut |_| {})?.commit(&FailPoints::default())
     }
 
@@ -108,6 +108,14 @@ impl Host {
         found.sort();
         found
     }
+}
+
+fn moment(text: &str) -> jiff::Timestamp {
+    text.parse().unwrap()
+}
+
+fn named(text: &str) -> crate::model::id::Name {
+    text.parse().unwrap()
 }
 
 fn key() -> (String, String) {

@@ -211,9 +211,9 @@ impl Input {
     }
 
     fn exactly(&mut self, bytes: &mut [u8]) -> Result<(), String> {
-        self.unzip.read_exact(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => "it is cut off".to_owned(),
-            _ => format!("it is damaged: {error}"),
+        self.unzip.read_exact(bytes).map_err(|error| {
+            let cut = error.kind() == io::ErrorKind::UnexpectedEof;
+            if cut { "it is cut off".to_owned() } else { format!("it is damaged: {error}") }
         })?;
         self.unpacked += bytes.len() as u64;
         let most = UNPACKED_FREE.max(self.packed.get().saturating_mul(RATIO_MAX));

@@ -1,14 +1,21 @@
 //! The key as written, good and bad.
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::config::Settings;
 use crate::config::file::Trust;
 use crate::config::host::Host;
 use crate::config::paths::Dirs;
 
-fn load(text: &str) -> Result<AuditSettings, Vec<String>> {
+fn etc(text: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.yaml"), text).unwrap();
+    dir
+}
+
+fn load(text: &str) -> Result<AuditSettings, Vec<String>> {
+    let dir = etc(text);
     let path = dir.path();
     let dirs = Dirs { config: path.into(), state: path.into(), runtime: path.into(), log: path.into() };
     let host = Host {
@@ -43,7 +50,7 @@ fn all_of_it() {
 #[test]
 fn every_mistake_has_its_place() {
     for (text, expected) in [
-        ("audit: { rotate_size: 1K }", "1:23 1024 bytes are not between 64K and 1G"),
+        ("audit: { rotate_size: 8K }", "1:23 8192 bytes are not between 64K and 1G"),
         ("audit: { rotate_after: 1s }", "1:24 1s is not between 1h and 366days"),
         ("audit: { keep: 0 }", "1:16 0 is not a number of files from 1 to 10000"),
         ("audit: { path: /x }", "1:10 unknown key \"path\""),
