@@ -6,13 +6,17 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 
 /// A root with these files; `ID` stands for a long id.
 fn judged(files: &[(&str, &str)], own: Option<&str>, pod: bool) -> Option<Container> {
+    look(rooted(files).path(), own.map(str::as_bytes), pod)
+}
+
+fn rooted(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = root.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text.replace("ID", ID)).unwrap();
     }
-    look(root.path(), own.map(str::as_bytes), pod)
+    root
 }
 
 fn places(container: &Container) -> Vec<Place> {

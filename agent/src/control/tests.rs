@@ -358,6 +358,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// What a stranger is told. Changes the credentials of one thread only, which the kernel allows and libc's
 /// wrappers would not.
+#[expect(clippy::unwrap_in_result, reason = "what a test sets up works, or the test fails")]
 fn as_stranger(path: &std::path::Path, request: Request) -> Result<Reply, Failure> {
     let path = path.to_owned();
     std::thread::spawn(move || {

@@ -140,7 +140,7 @@ impl Lookout {
         let has = |look: &&Look| look.processes.contains_key(&key);
         let known = self.looks.iter().any(|look| usable(&look) && has(&look));
         let looks = || self.looks.iter().filter(usable).filter(|look| !known || has(look));
-        looks().find(|look| now.since(look.at) >= WINDOW_WANTED).or_else(|| looks().last())
+        looks().find(|look| now.since(look.at) >= WINDOW_WANTED).or_else(|| looks().next_back())
     }
 
     /// The last two looks at the threads of a process, the earlier one first.

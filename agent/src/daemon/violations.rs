@@ -156,9 +156,9 @@ mod tests {
     }
 
     fn times(notices: &[Notice]) -> Vec<(u32, u64)> {
-        let times = notices.iter().map(|notice| match notice {
-            Notice::SecurityViolation { uid, times, .. } => (*uid, *times),
-            other => panic!("{other}"),
+        let times = notices.iter().map(|notice| {
+            let Notice::SecurityViolation { uid, times, .. } = notice else { panic!("{notice}") };
+            (*uid, *times)
         });
         times.collect()
     }

@@ -145,7 +145,7 @@ mod tests {
         let rows = store.read(|tx| tx.deliveries(&DeliveryFilter::default(), u32::MAX)).unwrap();
         let of = |state| rows.iter().filter(move |row| row.endpoint == "ops" && row.state == state);
         assert_eq!((of(DeliveryState::Pending).count(), of(DeliveryState::Dead).count()), (400, 640));
-        let oldest = of(DeliveryState::Pending).last().unwrap();
+        let oldest = of(DeliveryState::Pending).next_back().unwrap();
         assert_eq!(oldest.event, "2040", "the oldest went first");
     }
 

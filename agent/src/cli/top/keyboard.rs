@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::error::CliResult;
 use crate::cli::globals::runtime;
+use crate::clock;
+use crate::model::time::Timestamp;
 
 /// Why [`Keyboard::wait`] returned.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ pub(super) enum Wake {
 #[derive(Debug)]
 pub(super) struct Keyboard {
     signals: UnixStream,
-    due: Option<Instant>,
+    due: Option<Timestamp>,
 }
 
 const ENDED: u8 = b'e';
@@ -74,9 +76,9 @@ impl Keyboard {
     /// # Errors
     /// When the terminal cannot be read.
     pub(super) fn wait(&mut self, interval: Duration) -> io::Result<Wake> {
-        let due = *self.due.get_or_insert_with(|| Instant::now() + interval);
+        let due = *self.due.get_or_insert_with(|| clock::now().after(interval));
         loop {
-            let left = due.saturating_duration_since(Instant::now());
+            let left = due.since(clock::now());
             let left = Timespec::try_from(left).map_err(io::Error::other)?;
             let stdin = io::stdin();
             let mut ready = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];

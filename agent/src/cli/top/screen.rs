@@ -233,6 +233,7 @@ impl Screen {
         Step::Stay
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most keys mean nothing")]
     fn browse(&mut self, key: KeyCode) -> Step {
         match key {
             KeyCode::Char('q') | KeyCode::Esc => return Step::Quit,
@@ -255,6 +256,7 @@ impl Screen {
         Step::Stay
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most keys are text")]
     fn type_filter(&mut self, key: KeyCode) {
         match key {
             KeyCode::Enter => return,
@@ -268,6 +270,7 @@ impl Screen {
         self.arrange();
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most keys are text")]
     fn type_cap(&mut self, process: ProcKey, comm: Comm, mut text: String, key: KeyCode) {
         match key {
             KeyCode::Esc => {}
@@ -341,6 +344,7 @@ impl Screen {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "most keys are no text")]
 fn edit(text: &mut String, key: KeyCode) {
     match key {
         KeyCode::Backspace => drop(text.pop()),
