@@ -4,6 +4,7 @@ use super::error::Findings;
 use super::fields::{Cursor, Map};
 use super::host::{Host, Lookup};
 use super::matching;
+use super::settings::{Group, SOCKET_GROUP};
 use crate::model::access::{Access, Account, Grant, Reach, Role};
 
 /// Most grants; each is looked through for every request.
@@ -81,4 +82,23 @@ fn reach(at: &Cursor<'_>, role: Option<Role>, findings: &mut Findings) -> Option
 fn glob(at: &Cursor<'_>, findings: &mut Findings) -> Option<String> {
     let text = at.text(findings)?;
     matching::glob(at, text, findings).then(|| text.to_owned())
+}
+
+/// The group of the control socket, which may be missing where nobody has named it.
+pub(super) fn socket_group(at: Option<&Cursor<'_>>, host: &Host, findings: &mut Findings) -> Option<Group> {
+    let name = match at {
+        Some(at) => at.text(findings)?,
+        None => SOCKET_GROUP,
+    };
+    let problem = match (host.group)(name) {
+        Ok(Some(gid)) => return Some(Group { name: name.to_owned(), gid }),
+        Ok(None) => format!("there is no group {name:?} on this machine"),
+        Err(error) => format!("looking up group {name:?} failed: {error}"),
+    };
+    // The default group is optional.
+    if let Some(at) = at {
+        findings
+            .push(at.error(problem).with_fix(format!("create it with: groupadd --system {SOCKET_GROUP}")));
+    }
+    None
 }

@@ -327,7 +327,7 @@ impl<'a> Written<'a> {
         let priority_ring = self.priority_ring.as_ref().and_then(|at| ring(at, findings));
         let allow_containers = self.allow_containers.as_ref().and_then(|at| at.boolean(findings));
         let bulk_ring = self.bulk_ring.as_ref().and_then(|at| ring(at, findings));
-        let socket_group = socket_group(self.socket_group.as_ref(), host, findings);
+        let socket_group = access::socket_group(self.socket_group.as_ref(), host, findings);
         let group = socket_group.as_ref().map_or(ROOT_GROUP, |group| group.name.as_str());
         let access = access::parse(self.access.as_ref(), group, host, findings);
         Settings {
@@ -381,24 +381,6 @@ fn ring(at: &Cursor<'_>, findings: &mut Findings) -> Option<u32> {
     let message = format!("{bytes} is not a power of two from {page} to {MAX}");
     let near = bytes.clamp(page, MAX).next_power_of_two();
     findings.push(at.error(message).with_fix(format!("write {near}")));
-    None
-}
-
-fn socket_group(at: Option<&Cursor<'_>>, host: &Host, findings: &mut Findings) -> Option<Group> {
-    let name = match at {
-        Some(at) => at.text(findings)?,
-        None => SOCKET_GROUP,
-    };
-    let problem = match (host.group)(name) {
-        Ok(Some(gid)) => return Some(Group { name: name.to_owned(), gid }),
-        Ok(None) => format!("there is no group {name:?} on this machine"),
-        Err(error) => format!("looking up group {name:?} failed: {error}"),
-    };
-    // The default group is optional.
-    if let Some(at) = at {
-        findings
-            .push(at.error(problem).with_fix(format!("create it with: groupadd --system {SOCKET_GROUP}")));
-    }
     None
 }
 

@@ -5,6 +5,7 @@
 mod alert;
 mod backup;
 mod critical;
+mod event;
 mod moving;
 mod reply;
 mod webhooks;
@@ -21,13 +22,14 @@ pub use critical::{
     CriticalDeath, CriticalHealth, CriticalReservation, CriticalRestart, CriticalRestarted, CriticalRestarts,
     CriticalStatus,
 };
+pub use event::{EventRecord, StreamEnd};
 pub use moving::{
     DynamicApplied, DynamicApply, DynamicRemove, DynamicRemoved, DynamicStatus, Moving, PolicyStatus,
 };
 pub use reply::{
-    Activated, ActiveProfile, DaemonState, DaemonStatus, EmergencyStatus, EventRecord, Explanation, Feature,
-    FeatureState, GroupStatus, Member, Plan, PlannedCritical, PlannedRule, Refused, Released, Reloaded,
-    RuleVerdict, SourceStatus, StreamEnd, Throttled,
+    Activated, ActiveProfile, DaemonState, DaemonStatus, EmergencyStatus, Explanation, Feature, FeatureState,
+    GroupStatus, Member, Plan, PlannedCritical, PlannedRule, Refused, Released, Reloaded, RuleVerdict,
+    SourceStatus, Throttled,
 };
 pub use webhooks::{
     AttemptCounts, AttemptStatus, BreakerState, DELIVERIES_MAX, DeliveryDetail, DeliveryQuery,

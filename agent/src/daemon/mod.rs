@@ -3,6 +3,7 @@
 //! Threads: the main one (control socket, signals, webhooks, health checks, restarts), `engine` ([`turn`]), `moves`
 //! ([`worker`]), `journal` ([`journal`]) and `audit` ([`audit`]).
 
+mod activation;
 mod alerts;
 pub mod audit;
 pub mod audited;

@@ -6,6 +6,8 @@ use std::io;
 
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
+use crate::sys;
+
 /// What its work needs. Loading BPF programs (`CAP_PERFMON`) and giving the socket away (`CAP_CHOWN`) are over.
 const KEPT: CapabilitySet = CapabilitySet::BPF // Linux before 5.19 asks for it at every access to a map.
     .union(CapabilitySet::NET_ADMIN) // The proc connector, when the BPF source breaks.
@@ -19,6 +21,9 @@ const KEPT: CapabilitySet = CapabilitySet::BPF // Linux before 5.19 asks for it 
 /// (SETUID, SETGID), and to kill them when their time is up (KILL).
 const FOR_PROGRAMS: CapabilitySet =
     CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
+
+/// Nice value of the engine thread where it gets no real-time priority.
+const ENGINE_NICE: i32 = -5;
 
 /// Gives up every other capability, of this thread and of those that it will start.
 ///
@@ -34,6 +39,17 @@ pub(super) fn reduce(systemd: bool) -> io::Result<()> {
     sets.inheritable = CapabilitySet::empty();
     set_capabilities(None, sets)?;
     Ok(())
+}
+
+/// Lets the engine thread run before others: it reacts when the machine is busiest, and needs microseconds.
+/// Where real-time priority is not to be had, a better nice value is the next best.
+pub(super) fn hurry() {
+    // Without a pid it is the calling thread whose nice value is set (setpriority(2), "C library/kernel
+    // differences").
+    let nicer = || rustix::process::setpriority_process(None, ENGINE_NICE).map_err(io::Error::from);
+    if let Err(error) = sys::run_first().or_else(|_denied| nicer()) {
+        tracing::warn!(%error, "the engine thread has normal priority and may react late on a busy machine");
+    }
 }
 
 #[cfg(test)]

@@ -59,8 +59,6 @@ use crate::sys;
 
 /// Lines that a follower or a recording may lag behind.
 const STREAM: usize = 8_192;
-/// Nice value of the engine thread where it gets no real-time priority.
-const ENGINE_NICE: i32 = -5;
 /// Time for shipping records at a stop. What is left then is shipped after the next start.
 const SHIPPING_GRACE: Duration = Duration::from_millis(500);
 /// At the end, for look-ups of names that nothing can break off.
@@ -383,21 +381,10 @@ type End = std::result::Result<(), TurnError>;
 
 fn spawn(parts: Parts, inbox: Receiver<Command>, ended: oneshot::Sender<End>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-        hurry();
+        privilege::hurry();
         // The receiver is gone only when the main thread has given up waiting.
         drop(ended.send(Turn::new(parts).run(&inbox)));
     })
-}
-
-/// Lets the engine thread run before others: it reacts when the machine is busiest, and needs microseconds.
-/// Where real-time priority is not to be had, a better nice value is the next best.
-fn hurry() {
-    // Without a pid it is the calling thread whose nice value is set (setpriority(2), "C library/kernel
-    // differences").
-    let nicer = || rustix::process::setpriority_process(None, ENGINE_NICE).map_err(io::Error::from);
-    if let Err(error) = sys::run_first().or_else(|_denied| nicer()) {
-        tracing::warn!(%error, "the engine thread has normal priority and may react late on a busy machine");
-    }
 }
 
 fn join(thread: JoinHandle<()>, name: &str) {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::time::Timespec;
 
 use crate::clock;
 use crate::daemon::care::{ByHand, Care, Carer, Job};
@@ -18,7 +17,7 @@ use crate::daemon::lookout::Lookout;
 use crate::daemon::pending::{Pending, Settled};
 use crate::daemon::recorder::Recorder;
 use crate::daemon::sampler::Sampler;
-use crate::daemon::waker::Waker;
+use crate::daemon::waker::{Waker, timespec};
 use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::{Finished, Worker};
 use crate::effect::drift::{Drift, Written};
@@ -392,11 +391,4 @@ impl Turn {
             then(self, settled);
         }
     }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    // Rounded up to the next ms: waking just before a deadline would spin until it.
-    let nanos = duration.as_nanos().div_ceil(1_000_000).saturating_mul(1_000_000);
-    let seconds = i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX);
-    Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0) }
 }

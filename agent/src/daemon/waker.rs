@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 /// A cloneable handle to one eventfd.
@@ -46,4 +47,12 @@ impl AsFd for Waker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// A time to wait in poll(2).
+pub(super) fn timespec(duration: Duration) -> Timespec {
+    // Rounded up to the next ms: waking just before a deadline would spin until it.
+    let nanos = duration.as_nanos().div_ceil(1_000_000).saturating_mul(1_000_000);
+    let seconds = i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX);
+    Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0) }
 }

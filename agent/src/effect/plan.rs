@@ -2,6 +2,7 @@
 
 mod in_place;
 mod leave;
+mod outcome;
 mod own;
 mod scope;
 mod unit;

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::clock;
 use crate::effect::apply::{carry_out, groups_of};
 use crate::effect::fail_point::Point;
 use crate::effect::group::Group;
@@ -361,19 +360,19 @@ impl Shared {
         critical: &BTreeSet<ProcKey>,
     ) -> Result<Outcome, EffectError> {
         if plan.accepted.is_empty() && plan.places.is_empty() {
-            return Ok(applied("not at all".to_owned(), &plan, None));
+            return Ok(plan.applied("not at all".to_owned(), None));
         }
         match carry_out(self, apply, &mut plan, before.as_ref(), critical) {
             Ok(after) if plan.accepted.is_empty() && before.is_none() => {
                 // All ended while they were moved: nobody would ever ask for the group to be removed.
                 self.set_group(&apply.group, Some(after));
                 self.release(&apply.group)?;
-                Ok(applied("not at all".to_owned(), &plan, None))
+                Ok(plan.applied("not at all".to_owned(), None))
             }
             Ok(after) => {
                 plan.notes.iter().for_each(|note| tracing::warn!(group = %apply.group, "{note}"));
                 let how = [after.how()].into_iter().chain(plan.notes.iter().cloned());
-                let outcome = applied(how.collect::<Vec<_>>().join("; "), &plan, Some(&after));
+                let outcome = plan.applied(how.collect::<Vec<_>>().join("; "), Some(&after));
                 if before.as_ref() != Some(&after) {
                     self.set_group(&apply.group, Some(after));
                 }
@@ -387,16 +386,5 @@ impl Shared {
                 Err(error)
             }
         }
-    }
-}
-
-fn applied(how: String, plan: &Plan, group: Option<&Group>) -> Outcome {
-    let borrowed = |group: &Group| group.places.iter().any(|place| !place.rung.moves());
-    Outcome::Applied {
-        how,
-        borrowed: group.is_some_and(borrowed),
-        members: plan.members(),
-        refused: plan.refused.iter().map(|(key, why)| (*key, why.to_string())).collect(),
-        at: plan.verified.unwrap_or_else(clock::now),
     }
 }

@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::event::EventRecord;
 use super::moving::PolicyStatus;
 use crate::model::container;
 use crate::model::critical::Protection;
 use crate::model::event::Status as ExitStatus;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
-use crate::model::notice::{Clash, Notice, Severity};
+use crate::model::notice::Clash;
 use crate::model::process::{Comm, Facts};
 use crate::model::reason::Reason;
 use crate::model::reservation::Reservation;
@@ -369,39 +370,4 @@ pub struct Reloaded {
     pub detail: String,
     /// Nothing was done.
     pub dry_run: bool,
-}
-
-/// An event of the stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventRecord {
-    /// Rises with every event, also across restarts of the daemon.
-    pub seq: u64,
-    /// When.
-    pub at: jiff::Timestamp,
-    /// How bad.
-    pub severity: Severity,
-    /// The same in words.
-    pub text: String,
-    /// The facts, with `type`.
-    #[serde(flatten)]
-    pub notice: Notice,
-}
-
-impl EventRecord {
-    /// A record of a notice.
-    #[must_use]
-    pub fn new(seq: u64, at: jiff::Timestamp, notice: Notice) -> Self {
-        Self { seq, at, severity: notice.severity(), text: notice.to_string(), notice }
-    }
-}
-
-/// Why a stream ended early: its last line, `{"type":"stream_cut","lost":N}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum StreamEnd {
-    /// The reader was too slow and this many lines are lost to it.
-    StreamCut {
-        /// Lines.
-        lost: u64,
-    },
 }

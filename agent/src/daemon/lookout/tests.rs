@@ -1,3 +1,5 @@
+//! Looks that were taken at known times, and what is told of a death between them.
+
 use super::*;
 use crate::model::last_seconds::Waiting;
 use crate::model::signal::Hundredths;

@@ -1,0 +1,40 @@
+//! Events as streams and lists carry them. Plain data, stable within `v1`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::notice::{Notice, Severity};
+
+/// An event of the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Rises with every event, also across restarts of the daemon.
+    pub seq: u64,
+    /// When.
+    pub at: jiff::Timestamp,
+    /// How bad.
+    pub severity: Severity,
+    /// The same in words.
+    pub text: String,
+    /// The facts, with `type`.
+    #[serde(flatten)]
+    pub notice: Notice,
+}
+
+impl EventRecord {
+    /// A record of a notice.
+    #[must_use]
+    pub fn new(seq: u64, at: jiff::Timestamp, notice: Notice) -> Self {
+        Self { seq, at, severity: notice.severity(), text: notice.to_string(), notice }
+    }
+}
+
+/// Why a stream ended early: its last line, `{"type":"stream_cut","lost":N}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum StreamEnd {
+    /// The reader was too slow and this many lines are lost to it.
+    StreamCut {
+        /// Lines.
+        lost: u64,
+    },
+}
