@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn completions_of_every_shell() {
         let places = Places::new();
-        for (shell, mark) in [("bash", "complete -F"), ("zsh", "#compdef"), ("fish", "complete -c")] {
+        for (shell, mark) in [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --")] {
             let ran = places.run(&["completions", shell]);
             assert!(ran.code == 0 && ran.out.contains(mark), "{shell}");
         }

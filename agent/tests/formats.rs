@@ -64,6 +64,8 @@ mod tests {
             { "type": "events_lost", "dropped": u64::MAX, "missed_exits": 0 },
             { "type": "profile_activated", "profile": "web" },
             { "type": "configuration_changed", "detail": text, "accepted": false },
+            { "type": "backup_created", "name": "nightly", "path": text, "size": 9, "encrypted": true },
+            { "type": "security_violation", "uid": 7, "gid": 7, "pid": 5, "request": text, "why": text, "times": 2 },
             { "type": "test", "detail": text },
         ]);
         serde_json::from_value(samples).unwrap()

@@ -67,8 +67,8 @@ fn what_a_running_daemon_backed_up_comes_back_after_everything_was_damaged() -> 
     ensure!(made["encrypted"] == false && made["files"].as_u64() >= Some(6), "{made}");
     let archive = made["path"].as_str().context("path")?.to_owned();
     ensure!(fs::metadata(&archive)?.permissions().mode() & 0o7777 == 0o600, "others may read {archive}");
-    let told = daemon.wait_event("backup_created", |event| event["notice"]["name"] == "before")?;
-    ensure!(told["notice"]["path"] == archive.as_str(), "{told}");
+    let told = daemon.wait_event("backup_created", |event| event["name"] == "before")?;
+    ensure!(told["path"] == archive.as_str(), "{told}");
     let state = daemon.data(&["state", "check"])?;
     ensure!(state[0]["verdict"] == "sound" && state[1]["verdict"] == "sound", "{state}");
     let refused = run(&places, &["backup", "restore", "before", "--yes"])?.expect(7)?;

@@ -84,7 +84,9 @@ fn one_that_our_own_quota_holds_back_is_told_apart() -> Result<()> {
     daemon.activate(&profile)?;
     let mut victim = Workload::spawn(&vital)?;
     wait_until("it is limited", SOON, || {
-        Ok(daemon.group("held")?.is_some_and(|group| group["state"] == "active"))
+        Ok(daemon
+            .group("held")?
+            .is_some_and(|group| group["how"].as_str().is_some_and(|how| !how.is_empty())))
     })?;
     // The agent looks again within a second of the limit.
     wait_for_more(&victim, SECOND * 17 / 10)?;

@@ -261,7 +261,7 @@ throttling_rules:
     let lines: Vec<_> = findings.iter().filter_map(|finding| finding["line"].as_u64()).collect();
     ensure!(checked["valid"] == true && lines == [7, 10, 11, 11], "{checked:#}");
     for (finding, what) in
-        findings.iter().zip(["left alone", "rule all at line 6", "CPUs", "of this machine"])
+        findings.iter().zip(["left alone", "rule all at line 7", "CPUs", "of this machine"])
     {
         ensure!(finding["message"].as_str().is_some_and(|message| message.contains(what)), "{finding}");
     }

@@ -172,7 +172,9 @@ impl Lookout {
     /// one.
     fn levels<'a>(&self, dir: &'a Path) -> impl Iterator<Item = &'a Path> {
         let mount = self.mount.as_deref();
-        let below = move |level: &&Path| *level == dir || mount.is_some_and(|mount| *level != mount);
+        let inside =
+            move |level: &Path| mount.is_some_and(|mount| level != mount && level.starts_with(mount));
+        let below = move |level: &&Path| *level == dir || inside(level);
         dir.ancestors().take_while(below).take(LEVELS_MAX)
     }
 }
