@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::cgroup::TestCgroup;
-use integration_tests::clock::{SOON, wait_until};
+use integration_tests::clock::{SOON, patience, wait_until};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::kernel;
 use integration_tests::places::Places;
@@ -171,7 +172,8 @@ fn children_are_told_apart_from_the_one_that_must_live() -> Result<()> {
     let daemon = Daemon::start(&places)?;
     daemon.activate(&ProfileText::new("vital").critical("shell", &shell))?;
     // A child that is another program, and one that is another instance and lives long enough to be looked at.
-    let mut parent = start(&shell, "/bin/true; (sleep 0.3; exit 3); exec sleep 60")?;
+    let long_enough = patience(Duration::from_millis(300)).as_secs_f64();
+    let mut parent = start(&shell, &format!("/bin/true; (sleep {long_enough}; exit 3); exec sleep 60"))?;
     wait_known_critical(&daemon, &parent)?;
     parent.close_input();
     wait_until("it is another program", SOON, || Ok(kernel::comm(parent.pid())? == "sleep"))?;
