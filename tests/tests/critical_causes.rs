@@ -171,9 +171,11 @@ fn children_are_told_apart_from_the_one_that_must_live() -> Result<()> {
     let shell = shell(&places)?;
     let daemon = Daemon::start(&places)?;
     daemon.activate(&ProfileText::new("vital").critical("shell", &shell))?;
-    // A child that is another program, and one that is another instance and lives long enough to be looked at.
+    // A child that becomes another program, and one that is another instance. Both live long enough to be looked at: of
+    // one that was seen as an instance and ends right after its exec nobody knows what it was, and it is told.
     let long_enough = patience(Duration::from_millis(300)).as_secs_f64();
-    let mut parent = start(&shell, &format!("/bin/true; (sleep {long_enough}; exit 3); exec sleep 60"))?;
+    let script = format!("/bin/sleep {long_enough}; (/bin/sleep {long_enough}; exit 3); exec /bin/sleep 60");
+    let mut parent = start(&shell, &script)?;
     wait_known_critical(&daemon, &parent)?;
     parent.close_input();
     wait_until("it is another program", SOON, || Ok(kernel::comm(parent.pid())? == "sleep"))?;
@@ -182,7 +184,7 @@ fn children_are_told_apart_from_the_one_that_must_live() -> Result<()> {
     ensure!(child["exit"]["process"]["ppid"] == parent.pid(), "{child}");
     ensure!(child["remaining"] == 1 && child["wanted"] == 1, "{child}");
     let deaths = daemon.events(DOWN)?;
-    ensure!(deaths.len() == 1, "true is none of them: {deaths:?}");
+    ensure!(deaths.len() == 1, "the other program is none of them: {deaths:?}");
     daemon.stop()
 }
 
