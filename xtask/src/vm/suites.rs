@@ -86,7 +86,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--test-threads=4",
         ],
         controllers: false,
-        seconds: 2_400,
+        seconds: 2_700,
     },
     Suite {
         name: "systemd",
@@ -94,7 +94,7 @@ pub(super) const SUITES: [Suite; 3] = [
         target: "systemd",
         arguments: &["--test-threads=1"],
         controllers: false,
-        seconds: 1_200,
+        seconds: 2_000,
     },
 ];
 
