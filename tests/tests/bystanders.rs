@@ -125,6 +125,8 @@ fn a_stranger_in_the_cgroup_is_freed_with_it() -> Result<()> {
 
     wait_until("the stranger is free", SOON, || Ok(cgroup.cpu_quota()?.is_none()))?;
     let removed = daemon.wait_event("throttle_removed", |event| event["group"] == "hogs")?;
-    ensure!(removed["reason"]["who"] == format!("process {} (pt-other)", stranger.pid()), "{removed}");
+    // By its number alone: the word of its exec may still be on the way, and with it its name.
+    let named = format!("process {} (", stranger.pid());
+    ensure!(removed["reason"]["who"].as_str().is_some_and(|who| who.starts_with(&named)), "{removed}");
     daemon.stop()
 }
