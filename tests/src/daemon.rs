@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::binary;
 use crate::cgroup::{agent_groups, complain};
 use crate::clock::{SOON, wait_for, wait_until};
-use crate::command::{Output, agent_command, run};
+use crate::command::{Output, agent_command, run, under};
 use crate::places::Places;
 use crate::profile::ProfileText;
 
@@ -235,14 +235,6 @@ impl<'a> Daemon<'a> {
         })?;
         status.context("the agent ended without a status")
     }
-}
-
-/// The command after a prefix of others that become it, so that the pid is its own.
-fn under(prefix: &[&str], agent: Command) -> Command {
-    let Some((first, rest)) = prefix.split_first() else { return agent };
-    let mut command = Command::new(first);
-    command.args(rest).arg(agent.get_program()).args(agent.get_args()).env("NO_COLOR", "1");
-    command
 }
 
 impl Drop for Daemon<'_> {
