@@ -14,6 +14,8 @@ use crate::cargo::{cargo, cargo_command, run, target_dir, workspace_root};
 
 /// An emulated machine is ten to twenty times slower than its host; what waits is not only computation.
 const SLOWNESS: &str = "10";
+/// Random sequences of the restore property there; the host tries all.
+const SEQUENCES: u32 = 48;
 const THREADS_VARIABLE: &str = "PROCESS_THROTTLER_TEST_THREADS";
 /// What the tests read of the workspace; it is at the same path in the machine.
 const READ: [&str; 4] = ["docs", "packaging", "tests/scenarios", "agent-ebpf/prebuilt"];
@@ -99,7 +101,7 @@ pub(super) fn pack(programs: &Programs, scripts: &Scripts, targets: &[&str], arc
 
 fn write_guest(stage: &Path, payload: &Path, root: &Path, scripts: &Scripts) -> Result<()> {
     let environment = format!(
-        "export {SLOWNESS_VARIABLE}={SLOWNESS} {THREADS_VARIABLE}=/payload/threads RUST_BACKTRACE=0 RUSTC_BOOTSTRAP=1\nWORKSPACE='{}'\n",
+        "export {SLOWNESS_VARIABLE}={SLOWNESS} {THREADS_VARIABLE}=/payload/threads PT_SEQUENCES={SEQUENCES} RUST_BACKTRACE=0 RUSTC_BOOTSTRAP=1\nWORKSPACE='{}'\n",
         root.display()
     );
     let files = [
