@@ -113,8 +113,8 @@ impl Parcel {
         Ok(Self { binary, version, publisher, date: date()?, effort })
     }
 
-    /// The same as another version.
-    pub(crate) fn as_version(self, version: &str) -> Self {
+    /// The same, called another version.
+    pub(crate) fn with_version(self, version: &str) -> Self {
         Self { version: version.to_owned(), ..self }
     }
 

@@ -65,7 +65,7 @@ fn the_debian_package_is_clean_and_the_same_each_time() -> Result<()> {
         fields.contains(&version) && fields.contains("amd64") && fields.contains("libc6 (>="),
         "{fields}"
     );
-    let older = parcel()?.as_version("0.0.1").deb(dir.path())?;
+    let older = parcel()?.with_version("0.0.1").deb(dir.path())?;
     ensure!(told("dpkg-deb", &["--field", text(&older)?, "Version"])? == "0.0.1\n", "{}", older.display());
 
     let control = dir.path().join("control");

@@ -88,7 +88,7 @@ pub(super) fn pack(programs: &Programs, scripts: &Scripts, targets: &[&str], arc
     let packages = payload.join("package");
     let parcel = Parcel::new(&target_dir()?.join("debug").join(PROGRAMS[0]), Effort::Least)?;
     parcel.deb(&packages)?;
-    parcel.as_version(OLDER).deb(&packages)?;
+    parcel.with_version(OLDER).deb(&packages)?;
     let root = workspace_root()?;
     let threads = root.join("agent/tests/fixtures/threads.rs");
     run(Command::new("rustc")
