@@ -23,7 +23,7 @@ fn signal(pid: u32, signal: Signal) -> Result<()> {
 }
 
 /// A process that the active profile gives a nice value of 6.
-fn limited(installed: &Installed, places: &Places) -> Result<Workload> {
+pub(crate) fn limited(installed: &Installed, places: &Places) -> Result<Workload> {
     let program = Program::Wait.write(&places.bin(), "pt-nicely")?;
     let profile = r#"{"name": "p", "throttling_rules": [
         {"name": "r", "match": {"comm": "pt-nicely"}, "limits": {"nice": 6}}]}"#;
@@ -34,8 +34,21 @@ fn limited(installed: &Installed, places: &Places) -> Result<Workload> {
     Ok(process)
 }
 
-fn wait_for_nice(process: &Workload, nice: i32) -> Result<()> {
+pub(crate) fn wait_for_nice(process: &Workload, nice: i32) -> Result<()> {
     wait_until(&format!("nice is {nice}"), SOON, || Ok(kernel::stat(process.pid())?.nice == nice))
+}
+
+/// Fails when systemd thinks that the unit could do too much harm.
+pub(crate) fn exposure() -> Result<()> {
+    let mut analyze = std::process::Command::new("systemd-analyze");
+    analyze.args(["security", "--no-pager", "--threshold=30", UNIT]);
+    let told = integration_tests::command::run_command(analyze)?.expect(0)?.stdout;
+    let overall = told.lines().find(|line| line.contains("Overall exposure level")).context("a score")?;
+    ensure!(
+        overall.contains(&format!("{UNIT}: 2.")) || overall.contains(&format!("{UNIT}: 3.0")),
+        "{overall}"
+    );
+    Ok(())
 }
 
 #[test]
@@ -62,15 +75,7 @@ fn it_is_started_when_it_answers_and_runs_with_few_rights() -> Result<()> {
 fn its_exposure_is_at_most_3() -> Result<()> {
     let (_turn, installed) = (Turn::take()?, Installed::new()?);
     installed.start()?;
-    let mut analyze = std::process::Command::new("systemd-analyze");
-    analyze.args(["security", "--no-pager", "--threshold=30", UNIT]);
-    let told = integration_tests::command::run_command(analyze)?.expect(0)?.stdout;
-    let overall = told.lines().find(|line| line.contains("Overall exposure level")).context("a score")?;
-    ensure!(
-        overall.contains(&format!("{UNIT}: 2.")) || overall.contains(&format!("{UNIT}: 3.0")),
-        "{overall}"
-    );
-    Ok(())
+    exposure()
 }
 
 #[test]

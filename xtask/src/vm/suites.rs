@@ -94,7 +94,7 @@ pub(super) const SUITES: [Suite; 3] = [
         target: "systemd",
         arguments: &["--test-threads=1"],
         controllers: false,
-        seconds: 2_000,
+        seconds: 2_400,
     },
 ];
 
