@@ -1,7 +1,10 @@
 //! Exit codes are an interface for scripts, and the message that the daemon is needed is exact.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use anyhow::{Result, ensure};
-use integration_tests::command::run;
+use integration_tests::command::{run, run_as};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
@@ -79,6 +82,21 @@ fn what_does_not_exist_is_4() -> Result<()> {
         run(&places, command)?.expect(4)?;
     }
     daemon.stop()
+}
+
+#[test]
+fn what_may_not_be_read_is_5_and_never_looks_empty() -> Result<()> {
+    // `nobody` on Debian.
+    const NOBODY: u32 = 65_534;
+    let places = Places::new()?;
+    run(&places, &["profile", "create", "web"])?.expect(0)?;
+    fs::set_permissions(places.state(), fs::Permissions::from_mode(0o700))?;
+    for command in [&["profile", "history"][..], &["webhook", "deliveries"], &["status"], &["state", "check"]]
+    {
+        let output = run_as(NOBODY, &places, command)?.expect(5)?;
+        ensure!(output.stdout.is_empty() && output.stderr.contains("hint: "), "{output:?}");
+    }
+    Ok(())
 }
 
 #[test]

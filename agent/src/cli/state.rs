@@ -52,7 +52,8 @@ impl State {
 fn look(context: &Context) -> CliResult<Vec<DatabaseState>> {
     let one = |database: Database| {
         let path = context.dirs.state.join(database.file_name());
-        let found = path.exists().then(|| check::inspect(&path, database.durability())).transpose();
+        let found =
+            offline::is_there(&path)?.then(|| check::inspect(&path, database.durability())).transpose();
         found
             .map(|found| judged(&context.dirs, database, found))
             .map_err(|error| offline::store_failure(&error))

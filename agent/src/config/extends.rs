@@ -59,11 +59,11 @@ pub(super) fn resolve(
 
 /// The profile that a text extends, if it says so.
 pub(super) fn named(node: &Node) -> Option<Name> {
-    text(node.get(KEY)?)?.parse().ok()
+    node.get(KEY)?.text()?.parse().ok()
 }
 
 fn own_name(node: &Node) -> Option<Name> {
-    text(node.get("name")?)?.parse().ok()
+    node.get("name")?.text()?.parse().ok()
 }
 
 fn objection(at: &Cursor<'_>, chain: &[Name], name: &Name) -> Option<Finding> {
@@ -105,7 +105,7 @@ fn over(near: Node, base: Node) -> Node {
     let place = near.place;
     let (Value::Map(mut entries), Value::Map(others)) = (near.value.clone(), base.value) else { return near };
     for (key, value) in others {
-        let Some(name) = text(&key).map(str::to_owned) else { continue };
+        let Some(name) = key.text().map(str::to_owned) else { continue };
         if OWN.contains(&name.as_str()) {
             continue;
         }
@@ -144,19 +144,7 @@ fn beneath(near: Node, base: Node) -> Node {
 }
 
 fn name(item: &Node) -> Option<&str> {
-    text(item.get("name")?)
-}
-
-fn text(node: &Node) -> Option<&str> {
-    match &node.value {
-        Value::Text(text) => Some(text),
-        Value::Null
-        | Value::Bool(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::List(_)
-        | Value::Map(_) => None,
-    }
+    item.get("name")?.text()
 }
 
 #[cfg(test)]

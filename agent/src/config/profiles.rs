@@ -338,5 +338,5 @@ impl ProfileStore {
 
 fn schedules(node: &Node, name: &Name) -> bool {
     let Some(Value::List(turns)) = node.get("schedule").map(|list| &list.value) else { return false };
-    turns.iter().any(|turn| turn.get("profile").is_some_and(|at| at.value == Value::Text(name.to_string())))
+    turns.iter().any(|turn| turn.get("profile").and_then(Node::text) == Some(name.as_str()))
 }

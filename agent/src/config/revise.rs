@@ -224,15 +224,7 @@ fn item(items: &[Node], words: &[String]) -> Option<(usize, usize)> {
 }
 
 fn name(item: &Node) -> Option<&str> {
-    match &item.get("name")?.value {
-        Value::Text(name) => Some(name),
-        Value::Null
-        | Value::Bool(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::List(_)
-        | Value::Map(_) => None,
-    }
+    item.get("name")?.text()
 }
 
 /// To take the only item out is to take its list out.
@@ -267,7 +259,7 @@ fn amended(at: &Node, steps: &[Step], value: Option<&Value>) -> Node {
     let ends = rest.is_empty() && value.is_none();
     match (step, &mut now.value) {
         (Step::Key(key), Value::Map(entries)) => {
-            let is_it = |(name, _): &(Node, Node)| name.value == Value::Text(key.clone());
+            let is_it = |(name, _): &(Node, Node)| name.text() == Some(key);
             match entries.iter().position(is_it) {
                 Some(index) if ends => drop(entries.remove(index)),
                 Some(index) => {

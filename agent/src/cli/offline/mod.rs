@@ -71,7 +71,7 @@ fn store(context: &Context) -> CliResult<Store> {
 
 /// Opens the store if there is one.
 fn existing_store(context: &Context) -> CliResult<Option<Store>> {
-    if context.dirs.state_db().exists() { open_store(context).map(Some) } else { Ok(None) }
+    if is_there(&context.dirs.state_db())? { open_store(context).map(Some) } else { Ok(None) }
 }
 
 fn open_store(context: &Context) -> CliResult<Store> {
@@ -106,7 +106,21 @@ pub(super) fn journal(context: &Context) -> CliResult<Store> {
 /// # Errors
 /// When it cannot be opened.
 pub(super) fn existing_journal(context: &Context) -> CliResult<Option<Store>> {
-    if context.dirs.journal_db().exists() { journal(context).map(Some) } else { Ok(None) }
+    if is_there(&context.dirs.journal_db())? { journal(context).map(Some) } else { Ok(None) }
+}
+
+/// Whether there is such a file of the state. Not being allowed to look is no answer: nothing would look like nothing
+/// having happened.
+///
+/// # Errors
+/// When this user may not read it.
+pub(super) fn is_there(path: &Path) -> CliResult<bool> {
+    // Not opened: to close it would drop the locks that this process has on it (fcntl(2), "Advisory record locking").
+    match rustix::fs::access(path, rustix::fs::Access::READ_OK) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(errno) => Err(store_failure(&StoreError::io("read", path, errno.into()))),
+    }
 }
 
 pub(super) fn make_dir(path: &Path, mode: u32) -> CliResult {
@@ -122,9 +136,9 @@ fn is_denied(error: &std::io::Error) -> bool {
 
 pub(super) fn store_failure(error: &StoreError) -> CliError {
     match error {
-        StoreError::Io { source, .. } if is_denied(source) => {
-            Failure::from_error(FailureKind::Denied, error).with_hint("become root").into()
-        }
+        StoreError::Io { source, .. } if is_denied(source) => Failure::from_error(FailureKind::Denied, error)
+            .with_hint("become root, or the user whose state it is")
+            .into(),
         StoreError::Io { .. }
         | StoreError::Sql { .. }
         | StoreError::Newer { .. }

@@ -60,7 +60,13 @@ impl Node {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         let Value::Map(entries) = &self.value else { return None };
-        entries.iter().find(|(k, _)| matches!(&k.value, Value::Text(text) if text == key)).map(|(_, v)| v)
+        entries.iter().find(|(k, _)| k.text() == Some(key)).map(|(_, v)| v)
+    }
+
+    /// The text, of a text.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        if let Value::Text(text) = &self.value { Some(text) } else { None }
     }
 
     /// Says of the whole tree that it comes from this file of its source.

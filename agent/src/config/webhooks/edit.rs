@@ -165,7 +165,7 @@ fn position(root: &Node, name: &Name) -> Result<usize, Unfit> {
 }
 
 fn is_name(item: &Node, name: &Name) -> bool {
-    item.get("name").is_some_and(|node| node.value == Value::Text(name.to_string()))
+    item.get("name").and_then(Node::text) == Some(name.as_str())
 }
 
 fn holds(item: &Node, setting: &Setting) -> bool {
@@ -178,9 +178,7 @@ fn holds(item: &Node, setting: &Setting) -> bool {
 
 fn keys(item: &Node) -> impl Iterator<Item = &str> {
     let entries = if let Value::Map(entries) = &item.value { entries.as_slice() } else { &[] };
-    entries
-        .iter()
-        .filter_map(|(key, _)| if let Value::Text(text) = &key.value { Some(text.as_str()) } else { None })
+    entries.iter().filter_map(|(key, _)| key.text())
 }
 
 /// Whether all but the list says the same.
