@@ -4,9 +4,6 @@
 //! of events is the same whether they are armed or not, a flood of long waits cannot crowd out a death, and dropping
 //! the instance leaves nothing behind. Decides nothing.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -63,8 +60,8 @@ impl Arming {
 
 /// The programs, attached. Dropping it detaches and frees all of it.
 pub struct Probes {
-    /// Holds the programs and their links.
-    _ebpf: Ebpf,
+    /// The programs and their links.
+    ebpf: Ebpf,
     cpus: Array<MapData, CpuState>,
     cells: Array<MapData, Cell>,
     settings: Array<MapData, SchedSettings>,
@@ -108,11 +105,11 @@ impl Probes {
             (program::SWITCH, "sched_switch"),
         ];
         for (name, tracepoint) in hooks {
-            let hook: &mut BtfTracePoint = attach::program(&mut probes._ebpf, name)?;
+            let hook: &mut BtfTracePoint = attach::program(&mut probes.ebpf, name)?;
             hook.load(tracepoint, &btf).map_err(|error| attach::bpf(name, &error))?;
         }
         for (name, _) in hooks {
-            let hook: &mut BtfTracePoint = attach::program(&mut probes._ebpf, name)?;
+            let hook: &mut BtfTracePoint = attach::program(&mut probes.ebpf, name)?;
             hook.attach().map_err(|error| attach::bpf(name, &error))?;
         }
         Ok(probes)
@@ -179,7 +176,7 @@ impl Probes {
             next_watched: sched::CGROUP_SLOTS,
             cpu_count,
             malformed: 0,
-            _ebpf: ebpf,
+            ebpf,
         };
         probes.write_settings()?;
         // Until its first switch a CPU runs nobody that is known.
@@ -332,3 +329,6 @@ impl Probes {
         self.ring.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

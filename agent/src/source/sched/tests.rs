@@ -71,8 +71,10 @@ fn arm(arming: &Arming) -> Probes {
 }
 
 fn options() -> Options {
-    let v1 = std::path::Path::new("/sys/fs/cgroup/cpu").exists();
-    Options { cgroup_v1: v1, ..Options::default() }
+    let proc = crate::procfs::Proc::host().unwrap();
+    let cgroup_v1 =
+        proc.hierarchy().is_some_and(|found| found.version == crate::procfs::cgroup::Version::V1Cpu);
+    Options { cgroup_v1, ..Options::default() }
 }
 
 const QUIET: Arming = Arming::new(u64::MAX, SECOND);
@@ -202,7 +204,7 @@ fn disarming_leaves_nothing_behind() {
     let ids: Vec<u32> = [program::WAKEUP, program::WAKEUP_NEW, program::SWITCH]
         .iter()
         .map(|name| {
-            let hook: &BtfTracePoint = probes._ebpf.program(name).unwrap().try_into().unwrap();
+            let hook: &BtfTracePoint = probes.ebpf.program(name).unwrap().try_into().unwrap();
             hook.info().unwrap().id()
         })
         .collect();
@@ -212,7 +214,7 @@ fn disarming_leaves_nothing_behind() {
     };
     assert_eq!(loaded(&ids), 3);
     let others = || -> usize {
-        let lifecycle = probes._ebpf.programs().filter(|(_, program)| program.fd().is_ok());
+        let lifecycle = probes.ebpf.programs().filter(|(_, program)| program.fd().is_ok());
         lifecycle.count()
     };
     assert_eq!(others(), 3, "nothing else is loaded");
