@@ -25,6 +25,7 @@ mod health;
 mod health_command;
 mod killed_at_points;
 mod last_seconds;
+mod latency;
 mod loss_accounting;
 mod manual_limits_survive;
 mod process_attributes;

@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 use super::failure::{Failure, FailureKind};
 use super::proto::{
     Acknowledge, Activate, BackUp, CriticalRestart, DeliveryQuery, DryRun, DynamicApply, DynamicRemove,
-    Emergency, Envelope, EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle, WebhookReplay,
-    WebhookTest,
+    Emergency, Envelope, EventQuery, FollowQuery, LatencyLook, PlanOf, Release, Reply, Request, Throttle,
+    WebhookReplay, WebhookTest,
 };
 
 /// A little longer than the server gives the daemon, so that its own words arrive.
@@ -255,6 +255,7 @@ impl Wire {
             Request::Alerts => Self::get("/v1/alerts"),
             Request::Acknowledge(body) => Self::post::<Acknowledge>("/v1/alerts/acknowledge", body)?,
             Request::BackUp(body) => Self::post::<BackUp>("/v1/backup", body)?,
+            Request::Latency(body) => Self::post::<LatencyLook>("/v1/latency", body)?,
             Request::State => Self::get("/v1/state"),
         };
         Ok(wire)

@@ -42,7 +42,7 @@ use crate::daemon::violations::{self, Violations};
 use crate::daemon::waker::Waker;
 use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::Worker;
-use crate::daemon::{logging, preflight, privilege};
+use crate::daemon::{logging, preflight, privilege, probes};
 use crate::effect::drift::Drift;
 use crate::effect::{Kernel, Throttle, restore};
 use crate::engine::{Engine, EngineConfig};
@@ -119,6 +119,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let past = book.again().map_err(failed)?;
 
     let source = open_source(&settings)?;
+    let probes = probes::start(&settings).map_err(failed)?;
     // Nothing that follows needs more, on any thread: the programs are loaded, the socket has its group.
     if let Err(error) = privilege::reduce(kernel.systemd) {
         tracing::warn!(%error, "cannot give up the capabilities that only a start needs");
@@ -154,6 +155,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let office = Arc::new(Office {
         access: watch::Sender::new(Arc::new(settings.access.clone())),
         refusals,
+        probes,
         commands,
         waker,
         profiles,

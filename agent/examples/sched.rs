@@ -1,0 +1,25 @@
+//! Arms the scheduler's programs and holds them until standard input ends. Prints how long arming took, in µs, and,
+//! given a pid, watches it and prints its waits at the end. For the benchmark.
+
+use std::io::Read as _;
+
+use process_throttler::clock;
+use process_throttler::model::id::ProcKey;
+use process_throttler::source::attach::Options;
+use process_throttler::source::sched::{Arming, Probes};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let watched = std::env::args().nth(1).map(|pid| pid.parse::<u32>()).transpose()?;
+    let began = clock::now();
+    let mut probes = Probes::arm(&Options::default(), &Arming::new(u64::MAX, 1_000_000_000))?;
+    println!("{}", clock::now().since(began).as_micros());
+    if let Some(pid) = watched {
+        let process = process_throttler::procfs::Proc::host()?.process(pid)?;
+        let key: ProcKey = process.ok_or("no such process")?.key;
+        probes.watch(&[key])?;
+    }
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    let reading = probes.read()?;
+    println!("{} switches", reading.totals.switches);
+    Ok(())
+}
