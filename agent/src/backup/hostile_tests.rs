@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::manifest::hex;
+use super::restore::compare;
 use super::*;
 use crate::config::Dirs;
 use crate::effect::fail_point::FailPoints;
@@ -58,6 +59,8 @@ impl Host {
             state: self.at("state"),
             runtime: self.at("run"),
             log: self.at("log"),
+            shared_profiles: Vec::new(),
+            host: crate::config::paths::Mounts::default(),
         }
     }
 

@@ -188,7 +188,14 @@ mod tests {
             }
             fs::create_dir(at("old")).unwrap();
             let dir = root.path();
-            let dirs = Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() };
+            let dirs = Dirs {
+                config: dir.into(),
+                state: dir.into(),
+                runtime: dir.into(),
+                log: dir.into(),
+                shared_profiles: Vec::new(),
+                host: crate::config::paths::Mounts::default(),
+            };
             Self { root, dirs }
         }
 

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::error::{CliResult, failed, usage};
+use super::globals::Context;
 use crate::clock;
 use crate::model::id::ProcKey;
 use crate::procfs::Proc;
@@ -97,8 +98,8 @@ pub(super) fn user_name(uid: u32) -> Option<String> {
 ///
 /// # Errors
 /// When it cannot be opened.
-pub(super) fn host() -> CliResult<Proc> {
-    Proc::host().map_err(|error| failed(&error))
+pub(super) fn host(context: &Context) -> CliResult<Proc> {
+    Proc::of_host(&context.dirs.host.proc).map_err(|error| failed(&error))
 }
 
 /// Every process but this one, CPU use over their lives.

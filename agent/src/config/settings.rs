@@ -342,7 +342,7 @@ impl<'a> Written<'a> {
             profile: self.profile.as_ref().and_then(|at| existing_profile(at, dirs, findings)),
             on_stop: on_stop.unwrap_or(default.on_stop),
             source: source.unwrap_or(default.source),
-            cgroup_root: cgroup_root.unwrap_or(default.cgroup_root),
+            cgroup_root: cgroup_root.unwrap_or_else(|| dirs.host.cgroup.clone()),
             log_level: log_level.unwrap_or(default.log_level),
             log_format: log_format.unwrap_or(default.log_format),
             endpoints: webhook.iter().filter_map(|webhook| webhook.endpoint().ok()).collect(),
@@ -365,7 +365,7 @@ impl<'a> Written<'a> {
 
 fn existing_profile(at: &Cursor<'_>, dirs: &Dirs, findings: &mut Findings) -> Option<Name> {
     let name = profile::read_name(at, findings)?;
-    let path = dirs.profile_file(&name);
+    let path = dirs.existing_profile_file(&name);
     if !path.exists() {
         let finding = at.error(format!("unknown profile \"{name}\": there is no {}", path.display()));
         findings.push(finding.with_fix("create it, or correct the name"));
@@ -430,7 +430,14 @@ mod tests {
 
         fn load(&self) -> Result<Settings, Findings> {
             let dir = self.0.path();
-            let dirs = Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() };
+            let dirs = Dirs {
+                config: dir.into(),
+                state: dir.into(),
+                runtime: dir.into(),
+                log: dir.into(),
+                shared_profiles: Vec::new(),
+                host: crate::config::paths::Mounts::default(),
+            };
             Settings::load_on(&dirs, Trust::Anyone, &host()).map(|(settings, _)| settings)
         }
 
@@ -471,7 +478,14 @@ mod tests {
             ]
         );
         let dir = etc.0.path();
-        let dirs = Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() };
+        let dirs = Dirs {
+            config: dir.into(),
+            state: dir.into(),
+            runtime: dir.into(),
+            log: dir.into(),
+            shared_profiles: Vec::new(),
+            host: crate::config::paths::Mounts::default(),
+        };
         std::fs::write(dir.join("config.yaml"), single).unwrap();
         assert!(Settings::load_own(&dirs).is_ok(), "whatever is in the other file");
     }

@@ -31,6 +31,8 @@ async fn the_order_is_always_the_same_and_a_bad_file_is_an_error_of_that_file() 
         state: root.path().join("state"),
         runtime: root.path().join("run"),
         log: root.path().join("log"),
+        shared_profiles: Vec::new(),
+        host: crate::config::paths::Mounts::default(),
     };
     let report = || async {
         check(&Inputs { dirs: &dirs, daemon: Told::NotRunning, critical: Told::NotRunning, all: false }).await
@@ -123,6 +125,8 @@ fn directories_missing_full_and_read_only() {
         state: missing.into(),
         runtime: missing.into(),
         log: "/proc/self".into(),
+        shared_profiles: Vec::new(),
+        host: crate::config::paths::Mounts::default(),
     };
     let checks = resources::check(&dirs, &Told::NotRunning);
     assert!(named(&checks, "config directory").message.contains("the defaults hold"));

@@ -41,6 +41,8 @@ pub struct Options {
     pub debug_log: bool,
     /// Whether cgroup ids are those of the v1 cpu hierarchy instead of the unified one.
     pub cgroup_v1: bool,
+    /// Where the host's `/proc` is.
+    pub proc: PathBuf,
     /// Another object than the built-in one.
     pub object: Option<PathBuf>,
     /// Another description of the kernel's types than `/sys/kernel/btf/vmlinux`.
@@ -55,6 +57,7 @@ impl Default for Options {
             bulk_bytes: abi::BULK_RING_BYTES,
             debug_log: false,
             cgroup_v1: false,
+            proc: PathBuf::from("/proc"),
             object: object.map(PathBuf::from),
             btf: None,
         }

@@ -101,7 +101,7 @@ impl EbpfSource {
             logger,
             settings,
             hints: Hints::default(),
-            proc: Proc::host()?,
+            proc: Proc::of_host(&options.proc)?,
             pace: Pace::new(),
             since,
             last: Totals::default(),

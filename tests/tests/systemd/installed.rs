@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::clock::{SOON, Stopwatch, patience, wait_until};
 use integration_tests::daemon::Turn;
+use integration_tests::guide::blocks;
 use integration_tests::installed::{Installed, SOCKET, UNIT};
 use integration_tests::kernel;
 use integration_tests::places::Places;
@@ -20,6 +21,26 @@ const CAPABILITIES: u64 = 1 << 1 | 1 << 12 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 
 
 fn signal(pid: u32, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("send {signal} to {pid}"))
+}
+
+/// What the guides have a host with systemd type.
+#[test]
+fn the_guides_hold_where_the_unit_is_installed() -> Result<()> {
+    const HANDBOOK: &str = include_str!("../../../docs/guides/handbook.md");
+    const TROUBLESHOOTING: &str = include_str!("../../../docs/guides/troubleshooting.md");
+    let (_turn, _installed) = (Turn::take()?, Installed::new()?);
+    let run = |block: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-ec", block]);
+        integration_tests::command::run_command(shell)?.expect(0)
+    };
+    let [enable, remove] = blocks(HANDBOOK, "sh systemd")[..] else { anyhow::bail!("other blocks") };
+    let [journal] = blocks(TROUBLESHOOTING, "sh systemd")[..] else { anyhow::bail!("other blocks") };
+    ensure!(run(enable)?.stdout.contains("active"), "it does not run");
+    run(journal)?;
+    run(remove)?;
+    ensure!(property(UNIT, "ActiveState")? == "inactive", "it still runs");
+    Ok(())
 }
 
 /// A process that the active profile gives a nice value of 6.

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::shelf::verified;
 use super::{Bar, Which, told};
-use crate::backup::{Change, Fate, Prepared, Shelf, compare};
+use crate::backup::{Change, Fate, Prepared, Shelf, foresee};
 use crate::cli::error::{CliError, CliResult, failed};
 use crate::cli::globals::Context;
 use crate::cli::offline;
@@ -18,8 +17,13 @@ use crate::effect::fail_point::FailPoints;
 
 pub(super) fn run(context: &Context, which: &Which, shelf: &Shelf) -> CliResult {
     if context.dry_run {
-        let manifest = verified(context, which.open(shelf)?)?;
-        let changes = compare(&context.dirs, &manifest).map_err(|error| told(&error))?;
+        let archive = which.open(shelf)?;
+        let scratch =
+            std::env::temp_dir().join(format!("process-throttler-{}", uuid::Uuid::now_v7().simple()));
+        let bar = Bar::new(context, "check", archive.manifest().total());
+        let changes = foresee(&context.dirs, archive, &scratch, &mut |bytes| bar.advance(bytes));
+        drop(bar);
+        let changes = changes.map_err(|error| told(&error))?;
         return context.output.show(&Shown { changes, before: Vec::new(), dry_run: true });
     }
     // Before anybody is asked.
@@ -74,7 +78,7 @@ impl View for Shown {
         page.table([Always("CHANGE"), Always("FILE"), Always("WHY")], rows);
         page.gap();
         if self.dry_run {
-            page.line("nothing was changed; the configuration is checked when it is restored");
+            page.line("nothing was changed; the configuration would be valid");
             return;
         }
         page.line(if self.before.is_empty() { "nothing had to be changed" } else { "restored" });

@@ -30,7 +30,8 @@ pub(super) use throttle::throttle;
 /// The kernel's interfaces where the configuration says. A configuration that is broken must not keep anyone
 /// from releasing.
 fn kernel(context: &Context) -> CliResult<Kernel> {
-    let mut roots = Roots::of_agent(Roots::default().cgroup, &context.dirs.state);
+    let host = &context.dirs.host;
+    let mut roots = Roots::of_agent(host.cgroup.clone(), host.proc.clone(), &context.dirs.state);
     let mut allow_containers = false;
     match Settings::load_own(&context.dirs) {
         Ok((settings, _warnings)) => {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, Wide, dash};
 use crate::config::export;
+use crate::config::file::Source;
 use crate::config::profiles::Entry;
 use crate::model::id::Name;
 use crate::model::rule::Profile;
@@ -25,6 +26,10 @@ struct Item {
     description: String,
     errors: usize,
     path: String,
+    /// Whether it is of a directory that everybody shares and commands only read.
+    shared: bool,
+    /// Files of the same name that do not count because of this one.
+    hides: Vec<String>,
 }
 
 impl Listed {
@@ -40,6 +45,8 @@ impl Listed {
                 description: profile.map(|profile| profile.description.clone()).unwrap_or_default(),
                 errors: entry.findings.errors(),
                 path: entry.path.display().to_string(),
+                shared: entry.is_shared,
+                hides: entry.hides.iter().map(|path| path.display().to_string()).collect(),
                 name: entry.name,
             }
         };
@@ -60,6 +67,7 @@ impl View for Listed {
                 Always("CRITICAL"),
                 Always("DESCRIPTION"),
                 Wide("FILE"),
+                Wide("HIDES"),
             ],
             self.0.iter().map(|item| {
                 let state = match (item.active, item.valid) {
@@ -77,6 +85,7 @@ impl View for Listed {
                     item.critical.to_string(),
                     dash(item.description.clone()),
                     item.path.clone(),
+                    dash(item.hides.join(" ")),
                 ]
             }),
         );
@@ -88,19 +97,22 @@ impl View for Listed {
 pub(super) struct Shown {
     #[serde(flatten)]
     profile: Profile,
+    /// Its file.
+    path: String,
     #[serde(skip)]
     text: Option<String>,
 }
 
 impl Shown {
     /// For people, as it is in its file.
-    pub(super) const fn as_written(profile: Profile, text: String) -> Self {
-        Self { profile, text: Some(text) }
+    pub(super) fn as_written(profile: Profile, source: Source) -> Self {
+        let path = source.path().display().to_string();
+        Self { profile, path, text: Some(source.into_text()) }
     }
 
     /// For people, as it comes into force.
-    pub(super) const fn resolved(profile: Profile) -> Self {
-        Self { profile, text: None }
+    pub(super) fn resolved(profile: Profile, source: &Source) -> Self {
+        Self { profile, path: source.path().display().to_string(), text: None }
     }
 }
 

@@ -17,7 +17,14 @@ fn etc(text: &str) -> TempDir {
 fn load(text: &str) -> Result<AuditSettings, Vec<String>> {
     let dir = etc(text);
     let path = dir.path();
-    let dirs = Dirs { config: path.into(), state: path.into(), runtime: path.into(), log: path.into() };
+    let dirs = Dirs {
+        config: path.into(),
+        state: path.into(),
+        runtime: path.into(),
+        log: path.into(),
+        shared_profiles: Vec::new(),
+        host: crate::config::paths::Mounts::default(),
+    };
     let host = Host {
         cpus: None,
         online: || None,

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use age::secrecy::ExposeSecret as _;
 use ring::signature::{ED25519, KeyPair as _, UnparsedPublicKey};
