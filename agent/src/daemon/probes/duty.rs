@@ -75,8 +75,9 @@ impl Duty {
         self.linger = Some(now.after(LINGER));
     }
 
-    /// They could not be armed or read.
+    /// They could not be armed, or were disarmed as they could not be read.
     pub(super) fn failed(&mut self, now: Timestamp, why: String) {
+        self.armed = false;
         self.rest = Some((now.after(REST), why));
     }
 
@@ -260,7 +261,8 @@ mod tests {
         let mut duty = duty(ProbesMode::On);
         assert_eq!(duty.step(at(0), false), Step::Arm);
         duty.failed(at(0), "denied".to_owned());
-        assert_eq!(duty.step(at(1), false), Step::Disarm);
+        assert_eq!(duty.armed_by(), None);
+        assert_eq!(duty.step(at(1), false), Step::Nothing);
         assert_eq!(duty.words(at(1), true).1, "on: denied; again in 60 s");
         assert_eq!(duty.step(at(60), false), Step::Arm);
     }

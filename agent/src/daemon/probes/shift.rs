@@ -272,6 +272,7 @@ impl Shift {
             Err(error) => {
                 tracing::error!("the scheduler's probes cannot be read: {}", chain(&error));
                 self.duty.failed(now, chain(&error));
+                self.armed = None;
             }
         }
     }
@@ -282,7 +283,11 @@ impl Shift {
             std::mem::take(&mut self.looks).into_iter().partition(|look| look.until <= now);
         self.looks = open;
         for UnderWay { look, from, throttled, until: _, alone } in due {
-            let Some(armed) = &self.armed else { continue };
+            let Some(armed) = &self.armed else {
+                let failure = Failure::new(FailureKind::Failed, "the scheduler's probes went away meanwhile");
+                drop(look.answer.send(Err(failure)));
+                continue;
+            };
             let answer = match armed.probes.read() {
                 Ok(reading) => {
                     let seen = answer::Seen {

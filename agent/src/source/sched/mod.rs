@@ -152,7 +152,11 @@ impl Probes {
                     .map_err(|error| attach::bpf($name, &error))?
             };
         }
-        let mut next: Array<MapData, u32> = typed!(Array, map::SCHED_NEXT);
+        // It stays where it is: the programs refer to it by its descriptor until they are loaded.
+        let next = ebpf.map_mut(map::SCHED_NEXT);
+        let next = next.ok_or_else(|| SourceError::Bpf(format!("object has no map {}", map::SCHED_NEXT)))?;
+        let mut next: Array<_, u32> =
+            Array::try_from(next).map_err(|error| attach::bpf(map::SCHED_NEXT, &error))?;
         // Slot 0 is that of the others. Where a test wants fewer, the first ones are given away already.
         let first = 1 + sched::CGROUP_SLOTS.saturating_sub(arming.cgroup_slots);
         next.set(0, first, 0).map_err(|error| attach::bpf(map::SCHED_NEXT, &error))?;
