@@ -136,6 +136,10 @@ fn is_denied(error: &std::io::Error) -> bool {
 }
 
 pub(super) fn store_failure(error: &StoreError) -> CliError {
+    if error.is_full() {
+        let failure = Failure::from_error(FailureKind::Failed, error);
+        return failure.with_hint("the disk is full: see df -h, and make room").into();
+    }
     match error {
         StoreError::Io { source, .. } if is_denied(source) => Failure::from_error(FailureKind::Denied, error)
             .with_hint("become root, or the user whose state it is")
