@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut probes = Probes::arm(&Options::default(), &Arming::new(u64::MAX, 1_000_000_000))?;
     println!("{}", clock::now().since(began).as_micros());
     if let Some(pid) = watched {
-        let process = process_throttler::procfs::Proc::host()?.process(pid)?;
+        let process =
+            process_throttler::procfs::Proc::of_host(std::path::Path::new("/proc"))?.process(pid)?;
         let key: ProcKey = process.ok_or("no such process")?.key;
         probes.watch(&[key])?;
     }

@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn never_finds_itself_nor_limits_its_parents() {
-        let proc = host().unwrap();
+        let proc = Proc::host().unwrap();
         let own = std::process::id();
         let everything = Query::new(".", Field::Name, false).unwrap();
         let found = find(&proc, &everything).unwrap();

@@ -120,7 +120,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let past = book.again().map_err(failed)?;
 
     let source = open_source(&settings, &dirs.host.proc)?;
-    let probes = probes::start(&settings).map_err(failed)?;
+    let probes = probes::start(&settings, &dirs.host.proc).map_err(failed)?;
     // Nothing that follows needs more, on any thread: the programs are loaded, the socket has its group.
     if let Err(error) = privilege::reduce(kernel.systemd) {
         tracing::warn!(%error, "cannot give up the capabilities that only a start needs");

@@ -218,10 +218,8 @@ fn whichever_value_is_refused_it_is_named_and_all_is_undone() {
                     is_clean(&bed, &before);
                     break;
                 }
-                let why = match outcome {
-                    Outcome::Failed { .. } => error(outcome),
-                    outcome => refusal(outcome),
-                };
+                let failed = matches!(outcome, Outcome::Failed { .. });
+                let why = if failed { error(outcome) } else { refusal(outcome) };
                 assert!(why.starts_with("write \"") && why.contains(" to /") && why.contains(text), "{why}");
                 let path = why.split(" to ").nth(1).and_then(|rest| rest.split(": ").next()).unwrap();
                 refused.insert(Path::new(path).file_name().unwrap().to_owned());

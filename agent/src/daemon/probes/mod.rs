@@ -12,7 +12,7 @@ mod subject;
 mod trigger;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,12 +90,12 @@ struct Place {
     mount: Option<PathBuf>,
 }
 
-/// Starts the thread; none where the configuration has the probes off. Capabilities are of a thread: this comes before
+/// Starts the thread, which finds the host's processes at `proc`; none where the configuration has the probes off. Capabilities are of a thread: this comes before
 /// the others give theirs up.
 ///
 /// # Errors
 /// When the system refuses a thread or descriptors.
-pub fn start(settings: &Settings) -> io::Result<Desk> {
+pub fn start(settings: &Settings, proc: &Path) -> io::Result<Desk> {
     let settings = settings.scheduler_probes;
     let (orders, inbox) = sync_channel(LOOKS_MAX);
     let waker = Waker::new()?;
@@ -114,7 +114,7 @@ pub fn start(settings: &Settings) -> io::Result<Desk> {
     if settings.mode == ProbesMode::Off {
         return Ok(desk);
     }
-    let proc = Proc::host().map_err(io::Error::other)?;
+    let proc = Proc::of_host(proc).map_err(io::Error::other)?;
     let hierarchy = proc.hierarchy();
     let cgroup_v1 = hierarchy.is_some_and(|hierarchy| hierarchy.version == Version::V1Cpu);
     let place = Place {
