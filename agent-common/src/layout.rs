@@ -32,7 +32,7 @@ const _: () = {
     assert!(align_of::<ExitRecord>() == 8 && align_of::<AliveRecord>() == 8);
     assert!(align_of::<DeathRecord>() == 8);
     assert!(size_of::<Cell>() == 256);
-    assert!(size_of::<TaskWait>() == 2 * 8 + 2 * 4);
+    assert!(size_of::<TaskWait>() == 3 * 8 + 2 * 4);
     assert!(size_of::<CpuState>() == 8 + 2 * 4 + 4 * 8);
     assert!(size_of::<SchedSettings>() == 3 * 8 + 2 * 4);
     assert!(size_of::<Watch>() == 8 + 2 * 4);

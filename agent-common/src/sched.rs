@@ -48,8 +48,10 @@ impl Default for Cell {
 pub struct TaskWait {
     /// Since when it is runnable without a CPU (`bpf_ktime_get_ns`); 0: it is not.
     pub queued_ns: u64,
-    /// What `slots` was found for: the thread's set of cgroups and the generation, see [`tag`]; 0: nothing yet.
-    pub tag: u64,
+    /// What `slots` was found for: the address of the thread's set of cgroups; 0: nothing yet.
+    pub css_set: u64,
+    /// And the generation of the settings.
+    pub generation: u64,
     /// The thread.
     pub pid: u32,
     /// Its slots, see [`pack`].
@@ -80,7 +82,7 @@ pub struct CpuState {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SchedSettings {
-    /// Bits of [`tag`] that change whenever slots are to be found anew.
+    /// Changes whenever slots are to be found anew.
     pub generation: u64,
     /// Waits of watched processes at least this long are reported, ns; `u64::MAX`: none.
     pub threshold_ns: u64,
@@ -168,14 +170,6 @@ pub const fn lower_bound(bucket: u32) -> u64 {
     if bucket == 0 { 0 } else { 1 << (FIRST_BITS + bucket - 1) }
 }
 
-/// What a thread's slots are found for: where its set of cgroups lies, whose upper 16 bits say nothing on the
-/// architectures with 48-bit addresses of the kernel, and with the others are merely mixed; and the generation.
-#[must_use]
-#[inline(always)]
-pub const fn tag(css_set: u64, generation: u64) -> u64 {
-    css_set ^ (generation << 48)
-}
-
 /// Two slots in one word: of the cgroup, and of the watched process (0: not watched).
 #[must_use]
 #[inline(always)]
@@ -216,12 +210,5 @@ mod tests {
                 assert_eq!(unpack(pack(cgroup, watched)), (cgroup, watched));
             }
         }
-    }
-
-    #[test]
-    fn another_generation_is_another_tag() {
-        let set = 0xffff_8880_1234_5678;
-        assert_ne!(tag(set, 1), tag(set, 2));
-        assert_ne!(tag(set, 1), 0);
     }
 }

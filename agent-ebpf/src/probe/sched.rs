@@ -11,7 +11,7 @@ use agent_common::gate;
 use agent_common::header::kind;
 use agent_common::sched::{
     CGROUP_SLOTS, Cell, CpuState, NO_SLOT, OTHER_SLOT, Party, SLOTS, SchedSettings, TaskWait, bucket, pack,
-    tag, unpack,
+    unpack,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
@@ -37,7 +37,7 @@ pub fn woken(ctx: &BtfTracePointContext) {
     unsafe {
         if (*entry).pid != pid {
             (*entry).pid = pid;
-            (*entry).tag = 0;
+            (*entry).css_set = 0;
         }
         (*entry).queued_ns = bpf_ktime_get_ns();
     }
@@ -52,7 +52,7 @@ pub fn born(ctx: &BtfTracePointContext) {
     // SAFETY: as in `woken`.
     unsafe {
         (*entry).pid = pid;
-        (*entry).tag = 0;
+        (*entry).css_set = 0;
         (*entry).queued_ns = bpf_ktime_get_ns();
     }
 }
@@ -100,14 +100,16 @@ pub fn switched(ctx: &BtfTracePointContext) {
             state.collisions += 1;
         }
         entry.pid = pid;
-        entry.tag = 0;
+        entry.css_set = 0;
         0
     };
     entry.queued_ns = 0;
-    let wanted = tag(next.css_set(), settings.generation);
-    if entry.tag != wanted {
+    // The verifier lets a pointer of the kernel be compared and kept, and nothing be computed from it.
+    let css_set = next.css_set();
+    if entry.css_set != css_set || entry.generation != settings.generation {
         entry.slots = find_slots(next, settings, state);
-        entry.tag = wanted;
+        entry.css_set = css_set;
+        entry.generation = settings.generation;
     }
     let (slot, watched) = unpack(entry.slots);
     state.slot = slot;
@@ -172,7 +174,7 @@ fn queue(pid: u32, now: u64) {
     unsafe {
         if (*entry).pid != pid {
             (*entry).pid = pid;
-            (*entry).tag = 0;
+            (*entry).css_set = 0;
         }
         (*entry).queued_ns = now;
     }
