@@ -168,18 +168,25 @@ impl Store {
             .open(path)
             .map_err(|source| StoreError::io("open", path, source))?;
         let sql = |operation| move |source| StoreError::Sql { operation, path: path.to_owned(), source };
-        let mut conn = Connection::open(path).map_err(sql("open database"))?;
-        conn.busy_timeout(Duration::from_secs(5)).map_err(sql("set busy_timeout"))?;
-        conn.set_prepared_statement_cache_capacity(64);
+        let connect = || -> Result<Connection, StoreError> {
+            let conn = Connection::open(path).map_err(sql("open database"))?;
+            conn.busy_timeout(Duration::from_secs(5)).map_err(sql("set busy_timeout"))?;
+            conn.set_prepared_statement_cache_capacity(64);
+            Ok(conn)
+        };
+        let mut conn = connect()?;
         let version =
             |conn: &Connection| conn.query_row("PRAGMA user_version", (), |row| row.get::<_, i64>(0));
         let found = match version(&conn) {
             // The index of the log is a file of its own, for which a full disk has no room. Kept in memory, which takes
-            // the database for this connection alone, what has to be undone can be read all the same.
-            Err(error) if durability == Durability::Process && is_io(&error) => conn
-                .pragma_update(None, "locking_mode", "EXCLUSIVE")
-                .and_then(|()| version(&conn))
-                .map_err(|_no_better| sql("read user_version")(error))?,
+            // the database for this connection alone, what has to be undone can be read all the same. A connection that
+            // has begun with the file does not change its mind.
+            Err(error) if durability == Durability::Process && is_io(&error) => {
+                conn = connect()?;
+                conn.pragma_update(None, "locking_mode", "EXCLUSIVE")
+                    .and_then(|()| version(&conn))
+                    .map_err(|_no_better| sql("read user_version")(error))?
+            }
             other => other.map_err(sql("read user_version"))?,
         };
         let (migrations, known) = schema::of(durability);
