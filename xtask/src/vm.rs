@@ -45,6 +45,21 @@ pub(crate) struct Options {
     keep_console: bool,
 }
 
+impl Options {
+    /// All tests, on the kernel that Debian 12 comes with.
+    pub(crate) fn whole() -> Self {
+        Self { kernel: Some(Kernel::V6_1), ..Self::default() }
+    }
+
+    /// What another kernel may well do otherwise, on a newer one: the kernel side, cgroups, and an installation.
+    pub(crate) fn newer() -> Self {
+        let only = ["source::", "cgroup::", "effect::", "exec_to_throttle::", "critical_causes::"];
+        let more = ["loss_accounting::", "latency::", "process_attributes::", "protection::", "installed::"];
+        let only = only.into_iter().chain(more).map(str::to_owned).collect();
+        Self { kernel: Some(Kernel::V6_12), only, ..Self::default() }
+    }
+}
+
 /// Runs the suites on every kernel.
 ///
 /// # Errors
