@@ -53,9 +53,9 @@ impl Options {
 
     /// What another kernel may well do otherwise, on a newer one: the kernel side, cgroups, and an installation.
     pub(crate) fn newer() -> Self {
-        let only = ["source::", "cgroup::", "effect::", "exec_to_throttle::", "critical_causes::"];
-        let more = ["loss_accounting::", "latency::", "process_attributes::", "protection::", "installed::"];
-        let only = only.into_iter().chain(more).map(str::to_owned).collect();
+        let only =
+            ["source::", "cgroup::", "effect::", "critical_causes::", "loss_accounting::", "installed::"];
+        let only = only.map(str::to_owned).to_vec();
         Self { kernel: Some(Kernel::V6_12), only, ..Self::default() }
     }
 }

@@ -80,6 +80,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=dynamic_policies::a_rule_under_pressure",
             "--skip=emergency::a_thousand_groups",
             "--skip=last_seconds::",
+            "--skip=latency::a_look",
             "--skip=latency::pressure_arms",
             "--skip=latency::what_costs",
             // So has the network, and there is no Python.
