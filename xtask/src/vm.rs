@@ -51,10 +51,9 @@ impl Options {
         Self { kernel: Some(Kernel::V6_1), ..Self::default() }
     }
 
-    /// What another kernel may well do otherwise, on a newer one: the kernel side, cgroups, and an installation.
+    /// What another kernel may well do otherwise, on a newer one: the kernel side, and cgroups.
     pub(crate) fn newer() -> Self {
-        let only =
-            ["source::", "cgroup::", "effect::", "critical_causes::", "loss_accounting::", "installed::"];
+        let only = ["source::", "cgroup::", "effect::", "critical_causes::", "loss_accounting::"];
         let only = only.map(str::to_owned).to_vec();
         Self { kernel: Some(Kernel::V6_12), only, ..Self::default() }
     }
