@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::CpuStat;
+use crate::cgroup::{CpuStat, find};
 use crate::control::proto::{Holder, Latency, LatencyOf};
 use crate::daemon::probes::duty;
-use crate::daemon::probes::names;
 use crate::model::id::ProcKey;
 use crate::model::latency::{ByCpu, Delay, Reading, Totals, Waits, blame, since, sum};
 use crate::model::process::Comm;
@@ -15,6 +14,8 @@ use crate::model::process::Comm;
 const HOLDERS_MAX: usize = 10;
 /// Most cgroups that are told.
 const CGROUPS_MAX: usize = 64;
+/// Most directories that are walked for their paths.
+const DIRS_MAX: usize = 8_192;
 
 /// Who is looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,8 +111,11 @@ pub(super) fn latency<'a>(
 
     let ids: BTreeSet<u64> =
         shown.iter().map(|(id, _)| *id).chain(holders.iter().filter_map(|(id, _)| *id)).collect();
-    let paths = mount.map(|mount| names::paths(mount, ids)).unwrap_or_default();
-    let path = |id: u64| paths.get(&id).cloned().unwrap_or_else(|| format!("cgroup {id}, which is gone"));
+    let dirs = mount.map(|mount| find::by_ids(mount, ids, DIRS_MAX)).unwrap_or_default();
+    let path = |id: u64| {
+        let named = mount.zip(dirs.get(&id)).and_then(|(mount, dir)| find::path_of(mount, dir));
+        named.unwrap_or_else(|| format!("cgroup {id}, which is gone"))
+    };
     let now = throttled(subject);
     let held_back = |id: u64| Some(now.get(&id)?.saturating_sub(*before.get(&id)?));
 

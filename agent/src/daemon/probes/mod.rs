@@ -6,7 +6,6 @@
 
 mod answer;
 mod duty;
-mod names;
 mod shift;
 mod subject;
 mod trigger;
@@ -90,8 +89,8 @@ struct Place {
     mount: Option<PathBuf>,
 }
 
-/// Starts the thread, which finds the host's processes at `proc`; none where the configuration has the probes off. Capabilities are of a thread: this comes before
-/// the others give theirs up.
+/// Starts the thread, which finds the host's processes at `proc`; none where the configuration has the probes off.
+/// Capabilities are of a thread: this comes before the others give theirs up.
 ///
 /// # Errors
 /// When the system refuses a thread or descriptors.

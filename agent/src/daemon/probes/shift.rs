@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::config::probes::{ProbesMode, ProbesSettings};
 use crate::control::failure::{Failure, FailureKind};
-use crate::daemon::probes::answer::{self, Throttled};
+use crate::daemon::probes::answer::{self, Subject, Throttled};
 use crate::daemon::probes::duty::{ArmedBy, Duty, Step};
 use crate::daemon::probes::trigger::Trigger;
 use crate::daemon::probes::{LOOKS_MAX, Look, Order, Place, Told};
 use crate::daemon::waker::{Waker, timespec};
 use crate::model::chain::chain;
 use crate::model::id::ProcKey;
-use crate::model::latency::{Delay, Reading, Totals};
+use crate::model::latency::{Delay, Reading};
 use crate::model::time::Timestamp;
 use crate::source::SourceError;
 use crate::source::sched::{Arming, Probes};
@@ -122,7 +122,7 @@ impl Shift {
                     Order::Look(look) => self.begin(*look, now),
                     Order::Critical(keys) => {
                         self.critical = keys;
-                        self.watch();
+                        self.watch(None);
                     }
                 }
             }
@@ -178,15 +178,16 @@ impl Shift {
         let at = clock::now();
         tracing::info!(took = ?at.since(began), "the scheduler's probes are armed");
         self.armed = Some(Armed { probes, delays: VecDeque::new(), switches: 0, at });
-        self.watch();
+        self.watch(None);
         self.asked = None;
         Ok(())
     }
 
-    /// Watches the critical processes, and those that are looked at.
-    fn watch(&mut self) {
+    /// Watches the critical processes, and those that are looked at or about to be.
+    fn watch(&mut self, next: Option<&Subject>) {
         let Some(armed) = &mut self.armed else { return };
-        let looked_at = self.looks.iter().flat_map(|look| look.look.subject.processes());
+        let subjects = self.looks.iter().map(|look| &look.look.subject).chain(next);
+        let looked_at = subjects.flat_map(Subject::processes);
         let mut keys: Vec<ProcKey> = looked_at.chain(self.critical.iter().copied()).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -207,35 +208,15 @@ impl Shift {
             return;
         }
         self.duty.looked(now);
-        let throttled = answer::throttled(&look.subject);
-        let until = now.after(look.time);
-        self.looks.push(UnderWay {
-            look,
-            from: Reading {
-                at: now,
-                cgroups: Vec::new(),
-                other: Vec::new(),
-                watched: Vec::new(),
-                totals: Totals::default(),
-            },
-            throttled,
-            until,
-            alone,
-        });
-        self.watch();
+        self.watch(Some(&look.subject));
         // Read after its processes are watched, so that they are in it.
         let Some(armed) = &self.armed else { return };
         match armed.probes.read() {
-            Ok(reading) => {
-                if let Some(last) = self.looks.last_mut() {
-                    last.from = reading;
-                }
+            Ok(from) => {
+                let (throttled, until) = (answer::throttled(&look.subject), now.after(look.time));
+                self.looks.push(UnderWay { look, from, throttled, until, alone });
             }
-            Err(error) => {
-                if let Some(last) = self.looks.pop() {
-                    drop(last.look.answer.send(Err(Failure::from_error(FailureKind::Failed, &error))));
-                }
-            }
+            Err(error) => drop(look.answer.send(Err(Failure::from_error(FailureKind::Failed, &error)))),
         }
     }
 
@@ -282,6 +263,7 @@ impl Shift {
         let (due, open): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.looks).into_iter().partition(|look| look.until <= now);
         self.looks = open;
+        let ended = !due.is_empty();
         for UnderWay { look, from, throttled, until: _, alone } in due {
             let Some(armed) = &self.armed else {
                 let failure = Failure::new(FailureKind::Failed, "the scheduler's probes went away meanwhile");
@@ -304,7 +286,9 @@ impl Shift {
             };
             // Whoever asked may have gone away.
             drop(look.answer.send(answer));
-            self.watch();
+        }
+        if ended {
+            self.watch(None);
         }
     }
 

@@ -1,14 +1,14 @@
 //! Who is meant by the target of a look, on the main thread.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::answer::{Subject, Watched, Watching};
+use crate::cgroup::membership::below;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::proto::{LOOK_MAX_MS, Latency, LatencyLook, LatencyTarget, Member, ProcRef};
+use crate::control::proto::{
+    CriticalStatus, LOOK_MAX_MS, Latency, LatencyLook, LatencyTarget, Member, ProcRef,
+};
 use crate::daemon::command::Command;
 use crate::daemon::requests::{Office, Result};
 use crate::model::id::{Name, ProcKey};
@@ -26,7 +26,10 @@ impl Office {
         // Before anything is looked up: nobody may look.
         self.probes.permitted()?;
         let subject = match target {
-            None => Subject { whole: true, ..self.critical_subject(None).await? },
+            None => {
+                let all = self.ask(Command::Criticals).await?;
+                Subject { whole: true, ..self.instances(all) }
+            }
             Some(LatencyTarget::Name(name)) => self.named(&name).await?,
             Some(LatencyTarget::Pid(pid)) => {
                 let key = self.identify(ProcRef { pid, start: None })?;
@@ -48,22 +51,21 @@ impl Office {
         }
     }
 
-    /// The instances of a critical process, or of all.
-    async fn critical_subject(&self, name: Option<&Name>) -> Result<Subject> {
-        let all = self.ask(Command::Criticals).await?;
-        let wanted = all.into_iter().filter(|critical| name.is_none_or(|name| critical.name == *name));
-        let members = wanted.flat_map(|critical| {
+    /// The instances of critical processes.
+    fn instances(&self, all: Vec<CriticalStatus>) -> Subject {
+        let members = all.into_iter().flat_map(|critical| {
             let name = critical.name.to_string();
             critical.instances.into_iter().map(move |member| (Some(name.clone()), member.key))
         });
-        Ok(self.of_processes(members.collect()))
+        self.of_processes(members.collect())
     }
 
     /// A critical process, or else a group.
     async fn named(&self, name: &Name) -> Result<Subject> {
-        let critical = self.ask(Command::Criticals).await?;
-        if critical.iter().any(|critical| critical.name == *name) {
-            return self.critical_subject(Some(name)).await;
+        let mut critical = self.ask(Command::Criticals).await?;
+        critical.retain(|critical| critical.name == *name);
+        if !critical.is_empty() {
+            return Ok(self.instances(critical));
         }
         let groups = self.ask(Command::Groups).await?;
         let Some(group) = groups.into_iter().find(|group| group.group == *name) else {
@@ -92,9 +94,10 @@ impl Office {
             let path = proc.facts(key, wants).ok().flatten().and_then(|facts| facts.cgroup_path);
             if let (Some(path), Some(hierarchy)) = (path, proc.hierarchy())
                 && let Some(id) = hierarchy.id(&path)
+                && let Ok(dir) = below(&hierarchy.mount, &path)
                 && !subject.cgroups.iter().any(|one| one.id == id)
             {
-                subject.cgroups.push(Watching { id, dir: below(&hierarchy.mount, &path) });
+                subject.cgroups.push(Watching { id, dir });
             }
             let name = name.unwrap_or_else(|| process.comm.to_string());
             subject.processes.push(Watched { key, name, comm: process.comm });
@@ -107,12 +110,7 @@ impl Office {
         let absent = || Failure::new(FailureKind::NotFound, format!("no cgroup {path:?}"));
         let hierarchy = proc.hierarchy().ok_or_else(absent)?;
         let id = hierarchy.id(path.as_bytes()).ok_or_else(absent)?;
-        let dir = below(&hierarchy.mount, path.as_bytes());
+        let dir = below(&hierarchy.mount, path.as_bytes()).map_err(|_outside| absent())?;
         Ok(Subject { cgroups: vec![Watching { id, dir }], ..Subject::default() })
     }
-}
-
-/// The directory of a cgroup.
-fn below(mount: &std::path::Path, path: &[u8]) -> PathBuf {
-    mount.join(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)))
 }

@@ -18,6 +18,7 @@ pub use crate::sealed::{SecretError, identities};
 
 /// Secret sizes that Standard Webhooks allows, in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
 /// A Standard Webhooks key and the text it was written as.
 pub struct Secret {
     key: Key,

@@ -92,11 +92,11 @@ impl Probes {
     /// `CAP_BPF` and `CAP_PERFMON`.
     pub fn arm(options: &Options, arming: &Arming) -> Result<Self, SourceError> {
         let fit = attach::Fit::to_kernel(options)?;
-        let mut probes = Self::load(options, arming, &fit.offsets, fit.slots)?;
         // The first argument is the tracer's own; the state of who is left came with Linux 5.18.
         if fit.switch_arguments < 5 {
             return Err(SourceError::Btf("sched_switch of this kernel does not tell prev_state".to_owned()));
         }
+        let mut probes = Self::load(options, arming, &fit.offsets, fit.slots)?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| attach::bpf("BTF of the kernel", &error))?;
         // The wake-ups first: a switch before them would find nobody waiting.
         let hooks = [
