@@ -16,6 +16,16 @@ use integration_tests::workload::Workload;
 
 const NOBODY: u32 = 65_534;
 
+/// Puts copies of the four directories that it gets on a small file system, over them.
+const SMALL: &str = r#"
+        small=$(mktemp -d "${2%/*}/small.XXXX")
+        mount -t tmpfs -o size=24m pt-test-full "$small"
+        for dir in "$1" "$2" "$3" "$4"; do
+            cp -a "$dir" "$small/"
+            mount --bind "$small/${dir##*/}" "$dir"
+        done
+"#;
+
 const WEB: &str = "name: web
 throttling_rules:
   - name: copies
@@ -140,12 +150,6 @@ fn on_a_full_file_system_what_was_there_stays_whole() -> Result<()> {
     // Everything is copied to a small file system, which is filled to the last page; and afterwards, with room again,
     // everything that was there must be as it was, and the same command must work.
     const SCRIPT: &str = r#"
-        small=$(mktemp -d "${2%/*}/small.XXXX")
-        mount -t tmpfs -o size=24m pt-test-full "$small"
-        for dir in "$1" "$2" "$3" "$4"; do
-            cp -a "$dir" "$small/"
-            mount --bind "$small/${dir##*/}" "$dir"
-        done
         config=$1; shift 4
         cp -a "$config" "$small/before"
         dd if=/dev/zero of="$small/filler" bs=4k 2>/dev/null || true
@@ -165,7 +169,7 @@ fn on_a_full_file_system_what_was_there_stays_whole() -> Result<()> {
     let furnished = Furnished::new("pt-fault-full")?;
     let mut refused = 0;
     for line in CHANGES {
-        let output = furnished.run_after(SCRIPT, line)?.expect(0).context(line)?;
+        let output = furnished.run_after(&format!("{SMALL}{SCRIPT}"), line)?.expect(0).context(line)?;
         for trouble in ["CHANGED", "STATE", "CONFIG", "AGAIN", "RELEASE"] {
             ensure!(!output.stderr.contains(trouble), "{line}: {trouble}: {output:?}");
         }
@@ -284,12 +288,6 @@ fn nothing_is_said_to_a_socket_that_somebody_else_serves() -> Result<()> {
 fn a_full_disk_keeps_nothing_limited_without_a_daemon_either() -> Result<()> {
     const SCRIPT: &str = r#"
         pid=$5; nice() { awk '{ print $19 }' "/proc/$pid/stat"; }
-        small=$(mktemp -d "${2%/*}/small.XXXX")
-        mount -t tmpfs -o size=24m pt-test-full "$small"
-        for dir in "$1" "$2" "$3" "$4"; do
-            cp -a "$dir" "$small/"
-            mount --bind "$small/${dir##*/}" "$dir"
-        done
         shift 5
         for how in "release --all" "emergency stop the disk is full"; do
             before=$(nice)
@@ -309,7 +307,7 @@ fn a_full_disk_keeps_nothing_limited_without_a_daemon_either() -> Result<()> {
     let mut arguments: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
     arguments.push(furnished.process.pid_text());
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let output = run_in_mount_namespace(places, SCRIPT, &arguments)?.expect(0)?;
+    let output = run_in_mount_namespace(places, &format!("{SMALL}{SCRIPT}"), &arguments)?.expect(0)?;
     let lines: Vec<Vec<&str>> = output.stdout.lines().map(|line| line.split(' ').collect()).collect();
     ensure!(lines.len() == 2, "{output:?}");
     for line in lines {

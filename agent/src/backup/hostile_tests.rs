@@ -54,14 +54,7 @@ impl Host {
     }
 
     fn dirs(&self) -> Dirs {
-        Dirs {
-            config: self.at("config"),
-            state: self.at("state"),
-            runtime: self.at("run"),
-            log: self.at("log"),
-            shared_profiles: Vec::new(),
-            host: crate::config::paths::Mounts::default(),
-        }
+        Dirs::below(self.0.path())
     }
 
     fn store(&self, durability: Durability) -> Store {

@@ -46,15 +46,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_both_figures() {
         let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let dirs = Dirs {
-            config: at("config"),
-            state: at("state"),
-            runtime: at("run"),
-            log: at("log"),
-            shared_profiles: Vec::new(),
-            host: crate::config::paths::Mounts::default(),
-        };
+        let dirs = Dirs::below(dir.path());
         assert_eq!(size_of_all(&dirs).unwrap(), 0, "nothing is there");
         assert!(check(&dirs, dir.path()).is_ok());
         fs::create_dir(&dirs.state).unwrap();

@@ -146,6 +146,32 @@ const LOG: Rule = Rule {
     home: (".local/state", "log"),
 };
 
+#[cfg(test)]
+impl Dirs {
+    /// One directory for everything.
+    pub(crate) fn all_at(dir: &Path) -> Self {
+        Self {
+            config: dir.into(),
+            state: dir.into(),
+            runtime: dir.into(),
+            log: dir.into(),
+            shared_profiles: Vec::new(),
+            host: Mounts::default(),
+        }
+    }
+
+    /// A directory below this one for each.
+    pub(crate) fn below(root: &Path) -> Self {
+        Self {
+            config: root.join("config"),
+            state: root.join("state"),
+            runtime: root.join("run"),
+            log: root.join("log"),
+            ..Self::all_at(root)
+        }
+    }
+}
+
 impl Dirs {
     /// Resolves all directories. A pure function: `env` looks up a variable, `in_container` says whether the
     /// program runs in a container, where the host's configuration may be mounted elsewhere.

@@ -430,14 +430,7 @@ mod tests {
 
         fn load(&self) -> Result<Settings, Findings> {
             let dir = self.0.path();
-            let dirs = Dirs {
-                config: dir.into(),
-                state: dir.into(),
-                runtime: dir.into(),
-                log: dir.into(),
-                shared_profiles: Vec::new(),
-                host: crate::config::paths::Mounts::default(),
-            };
+            let dirs = Dirs::all_at(dir);
             Settings::load_on(&dirs, Trust::Anyone, &host()).map(|(settings, _)| settings)
         }
 
@@ -478,14 +471,7 @@ mod tests {
             ]
         );
         let dir = etc.0.path();
-        let dirs = Dirs {
-            config: dir.into(),
-            state: dir.into(),
-            runtime: dir.into(),
-            log: dir.into(),
-            shared_profiles: Vec::new(),
-            host: crate::config::paths::Mounts::default(),
-        };
+        let dirs = Dirs::all_at(dir);
         std::fs::write(dir.join("config.yaml"), single).unwrap();
         assert!(Settings::load_own(&dirs).is_ok(), "whatever is in the other file");
     }

@@ -583,14 +583,7 @@ impl Store {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().to_owned();
-        let dirs = Dirs {
-            config: at.join("etc"),
-            state: at.clone(),
-            runtime: at.clone(),
-            log: at,
-            shared_profiles: Vec::new(),
-            host: crate::config::paths::Mounts::default(),
-        };
+        let dirs = Dirs { config: at.join("etc"), ..Dirs::all_at(&at) };
         Self { store: ProfileStore::new(&dirs), dir }
     }
 

@@ -18,14 +18,7 @@ impl Etc {
 
     fn dirs(&self) -> Dirs {
         let dir = self.0.path();
-        Dirs {
-            config: dir.into(),
-            state: dir.into(),
-            runtime: dir.into(),
-            log: dir.into(),
-            shared_profiles: Vec::new(),
-            host: crate::config::paths::Mounts::default(),
-        }
+        Dirs::all_at(dir)
     }
 
     fn path(&self) -> PathBuf {
@@ -452,14 +445,7 @@ fn encrypted(text: &str, recipient: &str) -> String {
 fn an_encrypted_file_is_read_and_changed_and_never_in_clear_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
-    let dirs = Dirs {
-        config: path.clone(),
-        state: path.clone(),
-        runtime: path.clone(),
-        log: path.clone(),
-        shared_profiles: Vec::new(),
-        host: crate::config::paths::Mounts::default(),
-    };
+    let dirs = Dirs::all_at(&path);
     let sealed = path.join("webhooks.yaml.age");
     let recipient = identity(&path);
     let text = "# kept\nwebhooks:\n  - { name: chat, url: \"https://hooks.example.org/t0ken\" }\n";

@@ -14,7 +14,7 @@ use super::*;
 use crate::model::event::{Exit, Status};
 use crate::model::process::{Comm, Process};
 use crate::procfs::cgroup::Version;
-use crate::source::conformance::{Abilities, behaviours};
+use crate::source::conformance::{Abilities, behaviours, btf_that_lacks_a_member};
 
 mod causes;
 
@@ -469,13 +469,8 @@ fn debug_output_is_on_demand() {
 
 #[test]
 fn a_kernel_without_a_member_is_named() {
-    let mut blob = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
-    let name = b"\0start_boottime\0";
-    let at = blob.windows(name.len()).position(|window| window == name).unwrap();
-    blob[at + 1] = b'S';
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("vmlinux");
-    std::fs::write(&path, blob).unwrap();
+    let path = btf_that_lacks_a_member(directory.path());
     let error = EbpfSource::open(&Options { btf: Some(path), ..Options::default() }).unwrap_err();
     assert_eq!(error.to_string(), "kernel BTF: this kernel has no task_struct.start_boottime");
 }

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::*;
 use crate::model::latency::{blame, since, sum};
+use crate::source::conformance::btf_that_lacks_a_member;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECOND: u64 = 1_000_000_000;
@@ -225,13 +226,8 @@ fn disarming_leaves_nothing_behind() {
 
 #[test]
 fn a_kernel_that_lacks_something_is_named() {
-    let mut blob = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
-    let name = b"\0start_boottime\0";
-    let at = blob.windows(name.len()).position(|window| window == name).unwrap();
-    blob[at + 1] = b'S';
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("vmlinux");
-    std::fs::write(&path, blob).unwrap();
+    let path = btf_that_lacks_a_member(directory.path());
     let error = Probes::arm(&Options { btf: Some(path), ..options() }, &QUIET).unwrap_err();
     assert_eq!(error.to_string(), "kernel BTF: this kernel has no task_struct.start_boottime");
 }
