@@ -16,7 +16,7 @@ use crate::binary;
 use crate::cgroup::{agent_groups, complain};
 use crate::clock::{SOON, wait_for, wait_until};
 use crate::command::{Output, agent_command, run, under};
-use crate::places::Places;
+use crate::places::{self, Places};
 use crate::profile::ProfileText;
 
 /// How long a start may take: loading the programs and the first snapshot.
@@ -32,15 +32,16 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Waits for the turn.
+    /// Waits for the turn, and ends what a run that was killed has left.
     ///
     /// # Errors
-    /// When not root, or the lock file cannot be locked.
+    /// When not root, the lock file cannot be locked, or what was left cannot be lifted.
     pub fn take() -> Result<Self> {
         binary::require_root()?;
         let path = std::env::temp_dir().join("pt-test.lock");
         let lock = File::create(&path).with_context(|| format!("create {}", path.display()))?;
         flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
+        places::recover_abandoned()?;
         Ok(Self { _lock: lock })
     }
 }
