@@ -1,6 +1,6 @@
 //! An agent in private directories, stopped on drop.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
@@ -16,7 +16,7 @@ use crate::binary;
 use crate::cgroup::{agent_groups, complain};
 use crate::clock::{SOON, wait_for, wait_until};
 use crate::command::{Output, agent_command, run, under};
-use crate::places::{self, Places};
+use crate::places::Places;
 use crate::profile::ProfileText;
 
 /// How long a start may take: loading the programs and the first snapshot.
@@ -41,9 +41,21 @@ impl Turn {
         let path = std::env::temp_dir().join("pt-test.lock");
         let lock = File::create(&path).with_context(|| format!("create {}", path.display()))?;
         flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
-        places::recover_abandoned()?;
+        for places in Places::abandoned()? {
+            recover(&places).with_context(|| format!("recover {}", places.root().display()))?;
+        }
         Ok(Self { _lock: lock })
     }
+}
+
+/// Ends what a killed run of the tests has left: its agent, and the limits that its records name. Without it the
+/// cgroups of that run would make every later one fail, as groups that are not their agent's own.
+fn recover(places: &Places) -> Result<()> {
+    if places.state().join("journal.db").exists() {
+        run(places, &["daemon", "stop"])?.expect(0)?;
+        run(places, &["release", "--all", "--yes"])?.expect(0)?;
+    }
+    fs::remove_dir_all(places.root()).context("remove it")
 }
 
 /// A running agent.
@@ -109,7 +121,7 @@ impl<'a> Daemon<'a> {
     /// What it has printed so far.
     #[must_use]
     pub fn printed(&self) -> String {
-        let text = std::fs::read(self.places.root().join("daemon.out")).unwrap_or_default();
+        let text = fs::read(self.places.root().join("daemon.out")).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
     }
 

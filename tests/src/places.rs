@@ -3,22 +3,21 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use crate::binary;
-use crate::command::run_command;
 
 /// What the names of these directories begin with; the pid of the tests' process follows.
 const PREFIX: &str = "pt-test-";
 
-/// The directories of one agent, deleted on drop.
+/// The directories of one agent, deleted on drop if they were made here.
 #[derive(Debug)]
 pub struct Places {
-    root: TempDir,
+    root: PathBuf,
     agent: PathBuf,
+    _made: Option<TempDir>,
 }
 
 impl Places {
@@ -36,11 +35,11 @@ impl Places {
     /// When a directory cannot be created.
     pub fn for_agent(agent: PathBuf) -> Result<Self> {
         let prefix = format!("{PREFIX}{}-", std::process::id());
-        let root =
+        let made =
             tempfile::Builder::new().prefix(&prefix).tempdir().context("create a temporary directory")?;
-        let places = Self { root, agent };
+        let places = Self { root: made.path().to_owned(), agent, _made: Some(made) };
         // Another user must be able to reach the control socket and be refused by it, not by the directory.
-        open(places.root.path())?;
+        open(places.root())?;
         for dir in [
             places.config(),
             places.profiles(),
@@ -56,6 +55,23 @@ impl Places {
         Ok(places)
     }
 
+    /// Those of runs of the tests that were killed and could not delete them.
+    ///
+    /// # Errors
+    /// When the directory of temporary files cannot be listed, or the agent is not built.
+    pub(crate) fn abandoned() -> Result<Vec<Self>> {
+        let parent = std::env::temp_dir();
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&parent).with_context(|| format!("list {}", parent.display()))? {
+            let root = entry.with_context(|| format!("list {}", parent.display()))?.path();
+            let Some(pid) = made_by(&root) else { continue };
+            if !Path::new(&format!("/proc/{pid}")).exists() {
+                all.push(Self { root, agent: binary::agent()?, _made: None });
+            }
+        }
+        Ok(all)
+    }
+
     /// The agent's binary.
     #[must_use]
     pub fn agent(&self) -> &Path {
@@ -65,7 +81,7 @@ impl Places {
     /// `--config-dir`.
     #[must_use]
     pub fn config(&self) -> PathBuf {
-        self.root.path().join("config")
+        self.root.join("config")
     }
 
     /// Where profiles are.
@@ -77,25 +93,25 @@ impl Places {
     /// `--state-dir`.
     #[must_use]
     pub fn state(&self) -> PathBuf {
-        self.root.path().join("state")
+        self.root.join("state")
     }
 
     /// `--runtime-dir`.
     #[must_use]
     pub fn runtime(&self) -> PathBuf {
-        self.root.path().join("run")
+        self.root.join("run")
     }
 
     /// `--log-dir`.
     #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.root.path().join("log")
+        self.root.join("log")
     }
 
     /// For the test's own programs.
     #[must_use]
     pub fn bin(&self) -> PathBuf {
-        self.root.path().join("bin")
+        self.root.join("bin")
     }
 
     /// The control socket.
@@ -107,7 +123,7 @@ impl Places {
     /// The root of it all.
     #[must_use]
     pub fn root(&self) -> &Path {
-        self.root.path()
+        &self.root
     }
 
     /// Writes `config.yaml`.
@@ -160,52 +176,22 @@ impl Places {
     /// The global arguments that put an agent or a command here.
     #[must_use]
     pub fn arguments(&self) -> Vec<PathBuf> {
-        arguments(self.root.path())
-    }
-}
-
-fn arguments(root: &Path) -> Vec<PathBuf> {
-    ["config", "state", "run", "log"]
+        [
+            ("--config-dir", self.config()),
+            ("--state-dir", self.state()),
+            ("--runtime-dir", self.runtime()),
+            ("--log-dir", self.log()),
+        ]
         .into_iter()
-        .zip(["--config-dir", "--state-dir", "--runtime-dir", "--log-dir"])
-        .flat_map(|(dir, option)| [PathBuf::from(option), root.join(dir)])
+        .flat_map(|(option, dir)| [PathBuf::from(option), dir])
         .collect()
+    }
 }
 
-/// Ends what a killed run of the tests has left: its agent, and the limits that its records name. Without it the
-/// cgroups of that run would make every later one fail, as groups that are not their agent's own.
-///
-/// # Errors
-/// When something cannot be lifted.
-pub(crate) fn recover_abandoned() -> Result<()> {
-    let parent = std::env::temp_dir();
-    for entry in fs::read_dir(&parent).with_context(|| format!("list {}", parent.display()))? {
-        let entry = entry.with_context(|| format!("list {}", parent.display()))?;
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')) else {
-            continue;
-        };
-        let Ok(pid) = pid.0.parse::<u32>() else { continue };
-        if Path::new(&format!("/proc/{pid}")).exists() {
-            continue;
-        }
-        recover(&entry.path()).with_context(|| format!("recover {}", entry.path().display()))?;
-    }
-    Ok(())
-}
-
-fn recover(root: &Path) -> Result<()> {
-    if root.join("state/journal.db").exists() {
-        let agent = |words: &[&str]| -> Result<_> {
-            let mut command = Command::new(binary::agent()?);
-            command.args(arguments(root)).args(words).stdin(Stdio::null());
-            run_command(command)
-        };
-        // Of no consequence where none runs.
-        agent(&["daemon", "stop"])?;
-        agent(&["release", "--all", "--yes"])?.expect(0)?;
-    }
-    fs::remove_dir_all(root).context("remove it")
+/// The pid in a directory's name, if it has the form of ours.
+fn made_by(root: &Path) -> Option<u32> {
+    let (pid, _random) = root.file_name()?.to_str()?.strip_prefix(PREFIX)?.split_once('-')?;
+    pid.parse().ok()
 }
 
 fn open(dir: &Path) -> Result<()> {
