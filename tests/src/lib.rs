@@ -18,6 +18,7 @@ pub mod profile;
 pub mod program;
 pub mod receiver;
 pub mod reference;
+pub mod schemas;
 pub mod sink;
 pub mod storm;
 pub mod systemd;

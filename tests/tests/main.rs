@@ -35,4 +35,5 @@ mod release_on_sigkill;
 mod restart;
 mod roles;
 mod run_command;
+mod schemas;
 mod webhooks;

@@ -286,6 +286,12 @@ impl View for Vec<Description> {
     }
 }
 
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn policies() -> Vec<Description> {
+    POLICIES.to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Args as _;

@@ -42,10 +42,13 @@ pub(super) trait View: Serialize {
 /// Envelope of every document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a, T> {
-    api_version: &'static str,
-    kind: &'static str,
-    data: &'a T,
+pub(super) struct Document<'a, T> {
+    /// [`API_VERSION`].
+    pub api_version: &'static str,
+    /// [`View::KIND`].
+    pub kind: &'static str,
+    /// The view.
+    pub data: &'a T,
 }
 
 /// Where commands print.
@@ -185,8 +188,21 @@ impl Output {
 }
 
 fn to_stderr(text: &str) {
+    let lines: Vec<String> = escape_controls(text).lines().map(abridged).collect();
     // There is nowhere to report that this failed.
-    drop(writeln!(io::stderr().lock(), "{}", escape_controls(text)));
+    drop(writeln!(io::stderr().lock(), "{}", lines.join("\n")));
+}
+
+/// A line that nobody has to scroll for: a path or a pattern may be of any length.
+fn abridged(line: &str) -> String {
+    const START: usize = 1_500;
+    const END: usize = 400;
+    if line.len() <= START + END {
+        return line.to_owned();
+    }
+    let (start, end) = (line.floor_char_boundary(START), line.ceil_char_boundary(line.len() - END));
+    let (head, tail) = (line.get(..start).unwrap_or_default(), line.get(end..).unwrap_or_default());
+    format!("{head} … {} bytes left out … {tail}", end - start)
 }
 
 fn yaml<T: Serialize>(value: &T) -> CliResult<String> {

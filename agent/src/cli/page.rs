@@ -121,7 +121,9 @@ pub(super) fn duration(ms: u64) -> String {
 /// A time of day with its offset, as this machine shows it.
 #[must_use]
 pub(super) fn moment(at: jiff::Timestamp) -> String {
-    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f%:z").to_string()
+    // Pages of tests are compared with files.
+    let zone = if cfg!(test) { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
+    at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S%.3f%:z").to_string()
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub(super) struct Record {
 
 /// What was recorded.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Recorded {
     file: PathBuf,
     inputs: u64,
@@ -126,4 +127,12 @@ impl View for Recorded {
             page.line(format!("recorded {inputs} inputs ({bytes}) to {file}"));
         }
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    let recorded = |dry_run| Recorded { file: "/tmp/x".into(), inputs: 12, bytes: 2_048, dry_run };
+    gallery.show("record /tmp/x --for 1m", &recorded(false));
+    gallery.show("record /tmp/x --for 1m --dry-run", &recorded(true));
 }

@@ -204,6 +204,7 @@ fn given(members: Vec<ProcKey>, at: Timestamp) -> Outcome {
 
 /// An action with its time since the recording began.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Shown {
     /// In seconds.
     after: f64,
@@ -284,4 +285,40 @@ fn sampled(wants: &SampleWants) -> String {
     let named = [(*pressure, "pressure"), (*cpu, "cpu"), (*load, "load"), (!zones.is_empty(), "clock")];
     let named = named.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name.to_owned());
     named.chain(groups.iter().map(|group| format!("group {group}"))).collect::<Vec<_>>().join(", ")
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    let action = |id: u64, what: serde_json::Value| {
+        let mut action = serde_json::json!({ "id": id, "at": 1_500_000_000 + id });
+        if let (serde_json::Value::Object(action), serde_json::Value::Object(what)) = (&mut action, what) {
+            action.extend(what);
+        }
+        Shown::new(serde_json::from_value(action).unwrap(), Timestamp::default())
+    };
+    let key = serde_json::json!({ "pid": 4711, "start": 12 });
+    let reason = serde_json::json!({ "cause": "empty" });
+    gallery.show(
+        "replay /tmp/x --profile web",
+        &vec![
+            action(1, serde_json::json!({ "action": "watch", "key": key, "on": true, "protected": true })),
+            action(
+                2,
+                serde_json::json!({
+                    "action": "apply", "group": "backups", "limits": { "cpu": "30%" }, "scope": "group",
+                    "allow_move": false, "in_place": true, "members": [key], "reason": reason,
+                    "caused_at": 1_000,
+                }),
+            ),
+            action(3, serde_json::json!({ "action": "sample", "pressure": true, "groups": ["backups"] })),
+            action(
+                4,
+                serde_json::json!({
+                    "action": "restart", "name": "nginx", "by": { "unit": "nginx.service" }, "force": false,
+                }),
+            ),
+            action(5, serde_json::json!({ "action": "release", "group": "backups", "reason": reason })),
+        ],
+    );
 }

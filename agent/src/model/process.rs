@@ -10,6 +10,7 @@ use crate::model::time::Timestamp;
 
 /// A process's comm: up to 15 bytes chosen by the process itself, so not UTF-8 and not to be trusted.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct Comm(pub CommBytes);
 
 impl Comm {
@@ -108,6 +109,7 @@ pub fn unprintable(text: &str) -> Option<Vec<u8>> {
 
 /// A live process, as known from a kernel record or the task iterator: no `/proc` read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process {
     /// Identity.
     pub key: ProcKey,
@@ -133,20 +135,25 @@ pub struct Process {
 
 /// What only `/proc` tells of a process; read when a rule needs it. Absent where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Facts {
     /// Target of `/proc/PID/exe`, a ` (deleted)` ending removed.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub exe: Option<Vec<u8>>,
     /// `/proc/PID/cmdline` with NULs as spaces, cut at 4096 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub cmdline: Option<Vec<u8>>,
     /// Path of its cgroup below the root of the hierarchy that the driver uses, with a leading `/`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub cgroup_path: Option<Vec<u8>>,
 }
 
 /// Facts that only `/proc` has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Wants {
     /// Executable path.
     pub exe: bool,

@@ -82,6 +82,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=deliveries::",
             "--skip=real_receivers::",
             "--skip=guides::",
+            "--skip=schemas::",
             "--skip=exit_codes::usage_errors",
             "--test-threads=4",
         ],

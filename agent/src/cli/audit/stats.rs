@@ -14,6 +14,7 @@ use crate::cli::output::View;
 use crate::cli::page::{Always, Page, moment, size};
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Shown {
     #[serde(flatten)]
     stats: Stats,
@@ -67,4 +68,25 @@ fn counts<'a, K: Display + 'a>(
         [Always(name), Always("RECORDS")],
         counts.map(|(key, count)| [key.to_string(), count.to_string()]),
     );
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    use crate::audit::Outcome;
+    let count = |name: &str, number| (name.to_owned(), number);
+    let stats = Stats {
+        records: 3,
+        unreadable: 1,
+        files: 2,
+        bytes: 4_096,
+        oldest: Some(crate::cli::gallery::moment("11:00:00")),
+        newest: Some(crate::cli::gallery::moment("12:00:00")),
+        missing: 2,
+        types: BTreeMap::from([count("request.throttle", 1), count("throttle.applied", 2)]),
+        outcomes: BTreeMap::from([(Outcome::Success, 2), (Outcome::Denied, 1)]),
+        actors: BTreeMap::from([count("daemon", 2), count("uid 0", 1)]),
+    };
+    gallery.show("audit stats", &Shown { stats, shipped: BTreeMap::from([count("journald", 3)]) });
+    gallery.show("audit stats", &Shown { stats: Stats::default(), shipped: BTreeMap::new() });
 }

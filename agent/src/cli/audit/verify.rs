@@ -32,3 +32,21 @@ impl View for Verified {
         }
     }
 }
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    let verified = |intact, bad| Verified {
+        intact,
+        records: 3,
+        files: 2,
+        first: Some(1),
+        last: Some(3),
+        head: Some("1".repeat(64)),
+        bad,
+    };
+    gallery.show("audit verify", &verified(true, None));
+    let bad =
+        Bad { file: "audit.jsonl".to_owned(), line: 4, why: "its hash is not that of its text".to_owned() };
+    gallery.show("audit verify", &verified(false, Some(bad)));
+}

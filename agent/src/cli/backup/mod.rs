@@ -5,11 +5,9 @@ mod create;
 mod restore;
 mod shelf;
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CliResult;
 use super::globals::Context;
@@ -113,38 +111,18 @@ fn configured(context: &Context) -> Configured {
     }
 }
 
-/// A bar for long work, on a terminal only.
-struct Bar(Option<ProgressBar>);
-
-impl Bar {
-    fn new(context: &Context, what: &'static str, total: u64) -> Self {
-        if context.output.quiet || !std::io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let bar = ProgressBar::new(total).with_message(what);
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}");
-        Self(Some(bar.with_style(style.unwrap_or_else(|_unknown_key| ProgressStyle::default_bar()))))
-    }
-
-    fn advance(&self, bytes: u64) {
-        if let Some(bar) = &self.0 {
-            bar.inc(bytes);
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 /// The text of a file that names recipients.
 fn recipients_of(path: &Path) -> CliResult<Vec<String>> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| told(&BackupError::Io { operation: "read", path: path.to_owned(), source }))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(lines.map(ToOwned::to_owned).collect())
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    create::samples(gallery);
+    shelf::samples(gallery);
+    restore::samples(gallery);
 }

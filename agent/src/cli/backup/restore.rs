@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::shelf::verified;
-use super::{Bar, Which, told};
+use super::{Which, told};
 use crate::backup::{Change, Fate, Prepared, Shelf, compare};
+use crate::cli::bar::Bar;
 use crate::cli::error::{CliError, CliResult, failed};
 use crate::cli::globals::Context;
 use crate::cli::offline;
@@ -29,7 +30,7 @@ pub(super) fn run(context: &Context, which: &Which, shelf: &Shelf) -> CliResult 
     let _lock = offline::lock(context).map_err(stop_first)?;
     let archive = which.open(shelf)?;
     let at = jiff::Timestamp::try_from(clock::wall()).map_err(|error| failed(&error))?;
-    let bar = Bar::new(context, "restore", archive.manifest().total());
+    let bar = Bar::bytes(context, "restore", archive.manifest().total());
     let prepared = Prepared::new(&context.dirs, archive, at, &mut |bytes| bar.advance(bytes));
     drop(bar);
     let prepared = prepared.map_err(|error| told(&error))?;
@@ -47,6 +48,7 @@ fn stop_first(error: CliError) -> CliError {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Shown {
     changes: Vec<Change>,
     before: Vec<PathBuf>,
@@ -82,4 +84,36 @@ impl View for Shown {
             page.field("Old files", path.display());
         }
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    use crate::config::Dirs;
+    let fates = [
+        (Fate::Create, None),
+        (Fate::Replace, None),
+        (Fate::Unchanged, None),
+        (Fate::Remove, None),
+        (Fate::Keep, Some("it has gone on since the backup")),
+    ];
+    let file = |index: usize| serde_json::json!({ "path": format!("config/{index}"), "size": 1, "sha256": "0".repeat(64), "mode": 0o600 });
+    let manifest = serde_json::json!({
+        "format": 1, "version": "0.1.0", "name": "nightly", "created": "2025-03-01T12:00:00Z", "host": "web-1",
+        "encrypted": false, "files": (0..fates.len()).map(file).collect::<Vec<_>>(), "left_out": [],
+    });
+    let place = |name: &str| PathBuf::from("/nonexistent").join(name);
+    let dirs = Dirs { config: place("etc"), state: place("lib"), runtime: place("run"), log: place("log") };
+    let mut changes = compare(&dirs, &serde_json::from_value(manifest).unwrap()).unwrap();
+    for (change, (fate, why)) in changes.iter_mut().zip(fates) {
+        (change.fate, change.why) = (fate, why.map(str::to_owned));
+    }
+    gallery.show(
+        "backup restore nightly --dry-run",
+        &Shown { changes: changes.clone(), before: Vec::new(), dry_run: true },
+    );
+    let before = vec![place("etc.before")];
+    gallery.show("backup restore nightly", &Shown { changes, before, dry_run: false });
+    gallery
+        .show("backup restore nightly", &Shown { changes: Vec::new(), before: Vec::new(), dry_run: false });
 }

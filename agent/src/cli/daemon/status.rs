@@ -40,6 +40,7 @@ fn stopped(context: &Context) -> CliResult {
 
 /// A daemon that does not run.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Stopped {
     state: &'static str,
     features: Vec<Feature>,
@@ -136,4 +137,10 @@ const fn state(state: DaemonState) -> &'static str {
         DaemonState::Running => "running",
         DaemonState::Stopping => "stopping",
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    gallery.show("daemon status", &Stopped::now());
 }

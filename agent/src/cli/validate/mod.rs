@@ -88,9 +88,11 @@ fn tell(context: &Context, path: &Path, valid: bool, findings: Findings) -> CliR
 
 /// What was found.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Checked {
     path: String,
     valid: bool,
+    #[cfg_attr(test, schemars(with = "Vec<crate::config::Finding>"))]
     findings: Findings,
 }
 
@@ -105,4 +107,24 @@ impl View for Checked {
         let verdict = if self.valid { "valid" } else { "invalid" };
         page.line(format!("{} is {verdict}: {errors} errors, {warnings} warnings", self.path));
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    use crate::config::error::{Finding, Severity};
+    let path = Path::new("/etc/process-throttler/profiles/web.yaml");
+    let mut findings = Findings::new();
+    let line = "    limits: { cpu: 0% }";
+    findings.push(
+        Finding::at(Severity::Error, path, line, 5, 20, "0% is no CPU quota".to_owned())
+            .with_key("throttling_rules[0].limits.cpu")
+            .with_fix("write a percentage from 1%"),
+    );
+    findings.push(Finding::about_file(Severity::Warning, path, "others may write to it".to_owned(), None));
+    let checked = |valid, findings| Checked { path: path.display().to_string(), valid, findings };
+    gallery.show("validate profile web", &checked(false, findings));
+    gallery.show("profile validate web", &checked(true, Findings::new()));
+    gallery.show("validate config", &checked(true, Findings::new()));
+    gallery.show("validate system", &checked(true, Findings::new()));
 }

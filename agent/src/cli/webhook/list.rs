@@ -48,6 +48,7 @@ pub(super) fn single(context: &Context) -> Option<Endpoint> {
 
 /// The endpoints.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 struct Listed(Vec<Shown>);
 
@@ -82,4 +83,11 @@ impl View for Listed {
             }),
         );
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    gallery.show("webhook list", &Listed(vec![super::show::sample(true), super::show::sample(false)]));
+    gallery.show("webhook list", &Listed(Vec::new()));
 }

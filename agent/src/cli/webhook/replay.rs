@@ -1,19 +1,29 @@
 //! `webhook replay`: what was given up, or lost by its receiver, is sent again.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::deliveries::state_parser;
 use super::outbox;
 use crate::cli::audit::audited;
+use crate::cli::bar::Bar;
 use crate::cli::error::{CliResult, failed, usage};
 use crate::cli::events::{Since, parse_since};
 use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::Page;
-use crate::control::proto::{DeliveryQuery, Replayed, Request, WebhookReplay, WebhookReplayed};
+use crate::control::feature;
+use crate::control::proto::{
+    DELIVERIES_MAX, DeliveryDetail, DeliveryQuery, DeliveryStatus, Replayed, Request, WebhookReplay,
+    WebhookReplayed,
+};
 use crate::daemon::webhooks;
 use crate::model::delivery::DeliveryState;
 use crate::model::id::Name;
+
+/// Between two looks at what has been tried.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Arguments of `webhook replay`.
 #[derive(Args, Debug)]
@@ -30,11 +40,14 @@ pub(super) struct Replay {
     /// Those in this state [default: dead]
     #[arg(long, value_name = "STATE", value_parser = state_parser())]
     state: Option<DeliveryState>,
+    /// Wait until each has been tried once, and show how many have been; Ctrl-C ends the waiting only
+    #[arg(long)]
+    wait: bool,
 }
 
 impl Replay {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let Self { id, endpoint, since, state } = self;
+        let Self { id, endpoint, since, state, wait } = self;
         let which = match id {
             Some(id) => Replayed::Id(id),
             None if endpoint.is_none() && since.is_none() => {
@@ -55,7 +68,52 @@ impl Replay {
         if count.deliveries > 1 {
             context.confirm(&format!("Send {} deliveries again?", count.deliveries))?;
         }
-        context.output.show(&replay(context, WebhookReplay { which, dry_run: false })?)
+        if wait {
+            // Only a daemon tries them: told before anything is changed.
+            untried(context, &which)?;
+        }
+        let replayed = replay(context, WebhookReplay { which: which.clone(), dry_run: false })?;
+        if wait {
+            until_tried(context, &which, replayed.deliveries)?;
+        }
+        context.output.show(&replayed)
+    }
+}
+
+/// Waits until none of the deliveries is owed without having been tried.
+///
+/// # Errors
+/// When no daemon runs, or it ends meanwhile: nobody tries them then.
+fn until_tried(context: &Context, which: &Replayed, total: u64) -> CliResult {
+    let bar = Bar::count(context, "tried", total);
+    loop {
+        let left = untried(context, which)?;
+        bar.reach(total.saturating_sub(left));
+        if left == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// How many are still to be tried for the first time; of more than a reply holds, so many as it holds.
+fn untried(context: &Context, which: &Replayed) -> CliResult<u64> {
+    let waits = |one: &DeliveryStatus| one.state == DeliveryState::Pending && one.attempts == 0;
+    match which {
+        Replayed::Id(id) => {
+            let detail: Box<DeliveryDetail> =
+                context.ask(feature::WEBHOOKS, &Request::Delivery { id: *id })?;
+            Ok(u64::from(waits(&detail.delivery)))
+        }
+        Replayed::Matching(query) => {
+            let query = DeliveryQuery {
+                state: Some(DeliveryState::Pending),
+                limit: Some(DELIVERIES_MAX),
+                ..query.clone()
+            };
+            let pending: Vec<DeliveryStatus> = context.ask(feature::WEBHOOKS, &Request::Deliveries(query))?;
+            Ok(pending.iter().filter(|one| waits(one)).count() as u64)
+        }
     }
 }
 

@@ -40,6 +40,7 @@ impl Show {
 
 /// An endpoint without secrets.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Shown {
     pub(super) name: String,
     pub(super) url: String,
@@ -167,4 +168,44 @@ impl View for Shown {
         page.field("grouped", format!("for {} s, then {} s", self.group_wait_s, self.group_interval_s));
         page.field("file", &self.file);
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn sample(full: bool) -> Shown {
+    use crate::model::endpoint::Format;
+    let endpoint = Endpoint {
+        name: crate::cli::gallery::name(if full { "chat" } else { "ops" }),
+        url: "https://hooks.example.com/T0/secret?token=secret".to_owned(),
+        enabled: full,
+        events: if full {
+            vec!["critical_process_down".to_owned(), "events_lost".to_owned()]
+        } else {
+            Vec::new()
+        },
+        min_severity: Severity::Warning,
+        format: if full { Format::Slack } else { Format::Standard },
+        secrets: if full { vec![SecretSource::File("/etc/pt/key".into())] } else { Vec::new() },
+        hub_signature: full,
+        routing_key: full.then(|| SecretSource::Credential("routing".to_owned())),
+        timeout: std::time::Duration::from_secs(15),
+        rate: full.then_some(30),
+        allow_http: full,
+        allow_networks: if full {
+            vec![Network { address: [10, 0, 0, 0].into(), prefix: 8 }]
+        } else {
+            Vec::new()
+        },
+        proxy: full.then(|| "http://proxy:3128".to_owned()),
+        ca_file: full.then(|| "/etc/ssl/own.pem".into()),
+        noise: Noise::DEFAULT,
+    };
+    Shown::new(&endpoint, Path::new("/etc/process-throttler/webhooks.yaml"))
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    gallery.show("webhook show chat", &sample(true));
+    gallery.show("webhook show ops", &sample(false));
 }
