@@ -1,12 +1,12 @@
 //! Version and names shared by the eBPF object and its loader.
 
 /// Version of the records and maps; the loader refuses an object of another one.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Names of the object's `.rodata` globals.
 pub mod global {
     /// A symbol that only objects of [`super::ABI_VERSION`] have; its value means nothing.
-    pub const ABI: &str = "PROCESS_THROTTLER_ABI_3";
+    pub const ABI: &str = "PROCESS_THROTTLER_ABI_4";
     /// [`crate::offsets::Offsets`].
     pub const OFFSETS: &str = "OFFSETS";
     /// `u32`: number of entries of `SLOTS` less one; the number is a power of two.
@@ -37,6 +37,12 @@ pub mod program {
     pub const VICTIM: &str = "on_victim";
     /// `iter/task`: snapshot and sweep.
     pub const TASKS: &str = "on_task";
+    /// `tp_btf/sched_wakeup`: armed on demand, as the two that follow.
+    pub const WAKEUP: &str = "on_wakeup";
+    /// `tp_btf/sched_wakeup_new`.
+    pub const WAKEUP_NEW: &str = "on_wakeup_new";
+    /// `tp_btf/sched_switch`.
+    pub const SWITCH: &str = "on_switch";
 }
 
 /// Map names, as the object's static symbols.
@@ -70,6 +76,23 @@ pub mod map {
     pub const SIGNALS: &str = "SIGNALS";
     /// `LruHashMap<u32, VictimMark>`: critical processes that the OOM killer has chosen, by tgid.
     pub const VICTIMS: &str = "VICTIMS";
+    /// `Array<TaskWait>` indexed by `pid & mask`, as large as `SLOTS`.
+    pub const SCHED_TASKS: &str = "SCHED_TASKS";
+    /// `Array<CpuState>` indexed by CPU.
+    pub const SCHED_CPUS: &str = "SCHED_CPUS";
+    /// `Array<Cell>` indexed by `cpu * sched::SLOTS + slot`. An array and not one per CPU: the look-up of an
+    /// array is inlined on every kernel, that of the other is a call before Linux 6.10.
+    pub const SCHED_CELLS: &str = "SCHED_CELLS";
+    /// `Array<SchedSettings>`, one entry.
+    pub const SCHED_SETTINGS: &str = "SCHED_SETTINGS";
+    /// `HashMap<u64, u32>`: cgroup id to its slot; asked once per thread and generation.
+    pub const SCHED_SLOTS: &str = "SCHED_SLOTS";
+    /// `Array<u32>`, one entry: the next slot that is free.
+    pub const SCHED_NEXT: &str = "SCHED_NEXT";
+    /// `HashMap<u32, Watch>`: watched processes by tgid; asked as `SCHED_SLOTS` is.
+    pub const SCHED_WATCHED: &str = "SCHED_WATCHED";
+    /// `Array<ReportLimit>` indexed by slot.
+    pub const SCHED_LIMITS: &str = "SCHED_LIMITS";
 }
 
 /// Capacity of `COMMS`, `UIDS` and `CGROUPS`.

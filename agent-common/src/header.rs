@@ -12,6 +12,8 @@ pub mod kind {
     pub const ALIVE: u32 = 4;
     /// The last thread of a critical process ended: as [`EXIT`], with what may have been the cause.
     pub const DEATH: u32 = 5;
+    /// A watched process waited long for a CPU.
+    pub const DELAY: u32 = 6;
 }
 
 /// Head of every record on both rings and in the iterator's output.

@@ -3,12 +3,14 @@
 use core::mem::{align_of, size_of};
 
 use crate::event::death::{DeathRecord, SignalMark, VictimMark};
+use crate::event::delay::DelayRecord;
 use crate::event::exec::ExecRecord;
 use crate::event::exit::ExitRecord;
 use crate::event::fork::ForkRecord;
 use crate::event::{AliveRecord, TaskFacts, TaskSlot};
 use crate::header::Header;
 use crate::offsets::{CauseOffsets, Offsets};
+use crate::sched::{Cell, CpuState, Party, ReportLimit, SchedSettings, TaskWait, Watch};
 use crate::settings::{Prefix, Settings};
 
 const _: () = {
@@ -29,4 +31,12 @@ const _: () = {
     // Ring records are 8-byte aligned by the kernel; nothing here may ask for more.
     assert!(align_of::<ExitRecord>() == 8 && align_of::<AliveRecord>() == 8);
     assert!(align_of::<DeathRecord>() == 8);
+    assert!(size_of::<Cell>() == 256);
+    assert!(size_of::<TaskWait>() == 3 * 8 + 2 * 4);
+    assert!(size_of::<CpuState>() == 8 + 2 * 4 + 4 * 8);
+    assert!(size_of::<SchedSettings>() == 3 * 8 + 2 * 4);
+    assert!(size_of::<Watch>() == 8 + 2 * 4);
+    assert!(size_of::<ReportLimit>() == 3 * 8);
+    assert!(size_of::<Party>() == 2 * 4 + 16);
+    assert!(size_of::<DelayRecord>() == 16 + 4 * 8 + 2 * 24 + 2 * 4 && align_of::<DelayRecord>() == 8);
 };

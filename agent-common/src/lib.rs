@@ -12,6 +12,7 @@ pub mod header;
 pub mod layout;
 pub mod loss;
 pub mod offsets;
+pub mod sched;
 pub mod settings;
 pub mod text;
 #[cfg(feature = "user")]

@@ -2,6 +2,7 @@
 
 use crate::event::TaskSlot;
 use crate::offsets::{CauseOffsets, Offsets};
+use crate::sched::{Cell, CpuState, ReportLimit, SchedSettings, TaskWait, Watch};
 use crate::settings::{Prefix, Settings};
 
 // SAFETY: repr(C), integers only, no padding (asserted in `layout`).
@@ -14,3 +15,15 @@ unsafe impl aya::Pod for TaskSlot {}
 unsafe impl aya::Pod for Offsets {}
 // SAFETY: repr(C), integers only, no padding (asserted in `layout`).
 unsafe impl aya::Pod for CauseOffsets {}
+// SAFETY: repr(C), integers only, no padding (asserted in `layout`).
+unsafe impl aya::Pod for Cell {}
+// SAFETY: repr(C), integers only, no padding (asserted in `layout`).
+unsafe impl aya::Pod for CpuState {}
+// SAFETY: repr(C), integers only, no padding (asserted in `layout`).
+unsafe impl aya::Pod for ReportLimit {}
+// SAFETY: repr(C), integers only, no padding (asserted in `layout`).
+unsafe impl aya::Pod for SchedSettings {}
+// SAFETY: repr(C), integers only, no padding (asserted in `layout`).
+unsafe impl aya::Pod for TaskWait {}
+// SAFETY: repr(C), integers only, no padding (asserted in `layout`).
+unsafe impl aya::Pod for Watch {}

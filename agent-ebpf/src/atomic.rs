@@ -23,6 +23,16 @@ pub unsafe fn add_ordered(place: *mut u64, value: u64) {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(place, value) };
 }
 
+/// Adds as a full barrier and returns what was there before.
+///
+/// # Safety
+/// `place` must be a valid, 4-byte aligned map value.
+#[inline(always)]
+pub unsafe fn fetch_add(place: *mut u32, value: u32) -> u32 {
+    // SAFETY: by the contract.
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::SeqCst }>(place, value) }
+}
+
 /// Exchanges as a full barrier.
 ///
 /// # Safety

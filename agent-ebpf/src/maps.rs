@@ -9,6 +9,7 @@ use agent_common::event::TaskSlot;
 use agent_common::event::death::{SignalMark, VictimMark};
 use agent_common::loss;
 use agent_common::offsets::{CauseOffsets, Offsets};
+use agent_common::sched::{Cell, CpuState, ReportLimit, SchedSettings, TaskWait, Watch};
 use agent_common::settings::{Prefix, Settings};
 use agent_common::text::CommBytes;
 
@@ -54,10 +55,34 @@ pub static SIGNALS: LruHashMap<u64, SignalMark> = LruHashMap::with_max_entries(a
 /// See `abi::map::VICTIMS`.
 #[map]
 pub static VICTIMS: LruHashMap<u32, VictimMark> = LruHashMap::with_max_entries(abi::VICTIM_ENTRIES, 0);
+/// See `abi::map::SCHED_TASKS`; the loader sets the size of this and of those that follow.
+#[map]
+pub static SCHED_TASKS: Array<TaskWait> = Array::with_max_entries(1, 0);
+/// See `abi::map::SCHED_CPUS`.
+#[map]
+pub static SCHED_CPUS: Array<CpuState> = Array::with_max_entries(1, 0);
+/// See `abi::map::SCHED_CELLS`.
+#[map]
+pub static SCHED_CELLS: Array<Cell> = Array::with_max_entries(1, 0);
+/// See `abi::map::SCHED_SETTINGS`.
+#[map]
+pub static SCHED_SETTINGS: Array<SchedSettings> = Array::with_max_entries(1, 0);
+/// See `abi::map::SCHED_SLOTS`.
+#[map]
+pub static SCHED_SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(1, 0);
+/// See `abi::map::SCHED_NEXT`.
+#[map]
+pub static SCHED_NEXT: Array<u32> = Array::with_max_entries(1, 0);
+/// See `abi::map::SCHED_WATCHED`.
+#[map]
+pub static SCHED_WATCHED: HashMap<u32, Watch> = HashMap::with_max_entries(1, 0);
+/// See `abi::map::SCHED_LIMITS`.
+#[map]
+pub static SCHED_LIMITS: Array<ReportLimit> = Array::with_max_entries(1, 0);
 
 /// See `abi::global::ABI`.
 #[unsafe(no_mangle)]
-pub static PROCESS_THROTTLER_ABI_3: Global<u32> = Global::new(abi::ABI_VERSION);
+pub static PROCESS_THROTTLER_ABI_4: Global<u32> = Global::new(abi::ABI_VERSION);
 /// See `abi::global::OFFSETS`; read by `task` alone.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::UNRESOLVED;

@@ -111,6 +111,12 @@ impl Task {
         self.0.follow(at!(task_cgroups)).follow(states).0 as usize
     }
 
+    /// Where its set of cgroups lies: another one after every move.
+    #[inline(always)]
+    pub fn css_set(self) -> u64 {
+        self.0.read(at!(task_cgroups))
+    }
+
     /// What the threads of its process share.
     #[inline(always)]
     pub fn signal(self) -> Signal {
@@ -136,8 +142,9 @@ impl Task {
         }
     }
 
+    /// Id of its cgroup.
     #[inline(always)]
-    fn cgroup_id(self, v1: bool) -> u64 {
+    pub fn cgroup_id(self, v1: bool) -> u64 {
         let set = self.0.follow(at!(task_cgroups));
         let cgroup = if v1 {
             let states = at!(css_set_subsys) + at!(cpu_subsys) * size_of::<*const u8>();
@@ -150,7 +157,7 @@ impl Task {
 
     /// The name, cleared after its first NUL so that it can be a map key.
     #[inline(always)]
-    fn comm(self) -> CommBytes {
+    pub fn comm(self) -> CommBytes {
         let mut comm = CommBytes::default();
         let source = self.0.0.wrapping_add(at!(task_comm));
         // SAFETY: the helper reads no more than the destination's length and handles faults.

@@ -31,7 +31,8 @@ fn main() -> Result<()> {
     let keys = arguments.map(|pid| key(pid.parse()?)).collect::<Result<Vec<_>>>()?;
     let (alone, many) = keys.split_first().ok_or(usage)?;
 
-    let kernel = Kernel::open(Roots::of_agent(PathBuf::from("/sys/fs/cgroup"), &state))?;
+    let kernel =
+        Kernel::open(Roots::of_agent(PathBuf::from("/sys/fs/cgroup"), PathBuf::from("/proc"), &state))?;
     let store = Store::open(&state.join("effect.db"), Durability::Process)?.store;
     let throttle = Throttle::open(kernel, store)?;
 

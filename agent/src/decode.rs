@@ -3,6 +3,8 @@
 //! The layout is `agent_common`'s. A record that is not exactly as long as its kind, or that lies about it,
 //! is refused: the object and the agent are of one ABI version, so it is damage and not news.
 
+mod delay;
+
 use std::time::Duration;
 
 use agent_common::event::death::{DeathRecord, limit, origin};
@@ -19,6 +21,8 @@ use crate::model::id::ProcKey;
 use crate::model::process::{Comm, Process};
 use crate::model::time::Timestamp;
 use crate::model::unit::Bytes;
+
+pub use delay::delay;
 
 /// Why bytes are no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

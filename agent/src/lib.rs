@@ -12,6 +12,7 @@ pub mod engine;
 pub mod alert;
 pub mod audit;
 pub mod container;
+pub mod sealed;
 pub mod config;
 pub mod procfs;
 pub mod cgroup;

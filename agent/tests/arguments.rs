@@ -243,8 +243,11 @@ mod tests {
         let told = |what: &str| {
             Some(format!("{}: {what}\n{}", shown(line), String::from_utf8_lossy(&output.stderr)))
         };
-        let documented = |code: &i32| (0..=8).contains(code) || (UNSTARTED.contains(code) && runs_another(line));
-        let Some(code) = output.status.code().filter(documented) else { return told(&output.status.to_string()) };
+        let documented =
+            |code: &i32| (0..=8).contains(code) || (UNSTARTED.contains(code) && runs_another(line));
+        let Some(code) = output.status.code().filter(documented) else {
+            return told(&output.status.to_string());
+        };
         let (Ok(out), Ok(err)) = (std::str::from_utf8(&output.stdout), std::str::from_utf8(&output.stderr))
         else {
             return told("it printed what is no UTF-8");

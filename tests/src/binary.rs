@@ -48,6 +48,17 @@ pub fn unpacked(package: &str, file: &str) -> Result<PathBuf> {
     found.with_context(|| format!("no {file} of {package} above {}: run `cargo xtask setup`", own.display()))
 }
 
+/// A package that `cargo xtask vm` makes for tests.
+///
+/// # Errors
+/// When it is not there.
+pub fn package(name: &str) -> Result<PathBuf> {
+    let own = env::current_exe().context("path of the running program")?;
+    let inside = PathBuf::from("package").join(name);
+    let found = own.ancestors().map(|dir| dir.join(&inside)).find(|path| path.is_file());
+    found.with_context(|| format!("no {name} above {}: run `cargo xtask vm`", own.display()))
+}
+
 fn sibling(name: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("path of the running program")?;
     let mut dirs = own.ancestors().skip(1).take(2);

@@ -264,5 +264,23 @@ pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The hierarchy in which CPU time is limited.
+pub(crate) fn cpu_hierarchy() -> Result<PathBuf> {
+    let mount = Path::new(MOUNT);
+    if is_v2() {
+        return Ok(mount.to_owned());
+    }
+    fs::canonicalize(mount.join("cpu")).context("find the hierarchy that limits CPU time")
+}
+
+/// The roots of the agent's own subtrees that are there, empty ones included.
+///
+/// # Errors
+/// When there are no cgroups.
+pub fn agent_roots() -> Result<Vec<PathBuf>> {
+    let roots = hierarchies()?.into_iter().map(|root| root.join("process-throttler"));
+    Ok(roots.filter(|root| root.is_dir()).collect())
+}
+
 /// How long the agent may take to remove an empty group.
 pub const REAPED: Duration = Duration::from_secs(5);

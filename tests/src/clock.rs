@@ -90,7 +90,9 @@ pub fn unix_nanos() -> u128 {
 pub fn wait_for<T>(what: &str, timeout: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let (watch, timeout) = (Stopwatch::start(), patience(timeout));
     loop {
+        let look_watch = Stopwatch::start();
         let last = look();
+        let look_took = look_watch.elapsed();
         if let Ok(Some(value)) = last {
             return Ok(value);
         }
@@ -98,7 +100,8 @@ pub fn wait_for<T>(what: &str, timeout: Duration, mut look: impl FnMut() -> Resu
             last.with_context(|| format!("{what}: not within {timeout:?}"))?;
             bail!("{what}: not within {timeout:?}");
         }
-        pause(POLL);
+        // A look that starts a program must not take the CPU from what is waited for.
+        pause(look_took.max(POLL));
     }
 }
 

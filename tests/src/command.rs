@@ -74,6 +74,14 @@ pub fn agent_command(places: &Places) -> Command {
     command
 }
 
+/// The command after a prefix of others that become it, so that the pid is its own.
+pub(crate) fn under(prefix: &[&str], agent: Command) -> Command {
+    let Some((first, rest)) = prefix.split_first() else { return agent };
+    let mut command = Command::new(first);
+    command.args(rest).arg(agent.get_program()).args(agent.get_args()).env("NO_COLOR", "1");
+    command
+}
+
 /// Runs an agent command to its end.
 ///
 /// # Errors

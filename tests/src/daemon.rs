@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,8 +15,8 @@ use serde_json::Value;
 use crate::binary;
 use crate::cgroup::{agent_groups, complain};
 use crate::clock::{SOON, wait_for, wait_until};
-use crate::command::{Output, agent_command, run};
-use crate::places::Places;
+use crate::command::{Output, agent_command, run, under};
+use crate::places::{self, Places};
 use crate::profile::ProfileText;
 
 /// How long a start may take: loading the programs and the first snapshot.
@@ -32,15 +32,16 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Waits for the turn.
+    /// Waits for the turn, and ends what a run that was killed has left.
     ///
     /// # Errors
-    /// When not root, or the lock file cannot be locked.
+    /// When not root, the lock file cannot be locked, or what was left cannot be lifted.
     pub fn take() -> Result<Self> {
         binary::require_root()?;
         let path = std::env::temp_dir().join("pt-test.lock");
         let lock = File::create(&path).with_context(|| format!("create {}", path.display()))?;
         flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
+        places::recover_abandoned()?;
         Ok(Self { _lock: lock })
     }
 }
@@ -235,14 +236,6 @@ impl<'a> Daemon<'a> {
         })?;
         status.context("the agent ended without a status")
     }
-}
-
-/// The command after a prefix of others that become it, so that the pid is its own.
-fn under(prefix: &[&str], agent: Command) -> Command {
-    let Some((first, rest)) = prefix.split_first() else { return agent };
-    let mut command = Command::new(first);
-    command.args(rest).arg(agent.get_program()).args(agent.get_args()).env("NO_COLOR", "1");
-    command
 }
 
 impl Drop for Daemon<'_> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cgroup::complain;
 use crate::clock::Stopwatch;
-use crate::command::agent_command;
+use crate::command::{agent_command, under};
 use crate::daemon::Daemon;
 
 /// A running `events --follow`; ended on drop.
@@ -26,7 +26,15 @@ impl Follower {
     /// # Errors
     /// When the command cannot be started.
     pub fn start(daemon: &Daemon<'_>, kind: &str) -> Result<Self> {
-        let mut command = agent_command(daemon.places());
+        Self::start_under(daemon, &[], kind)
+    }
+
+    /// The same, the command being run by a program with these arguments.
+    ///
+    /// # Errors
+    /// When the command cannot be started.
+    pub fn start_under(daemon: &Daemon<'_>, prefix: &[&str], kind: &str) -> Result<Self> {
+        let mut command = under(prefix, agent_command(daemon.places()));
         command.args(["events", "--follow", "--kind", kind, "-o", "jsonl"]);
         let mut child = command.stdout(Stdio::piped()).spawn().context("follow the events")?;
         let stdout = child.stdout.take().context("the command has an output")?;

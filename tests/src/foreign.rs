@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::cgroup::{complain, hierarchies};
+use crate::cgroup::{complain, cpu_hierarchy};
 use crate::clock::{SOON, wait_until};
 use crate::workload::Workload;
 
@@ -25,9 +25,7 @@ impl Foreign {
     /// # Errors
     /// When it cannot be made.
     pub fn new(path: &str, program: &Path) -> Result<Option<Self>> {
-        let hierarchies = hierarchies()?;
-        let root = hierarchies.first().context("a hierarchy")?;
-        let dir = root.join(path);
+        let dir = cpu_hierarchy()?.join(path);
         if dir.exists() {
             return Ok(None);
         }

@@ -1,5 +1,5 @@
-//! The agent as a package installs it: program, unit and socket, in the places of the host. Only where systemd is
-//! pid 1 and the host is there for the tests.
+//! The agent in the places of the host, as a package installs it or by one. Only where systemd is pid 1 and the host is
+//! there for the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,13 @@ pub const UNIT: &str = "process-throttler.service";
 /// Its socket.
 pub const SOCKET: &str = "process-throttler.socket";
 
+const NAME: &str = "process-throttler";
 const PROGRAM: &str = "/usr/bin/process-throttler";
 const UNITS: &str = "/etc/systemd/system";
 const SERVICE_TEXT: &str = include_str!("../../packaging/systemd/process-throttler.service");
 const SOCKET_TEXT: &str = include_str!("../../packaging/systemd/process-throttler.socket");
+const GROUP: &str = "/usr/lib/sysusers.d/process-throttler.conf";
+const GROUP_TEXT: &str = include_str!("../../packaging/sysusers.d/process-throttler.conf");
 /// What the agent keeps, by default.
 const DIRECTORIES: [&str; 4] = [
     "/etc/process-throttler",
@@ -35,26 +38,63 @@ const DIRECTORIES: [&str; 4] = [
 #[derive(Debug)]
 pub struct Installed {
     files: Vec<PathBuf>,
+    by_package: bool,
 }
 
 impl Installed {
-    /// Installs the agent; nothing is started.
+    /// Installs the agent's files, which takes less time than a package does; nothing is started.
     ///
     /// # Errors
     /// When the host has one already, or is not run by systemd.
     pub fn new() -> Result<Self> {
-        require_systemd()?;
-        let mut installed = Self { files: Vec::new() };
-        for path in [Path::new(PROGRAM), &Path::new(UNITS).join(UNIT), &Path::new(UNITS).join(SOCKET)] {
-            ensure!(!path.exists(), "{} is there already: this host is not the tests' own", path.display());
-        }
+        nothing_there()?;
+        let mut installed = Self { files: Vec::new(), by_package: false };
         fs::copy(binary::agent()?, PROGRAM).with_context(|| format!("install {PROGRAM}"))?;
         installed.files.push(PROGRAM.into());
         installed.write(UNIT, SERVICE_TEXT)?;
         installed.write(SOCKET, SOCKET_TEXT)?;
         fs::create_dir_all(Path::new(DIRECTORIES[0]).join("profiles")).context("create the configuration")?;
+        fs::write(GROUP, GROUP_TEXT).with_context(|| format!("write {GROUP}"))?;
+        installed.files.push(GROUP.into());
+        run_command(Command::new("systemd-sysusers"))?.expect(0)?;
         systemctl(&["daemon-reload"])?;
         Ok(installed)
+    }
+
+    /// Installs the Debian package of this version.
+    ///
+    /// # Errors
+    /// When the host has one already, or apt-get fails.
+    pub fn by_package(version: &str) -> Result<Self> {
+        nothing_there()?;
+        let installed = Self { files: Vec::new(), by_package: true };
+        installed.upgrade(version)?;
+        Ok(installed)
+    }
+
+    /// Installs the package of another version over the one that is there.
+    ///
+    /// # Errors
+    /// When apt-get fails.
+    pub fn upgrade(&self, version: &str) -> Result<()> {
+        let package = binary::package(&format!("process-throttler_{version}_amd64.deb"))?;
+        packages("apt-get", &["install", "--reinstall", "--yes", &package.display().to_string()])
+    }
+
+    /// Removes the package; what was configured and recorded stays.
+    ///
+    /// # Errors
+    /// When apt-get fails.
+    pub fn remove(&self) -> Result<()> {
+        packages("apt-get", &["remove", "--yes", NAME])
+    }
+
+    /// Removes everything.
+    ///
+    /// # Errors
+    /// When apt-get fails.
+    pub fn purge(&self) -> Result<()> {
+        packages("apt-get", &["purge", "--yes", NAME])
     }
 
     fn write(&mut self, unit: &str, text: &str) -> Result<()> {
@@ -150,8 +190,30 @@ impl Installed {
     }
 }
 
+fn nothing_there() -> Result<()> {
+    require_systemd()?;
+    for path in [Path::new(PROGRAM), &Path::new(UNITS).join(UNIT), &Path::new(UNITS).join(SOCKET)] {
+        ensure!(!path.exists(), "{} is there already: this host is not the tests' own", path.display());
+    }
+    Ok(())
+}
+
+/// Runs a program that installs and removes packages.
+fn packages(program: &str, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    run_command(command)?.expect(0).map(drop)
+}
+
 impl Drop for Installed {
     fn drop(&mut self) {
+        if self.by_package {
+            // Unlike apt-get, dpkg does not mind when it is purged already.
+            if let Err(error) = packages("dpkg", &["--purge", NAME]) {
+                complain(&format!("the package is left behind: {error:#}"));
+            }
+            return;
+        }
         if let Err(error) = systemctl(&["stop", SOCKET, UNIT]) {
             complain(&format!("the unit does not stop: {error:#}"));
         }

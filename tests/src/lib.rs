@@ -11,6 +11,7 @@ pub mod command;
 pub mod daemon;
 pub mod follow;
 pub mod foreign;
+pub mod guide;
 pub mod installed;
 pub mod kernel;
 pub mod places;

@@ -3,11 +3,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use crate::binary;
+use crate::command::run_command;
+
+/// What the names of these directories begin with; the pid of the tests' process follows.
+const PREFIX: &str = "pt-test-";
 
 /// The directories of one agent, deleted on drop.
 #[derive(Debug)]
@@ -30,8 +35,9 @@ impl Places {
     /// # Errors
     /// When a directory cannot be created.
     pub fn for_agent(agent: PathBuf) -> Result<Self> {
+        let prefix = format!("{PREFIX}{}-", std::process::id());
         let root =
-            tempfile::Builder::new().prefix("pt-test-").tempdir().context("create a temporary directory")?;
+            tempfile::Builder::new().prefix(&prefix).tempdir().context("create a temporary directory")?;
         let places = Self { root, agent };
         // Another user must be able to reach the control socket and be refused by it, not by the directory.
         open(places.root.path())?;
@@ -154,16 +160,52 @@ impl Places {
     /// The global arguments that put an agent or a command here.
     #[must_use]
     pub fn arguments(&self) -> Vec<PathBuf> {
-        [
-            ("--config-dir", self.config()),
-            ("--state-dir", self.state()),
-            ("--runtime-dir", self.runtime()),
-            ("--log-dir", self.log()),
-        ]
-        .into_iter()
-        .flat_map(|(option, dir)| [PathBuf::from(option), dir])
-        .collect()
+        arguments(self.root.path())
     }
+}
+
+fn arguments(root: &Path) -> Vec<PathBuf> {
+    ["config", "state", "run", "log"]
+        .into_iter()
+        .zip(["--config-dir", "--state-dir", "--runtime-dir", "--log-dir"])
+        .flat_map(|(dir, option)| [PathBuf::from(option), root.join(dir)])
+        .collect()
+}
+
+/// Ends what a killed run of the tests has left: its agent, and the limits that its records name. Without it the
+/// cgroups of that run would make every later one fail, as groups that are not their agent's own.
+///
+/// # Errors
+/// When something cannot be lifted.
+pub(crate) fn recover_abandoned() -> Result<()> {
+    let parent = std::env::temp_dir();
+    for entry in fs::read_dir(&parent).with_context(|| format!("list {}", parent.display()))? {
+        let entry = entry.with_context(|| format!("list {}", parent.display()))?;
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')) else {
+            continue;
+        };
+        let Ok(pid) = pid.0.parse::<u32>() else { continue };
+        if Path::new(&format!("/proc/{pid}")).exists() {
+            continue;
+        }
+        recover(&entry.path()).with_context(|| format!("recover {}", entry.path().display()))?;
+    }
+    Ok(())
+}
+
+fn recover(root: &Path) -> Result<()> {
+    if root.join("state/journal.db").exists() {
+        let agent = |words: &[&str]| -> Result<_> {
+            let mut command = Command::new(binary::agent()?);
+            command.args(arguments(root)).args(words).stdin(Stdio::null());
+            run_command(command)
+        };
+        // Of no consequence where none runs.
+        agent(&["daemon", "stop"])?;
+        agent(&["release", "--all", "--yes"])?.expect(0)?;
+    }
+    fs::remove_dir_all(root).context("remove it")
 }
 
 fn open(dir: &Path) -> Result<()> {

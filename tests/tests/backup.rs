@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use integration_tests::command::run;
+use integration_tests::clock::{SOON, wait_until};
+use integration_tests::command::{run, run_command, run_in_mount_namespace};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
 
@@ -187,5 +188,91 @@ fn a_newer_state_is_refused_and_a_damaged_one_set_aside() -> Result<()> {
     );
     run(&places, &["state", "migrate"])?.expect(1)?;
     ensure!(fs::read(&path)? == bytes, "a newer one was touched");
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_of_a_restore_checks_the_configuration_and_leaves_no_trace() -> Result<()> {
+    let places = Places::new()?;
+    places.write_config("no_such_key: 1\n")?;
+    run(&places, &["backup", "create", "bad"])?.expect(0)?;
+    places.write_config("on_stop: keep\n")?;
+    run(&places, &["backup", "create", "good"])?.expect(0)?;
+    places.write_config("on_stop: release\n")?;
+    let before = files(&places)?;
+    let bad = run(&places, &["backup", "restore", "bad", "--dry-run"])?.expect(6)?;
+    ensure!(bad.stderr.contains("no_such_key"), "{bad:?}");
+    let good = run(&places, &["backup", "restore", "good", "--dry-run"])?.expect(0)?;
+    ensure!(good.stdout.contains("would be valid") && good.stdout.contains("replace"), "{good:?}");
+    ensure!(files(&places)? == before, "{before:?} became {:?}", files(&places)?);
+    // As the restore itself says.
+    run(&places, &["backup", "restore", "bad", "--yes"])?.expect(6)?;
+    run(&places, &["backup", "restore", "good", "--yes"])?.expect(0)?;
+    // On a machine that has nothing yet, too.
+    let fresh = Places::new()?;
+    let archive = places.state().join("backups/good.tar.gz");
+    fs::remove_dir_all(fresh.config())?;
+    let path = archive.to_str().context("UTF-8")?;
+    run(&fresh, &["backup", "restore", path, "--dry-run"])?.expect(0)?;
+    ensure!(!fresh.config().exists(), "a dry run has made the configuration directory");
+    Ok(())
+}
+
+#[test]
+fn a_backup_that_has_no_room_is_refused_before_anything_is_written() -> Result<()> {
+    const SCRIPT: &str = r#"
+        dir=$1; shift
+        mkdir "$dir"
+        mount -t tmpfs -o size=1m pt-test-small "$dir"
+        "$@" backup create small --directory "$dir" || code=$?
+        echo "code=$code left=$(ls -A "$dir")"
+    "#;
+    let places = Places::new()?;
+    furnish(&places)?;
+    let dir = places.root().join("small");
+    let dir = dir.to_str().context("UTF-8")?;
+    let output = run_in_mount_namespace(&places, SCRIPT, &[dir])?.expect(0)?;
+    ensure!(output.stdout == "code=1 left=\n", "{output:?}");
+    ensure!(output.stderr.contains(&format!("no room for a backup in {dir}: ")), "{output:?}");
+    ensure!(output.stderr.contains("MiB are needed") && output.stderr.contains("--directory"), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn a_scheduled_backup_that_was_missed_is_made_at_the_next_start_once() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    // Never due while the test runs, and last due up to a year ago.
+    places.write_config("backup: { schedule: \"0 0 29 2 *\" }\n")?;
+    let automatic = || -> Result<usize> {
+        let list = run(&places, &["backup", "list", "-o", "json"])?.expect(0)?.json()?;
+        Ok(list["data"].as_array().context("a list")?.len())
+    };
+    let turn = |statement: &str| -> Result<String> {
+        const PROGRAM: &str = "import sqlite3, sys
+book = sqlite3.connect(sys.argv[1])
+print(book.execute(sys.argv[2]).fetchone())
+book.commit()";
+        let mut python = Command::new("python3");
+        python.args(["-c", PROGRAM]).arg(places.state().join("journal.db")).arg(statement);
+        Ok(run_command(python)?.expect(0)?.stdout)
+    };
+    const READ: &str = "SELECT value FROM meta WHERE key = 'backup_turn'";
+    let daemon = Daemon::start(&places)?;
+    // A schedule that is new has missed nothing.
+    wait_until("the turn is noted", SOON, || Ok(turn(READ)?.contains("0 0 29 2 *")))?;
+    daemon.stop()?;
+    ensure!(automatic()? == 0, "a backup that nobody has missed");
+
+    turn("UPDATE meta SET value = '1500000000000 0 0 29 2 *' WHERE key = 'backup_turn'")?;
+    let daemon = Daemon::start(&places)?;
+    wait_until("the backup is made up for", SOON, || Ok(automatic()? == 1))?;
+    daemon.wait_event("backup_created", |_| true)?;
+    daemon.stop()?;
+    ensure!(!turn(READ)?.contains("1500000000000"), "it would be made again");
+    let daemon = Daemon::start(&places)?;
+    daemon.ask(&["daemon", "status"])?;
+    daemon.stop()?;
+    ensure!(automatic()? == 1, "it was made twice");
     Ok(())
 }

@@ -93,6 +93,9 @@ fn completions_are_generated_for_every_shell() -> Result<()> {
     for shell in ["bash", "zsh", "fish"] {
         let output = run(&places, &["completions", shell])?.expect(0)?;
         ensure!(output.stdout.contains("PROCESS_THROTTLER_COMPLETE"), "{shell}: {}", output.stdout);
+        // Called by name at the end, when it was loaded for a completion.
+        let own = output.stdout.contains("function _clap_dynamic_completer_process_throttler()");
+        ensure!(own == (shell == "zsh"), "{shell}: {}", output.stdout);
     }
     // As the script for bash asks: the words, and which of them is completed.
     places.write_profile("completed", b"name: completed\nversion: \"1.0\"\n")?;

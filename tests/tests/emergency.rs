@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use integration_tests::cgroup::{TestCgroup, agent_groups, cpu_quota_of};
+use integration_tests::cgroup::{TestCgroup, agent_groups, agent_roots, cpu_quota_of};
 use integration_tests::clock::{SOON, Stopwatch, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
@@ -277,6 +277,7 @@ fn a_dry_run_of_a_stop_and_of_a_resume_changes_nothing() -> Result<()> {
 fn what_only_looks_like_ours_is_not_touched() -> Result<()> {
     let _turn = Turn::take()?;
     let places = Places::new()?;
+    let roots_before = agent_roots()?;
     let daemon = Daemon::start(&places)?;
     let limited = Limited::start(&places, &daemon, "em-alike")?;
     let program = Program::Wait.write(&places.bin(), "pt-em-foreign")?;
@@ -330,6 +331,7 @@ fn what_only_looks_like_ours_is_not_touched() -> Result<()> {
     drop(foreign);
     run(&places, &["emergency", "stop"])?.expect(0)?;
     ensure!(agent_groups()?.is_empty(), "left: {:?}", agent_groups()?);
+    ensure!(agent_roots()? == roots_before, "left: {:?}", agent_roots()?);
     Ok(())
 }
 

@@ -1,37 +1,19 @@
 //! What the guides tell the reader to type works, and shows what they say it shows.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::daemon::Turn;
+use integration_tests::guide::{Detached, blocks, directories, run_block as run};
 use integration_tests::places::Places;
 
+const HANDBOOK: &str = include_str!("../../docs/guides/handbook.md");
+const TROUBLESHOOTING: &str = include_str!("../../docs/guides/troubleshooting.md");
 const LIMITS: &str = include_str!("../../docs/guides/limits.md");
 const PROFILES: &str = include_str!("../../docs/guides/profiles.md");
 const WEBHOOKS: &str = include_str!("../../docs/guides/webhooks.md");
-
-/// The blocks of shell commands of a guide.
-fn blocks(guide: &str) -> Vec<&str> {
-    guide.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
-}
-
-/// Runs a block as a reader would, with the agent's directories elsewhere.
-fn run(places: &Places, block: &str) -> Result<String> {
-    let bin = places.agent().parent().and_then(Path::to_str).context("the agent is in a directory")?;
-    let path = std::env::var("PATH").context("PATH")?;
-    let output = Command::new("sh")
-        .args(["-ec", block])
-        .env("PATH", format!("{bin}:{path}"))
-        .env("PROCESS_THROTTLER_CONFIG_DIR", places.config())
-        .env("PROCESS_THROTTLER_STATE_DIR", places.state())
-        .env("PROCESS_THROTTLER_RUNTIME_DIR", places.runtime())
-        .env("PROCESS_THROTTLER_LOG_DIR", places.log())
-        .output()
-        .context("run a block of a guide")?;
-    ensure!(output.status.success(), "a block failed:\n{block}\n{}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
 
 /// The number after `label: ` in what a block printed.
 fn figure(printed: &str, label: &str) -> Result<u32> {
@@ -44,7 +26,7 @@ fn figure(printed: &str, label: &str) -> Result<u32> {
 fn the_guide_on_limits_shows_what_each_does() -> Result<()> {
     let _turn = Turn::take()?;
     let places = Places::new()?;
-    let blocks = blocks(LIMITS);
+    let blocks = blocks(LIMITS, "sh");
     let [quota, weight, memory] = blocks.as_slice() else { anyhow::bail!("{} blocks", blocks.len()) };
 
     let printed = run(&places, quota)?;
@@ -66,7 +48,7 @@ fn the_guide_on_limits_shows_what_each_does() -> Result<()> {
 #[test]
 fn the_guide_on_webhooks_keeps_endpoints() -> Result<()> {
     let places = Places::new()?;
-    let blocks = blocks(WEBHOOKS);
+    let blocks = blocks(WEBHOOKS, "sh");
     let [add, chat, rotate, quiet] = blocks.as_slice() else { anyhow::bail!("{} blocks", blocks.len()) };
     let printed = run(&places, add)?;
     ensure!(printed.contains("secrets/ops.key") && printed.contains("health_check_failed"), "{printed}");
@@ -94,8 +76,8 @@ old = genuine(headers, body, secret)
 time.time = lambda: 1614265330
 print(genuine(headers, body, secret), genuine(headers, body + b" ", secret), old)
 "#;
-    let block = WEBHOOKS.split("```python\n").nth(1).and_then(|rest| rest.split("```").next());
-    let script = format!("{}{EXAMPLE}", block.context("a block of Python")?);
+    let block = blocks(WEBHOOKS, "python");
+    let script = format!("{}{EXAMPLE}", block.first().context("a block of Python")?);
     let output = Command::new("python3").args(["-c", &script]).output().context("run Python")?;
     let printed = String::from_utf8_lossy(&output.stdout);
     ensure!(printed == "True False False\n", "{printed}{}", String::from_utf8_lossy(&output.stderr));
@@ -105,7 +87,7 @@ print(genuine(headers, body, secret), genuine(headers, body + b" ", secret), old
 #[test]
 fn the_guide_on_profiles_can_be_typed() -> Result<()> {
     let places = Places::new()?;
-    let blocks = blocks(PROFILES);
+    let blocks = blocks(PROFILES, "sh");
     ensure!(blocks.len() == 6, "{} blocks", blocks.len());
     let mut printed = String::new();
     for block in blocks {
@@ -116,5 +98,123 @@ fn the_guide_on_profiles_can_be_typed() -> Result<()> {
     {
         ensure!(printed.contains(expected), "{expected}: {printed}");
     }
+    Ok(())
+}
+
+/// The first column of the tables of files, by the directory that heads them.
+fn files(guide: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut tables: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut inside = false;
+    for line in guide.lines() {
+        if let Some(rest) = line.strip_prefix("| in `") {
+            tables.extend(rest.split('`').next().map(|dir| (dir, Vec::new())));
+            inside = true;
+        } else if let (true, Some(cells)) = (inside, line.strip_prefix("| `")) {
+            let names = cells.split(" | ").next().unwrap_or_default().split('`').step_by(2);
+            if let Some((_, patterns)) = tables.last_mut() {
+                patterns.extend(names.filter(|name| !name.is_empty()));
+            }
+        } else {
+            inside &= line.starts_with('|');
+        }
+    }
+    tables
+}
+
+/// Whether a name is as a pattern says, in which `*` stands for any text within a part of a path. What is in a
+/// directory that is listed as one needs no entry of its own.
+fn fits(pattern: &str, name: &str) -> bool {
+    fn glob(pattern: &str, name: &str) -> bool {
+        match pattern.split_once('*') {
+            None => pattern == name,
+            Some((head, tail)) => name.strip_prefix(head).is_some_and(|rest| {
+                rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| glob(tail, &rest[at..]))
+            }),
+        }
+    }
+    let (patterns, names): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), name.split('/').collect());
+    patterns.len() <= names.len() && patterns.iter().zip(&names).all(|(pattern, name)| glob(pattern, name))
+}
+
+fn below(dir: &Path, prefix: &str, found: &mut BTreeSet<String>) -> Result<()> {
+    for entry in std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
+        let entry = entry.context("list a directory")?;
+        let name = format!("{prefix}{}", entry.file_name().to_str().context("a name is UTF-8")?);
+        if entry.file_type().context("type of a file")?.is_dir() {
+            below(&entry.path(), &format!("{name}/"), found)?;
+        } else {
+            found.insert(name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_handbook_leads_from_the_first_start_to_the_removal() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    let _detached = Detached(&places);
+    let blocks = blocks(HANDBOOK, "sh");
+    let (removal, others) = blocks.split_last().context("blocks")?;
+    let mut printed = String::new();
+    for block in others {
+        printed.push_str(&run(&places, block)?);
+    }
+    for expected in [
+        "Source:       ebpf",
+        "profile night activated",
+        "\"status\":",
+        "group copy released",
+        "Reason:       the backup must finish",
+        "backup before-upgrade written",
+    ] {
+        ensure!(printed.contains(expected), "{expected}: {printed}");
+    }
+
+    let tables = files(HANDBOOK);
+    for (default, own) in directories(&places) {
+        let (_, patterns) = tables
+            .iter()
+            .find(|(dir, _)| *dir == default)
+            .with_context(|| format!("a table of {default}"))?;
+        let mut found = BTreeSet::new();
+        below(&own, "", &mut found)?;
+        ensure!(!found.is_empty(), "nothing in {default}");
+        for name in found {
+            ensure!(
+                patterns.iter().any(|pattern| fits(pattern, &name)),
+                "{default}/{name}: not in {patterns:?}"
+            );
+        }
+    }
+
+    run(&places, removal)?;
+    for (default, own) in directories(&places) {
+        ensure!(!own.exists(), "{default} is left");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_troubleshooting_looks_at_is_there() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    let _detached = Detached(&places);
+    places.write_webhooks(&[])?;
+    let mut printed = String::new();
+    for block in blocks(TROUBLESHOOTING, "sh") {
+        printed.push_str(&run(&places, block)?);
+    }
+    for expected in
+        ["exit code 3", "Source:       ebpf", "no profile is active", "Emergency stop: inactive", "Records:"]
+    {
+        ensure!(printed.contains(expected), "{expected}: {printed}");
+    }
+    // What the messages are called there.
+    places.write_config("no_such_key: 1\n")?;
+    let refused = integration_tests::command::run(&places, &["daemon", "reload"])?.expect(6)?;
+    ensure!(refused.stderr.contains("no_such_key"), "{refused:?}");
+    let status = run(&places, "process-throttler daemon status")?;
+    ensure!(status.contains("last good one kept"), "{status}");
     Ok(())
 }

@@ -215,3 +215,37 @@ impl Drop for Orphan {
         kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
     }
 }
+
+#[test]
+fn a_group_is_limited_anew_and_a_failure_leaves_it_as_it_was() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    let program = Program::Wait.write(&places.bin(), "pt-anew")?;
+    let (first, second) = (Workload::spawn(&program)?, Workload::spawn(&program)?);
+    let daemon = Daemon::start(&places)?;
+    let throttle = |pids: &str, limit: &[&str]| {
+        run(&places, &[&["throttle", "--group", "anew", "--pid", pids][..], limit].concat())
+    };
+    let quotas =
+        || -> Result<[Option<f64>; 2]> { Ok([cpu_quota_of(first.pid())?, cpu_quota_of(second.pid())?]) };
+    let both = format!("{},{}", first.pid(), second.pid());
+    throttle(&first.pid_text(), &["--cpu", "30%"])?.expect(0)?;
+    // The same process under other limits, and then with another one.
+    let again = throttle(&first.pid_text(), &["--cpu", "60%"])?.expect(0)?;
+    ensure!(again.stdout.contains(&first.pid_text()), "{again:?}");
+    ensure!(quotas()? == [Some(60.0), None], "{:?}", quotas()?);
+    throttle(&both, &["--cpu", "90%"])?.expect(0)?;
+    ensure!(quotas()? == [Some(90.0), Some(90.0)], "{:?}", quotas()?);
+    let failed = throttle(&both, &["--cpu", "50%", "--io-weight", "10"])?;
+    if failed.code != 0 {
+        // A kernel without weights for I/O: what was before is in force, also after a restart.
+        wait_until("the limit before is in force", SOON, || Ok(quotas()? == [Some(90.0), Some(90.0)]))?;
+        ensure!(daemon.group("anew")?.is_some(), "it is released");
+        daemon.stop()?;
+        let daemon = Daemon::start(&places)?;
+        wait_until("it comes back", SOON, || Ok(quotas()? == [Some(90.0), Some(90.0)]))?;
+        return daemon.stop();
+    }
+    ensure!(quotas()? == [Some(50.0), Some(50.0)], "{:?}", quotas()?);
+    daemon.stop()
+}

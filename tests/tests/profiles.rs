@@ -210,6 +210,35 @@ fn what_was_changed_is_undone() -> Result<()> {
 }
 
 #[test]
+fn a_change_whose_author_died_is_undone_like_any_other() -> Result<()> {
+    let places = Places::new()?;
+    run_with_stdin(&places, &["profile", "import", "-"], WEB)?.expect(0)?;
+    let die = |point: &str, description: &str| {
+        let mut command = agent_command(&places);
+        command.args(["profile", "edit", "web", "--set", &format!("description={description}")]);
+        command.env("PROCESS_THROTTLER_DIE_AT", point);
+        run_command(command)?.expect(137)
+    };
+    // Killed before the file was changed: there is nothing of it to undo but the import.
+    die("profile-noted", "one")?;
+    ensure!(text(&places, "web")? == WEB, "{}", text(&places, "web")?);
+    let planned = run(&places, &["--yes", "--dry-run", "profile", "rollback", "web"])?.expect(0)?;
+    ensure!(text(&places, "web")? == WEB, "a dry run changed it: {planned:?}");
+    run(&places, &["profile", "edit", "web", "--set", "description=two"])?.expect(0)?;
+    let two = text(&places, "web")?;
+    // And after: then that is what is undone.
+    die("profile-changed", "three")?;
+    ensure!(text(&places, "web")?.contains("three"), "{}", text(&places, "web")?);
+    run(&places, &["profile", "rollback", "web"])?.expect(0)?;
+    ensure!(text(&places, "web")? == two, "{}", text(&places, "web")?);
+    let history = data(&places, &["profile", "history", "web"])?;
+    let outcomes: Vec<&str> =
+        history.as_array().context("a list")?.iter().filter_map(|entry| entry["outcome"].as_str()).collect();
+    ensure!(outcomes == ["done", "done", "done", "undone", "done"], "{history}");
+    Ok(())
+}
+
+#[test]
 fn profiles_are_built_upon_others() -> Result<()> {
     let places = Places::new()?;
     places.write_profile("web", WEB.as_bytes())?;

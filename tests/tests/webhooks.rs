@@ -227,3 +227,31 @@ fn a_reload_sends_what_is_owed_to_the_new_address() -> Result<()> {
     ensure!(new.requests()[0].json()?["type"] == "emergency_stop", "out of order");
     daemon.stop()
 }
+
+#[test]
+fn a_key_that_the_service_manager_passes_signs_and_is_nowhere_else() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let _turn = Turn::take()?;
+    let (places, receiver) = (Places::new()?, Receiver::start()?);
+    let credentials = places.root().join("credentials");
+    std::fs::create_dir(&credentials)?;
+    std::fs::write(credentials.join("ops"), SECRET)?;
+    std::fs::set_permissions(credentials.join("ops"), std::fs::Permissions::from_mode(0o400))?;
+    let endpoint = serde_json::json!({ "name": "ops", "url": receiver.url(), "secret_credential": "ops" });
+    places.write_webhooks(&[endpoint])?;
+    let variable = format!("CREDENTIALS_DIRECTORY={}", credentials.display());
+    let daemon = Daemon::start_under(&places, &["env", &variable])?;
+    daemon.ask(&["webhook", "test", "ops"])?;
+    let requests = receiver.requests();
+    ensure!(!requests.is_empty(), "nothing arrived");
+    reference::verify(&requests, SECRET)?;
+    daemon.stop()?;
+    // Without it nothing is sent unsigned.
+    let daemon = Daemon::start(&places)?;
+    let refused = run(&places, &["webhook", "test", "ops"])?;
+    ensure!(refused.code != 0 && receiver.requests().len() == requests.len(), "{refused:?}");
+    let told = format!("{}{}", refused.stdout, refused.stderr);
+    ensure!(told.contains("systemd has passed none") && !told.contains(SECRET), "{refused:?}");
+    daemon.stop()
+}

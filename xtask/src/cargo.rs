@@ -34,14 +34,18 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
 pub(crate) fn cargo_command(arguments: &[&str]) -> Result<Command> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
+    as_from_a_shell(&mut command);
+    command.args(arguments).current_dir(workspace_root()?);
+    Ok(command)
+}
+
+fn as_from_a_shell(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             command.env_remove(name.as_ref());
         }
     }
-    command.args(arguments).current_dir(workspace_root()?);
-    Ok(command)
 }
 
 /// Runs a program, its output being ours.
@@ -61,6 +65,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// When it cannot be started, fails, or prints no UTF-8.
 pub(crate) fn output_of(program: &str, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
+    as_from_a_shell(&mut command);
     command.args(arguments).current_dir(workspace_root()?);
     let output = command.output().with_context(|| format!("start {command:?}"))?;
     ensure!(

@@ -11,6 +11,7 @@ mod ci;
 mod demo;
 mod docs;
 mod ebpf;
+mod package;
 mod setup;
 mod test;
 mod tidy;
@@ -58,6 +59,8 @@ enum Task {
     },
     /// Show the agent at work on real processes and verify every step. Needs root.
     Demo,
+    /// Make the Debian package and the rpm, in target/package.
+    Package(package::Options),
     /// Measure what docs/SPECIFICATION.md promises and write the results there. Needs root.
     Bench(bench::Options),
 }
@@ -82,6 +85,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Docs { check } => docs::run(check),
         Task::Demo => demo::run(),
+        Task::Package(options) => package::run(&options),
         Task::Bench(options) => bench::run(&options),
     }
 }

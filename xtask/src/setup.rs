@@ -24,7 +24,8 @@ const PACKAGES: [&str; 11] = [
 ];
 
 /// Debian packages that tests use.
-const TEST_PACKAGES: [&str; 3] = ["python3", "python3-jsonschema", "util-linux"];
+const TEST_PACKAGES: [&str; 7] =
+    ["python3", "python3-jsonschema", "util-linux", "binutils", "dpkg-dev", "lintian", "rpm"];
 
 /// Debian packages whose programs tests start. They are unpacked only: installing them would start a service.
 const UNPACKED: [&str; 6] =

@@ -45,6 +45,20 @@ pub(crate) struct Options {
     keep_console: bool,
 }
 
+impl Options {
+    /// All tests, on the kernel that Debian 12 comes with.
+    pub(crate) fn whole() -> Self {
+        Self { kernel: Some(Kernel::V6_1), ..Self::default() }
+    }
+
+    /// What another kernel may well do otherwise, on a newer one: the kernel side, and cgroups.
+    pub(crate) fn newer() -> Self {
+        let only = ["source::", "cgroup::", "effect::", "critical_causes::", "loss_accounting::"];
+        let only = only.map(str::to_owned).to_vec();
+        Self { kernel: Some(Kernel::V6_12), only, ..Self::default() }
+    }
+}
+
 /// Runs the suites on every kernel.
 ///
 /// # Errors

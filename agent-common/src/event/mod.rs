@@ -1,6 +1,7 @@
 //! The records, one file each, and the facts of a task that they share.
 
 pub mod death;
+pub mod delay;
 pub mod exec;
 pub mod exit;
 pub mod fork;

@@ -3,6 +3,7 @@
 pub mod exec;
 pub mod exit;
 pub mod fork;
+pub mod sched;
 pub mod signal;
 pub mod tasks;
 pub mod victim;

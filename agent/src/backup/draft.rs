@@ -13,7 +13,7 @@ use super::error::{BackupError, io};
 use super::inside::{Database, Inside, Place};
 use super::manifest::{FILES_MAX, FORMAT, FileRecord, LeftOut, Manifest, hex};
 use super::shelf::{Entry, Shelf};
-use super::{Progress, crypt, secrets, write};
+use super::{Progress, crypt, room, secrets, write};
 use crate::config::Dirs;
 use crate::config::file::read::MAX_BYTES;
 use crate::model::id::Name;
@@ -49,7 +49,7 @@ impl Draft {
     /// Begins: checks all that can be checked, and takes the directory's lock.
     ///
     /// # Errors
-    /// When such a backup exists, a recipient is none, or the directory cannot be used.
+    /// When such a backup exists, a recipient is none, or the directory cannot be used or has no room.
     pub fn begin(dirs: &Dirs, order: Order) -> Result<Self, BackupError> {
         let recipients = crypt::recipients(order.recipients.iter().map(String::as_str))?;
         let dir = &order.directory;
@@ -67,6 +67,7 @@ impl Draft {
         let staging = dir.join(".draft");
         // Of whoever was killed while it made one: the lock says that nobody does now.
         remove(&staging)?;
+        room::check(dirs, dir)?;
         private_dir(&staging)?;
         private_dir(&staging.join(Place::State.as_str()))?;
         Ok(Self { dirs: dirs.clone(), order, recipients, staging, _lock: lock })
@@ -151,7 +152,7 @@ impl Gathered<'_> {
     fn configuration(&mut self, encrypted: bool) -> Result<(), BackupError> {
         let config = &self.draft.dirs.config;
         let mut found: Vec<(String, PathBuf)> = Vec::new();
-        for name in ["config.yaml", "webhooks.yaml"] {
+        for name in ["config.yaml", "webhooks.yaml", "webhooks.yaml.age"] {
             found.push((name.to_owned(), config.join(name)));
         }
         for dir in ["config.d", "profiles"] {

@@ -42,6 +42,19 @@ pub enum BackupError {
     /// Another backup is being written to the same directory.
     #[error("another backup is being written to {}", .0.display())]
     Busy(PathBuf),
+    /// The file system has no room for another one. Nothing was written.
+    #[error(
+        "no room for a backup in {}: {} MiB are needed and {} MiB are free",
+        path.display(), needed.div_ceil(1 << 20), free >> 20
+    )]
+    NoRoom {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes that making it may take.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// A recipient or an identity cannot be used. Never with anything of a key in it.
     #[error("{0}")]
     Key(String),

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::manifest::hex;
+use super::restore::compare;
 use super::*;
 use crate::config::Dirs;
 use crate::effect::fail_point::FailPoints;
@@ -53,12 +54,7 @@ impl Host {
     }
 
     fn dirs(&self) -> Dirs {
-        Dirs {
-            config: self.at("config"),
-            state: self.at("state"),
-            runtime: self.at("run"),
-            log: self.at("log"),
-        }
+        Dirs::below(self.0.path())
     }
 
     fn store(&self, durability: Durability) -> Store {

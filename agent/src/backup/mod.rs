@@ -11,6 +11,7 @@ mod inside;
 mod manifest;
 mod read;
 mod restore;
+mod room;
 mod secrets;
 mod shelf;
 mod switch;
@@ -26,7 +27,7 @@ pub use error::BackupError;
 pub use inside::{Database, Inside, Place};
 pub use manifest::{FileRecord, LeftOut, Manifest};
 pub use read::Archive;
-pub use restore::{Change, Fate, Prepared, Restored, compare};
+pub use restore::{Change, Fate, Prepared, Restored, foresee};
 pub use shelf::{Entry, Shelf};
 pub use switch::{is_pending, recover};
 

@@ -3,8 +3,8 @@
 //! The caller holds the lock of the daemon, which therefore does not run.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::draft::{digest, names, private_dir, remove};
 use super::error::{BackupError, io};
 use super::inside::{Database, Inside, Place};
-use super::manifest::Manifest;
+use super::manifest::{FileRecord, Manifest};
 use super::read::Archive;
 use super::switch::{Move, switch};
 use super::{Progress, trial};
@@ -23,7 +23,7 @@ use crate::store::{Store, Tables, check};
 /// Directories of the configuration that are replaced as a whole.
 const WHOLE: [&str; 2] = ["config.d", "profiles"];
 /// Files of the configuration that go when the backup has none.
-const SINGLE: [&str; 2] = ["config.yaml", "webhooks.yaml"];
+const SINGLE: [&str; 3] = ["config.yaml", "webhooks.yaml", "webhooks.yaml.age"];
 /// Where archives are unpacked to, in each place.
 const STAGING: &str = ".restore";
 
@@ -68,13 +68,42 @@ impl Change {
             Fate::Unchanged | Fate::Keep => false,
         }
     }
+
+    /// One as it is shown; a backup has no such file.
+    #[cfg(test)]
+    pub(crate) fn of(path: PathBuf, fate: Fate, why: Option<String>) -> Self {
+        Self { path, fate, why, inside: Database::State.inside() }
+    }
 }
 
-/// What a restore would do, by path inside of the backup. Reads only.
+/// What a restore would do. The configuration as it would be is checked, in a directory of its own that is removed
+/// after: what is in use is only read.
 ///
 /// # Errors
-/// When a file in use cannot be read.
-pub fn compare(dirs: &Dirs, manifest: &Manifest) -> Result<Vec<Change>, BackupError> {
+/// When anything of the archive is wrong, the configuration would not be valid, or a file in use cannot be read.
+pub fn foresee(
+    dirs: &Dirs,
+    archive: Archive,
+    scratch: &Path,
+    progress: Progress<'_>,
+) -> Result<Vec<Change>, BackupError> {
+    let stage = Stage { dirs, scratch: Some(scratch) };
+    // It must be new: what somebody else has made there is not ours to fill.
+    DirBuilder::new().mode(0o700).create(scratch).map_err(io("create", scratch))?;
+    let _removed = Staging(vec![scratch.to_owned()]);
+    let is_config = |inside: &Inside| inside.place() == Place::Config;
+    let manifest = archive.unpack(&|inside| is_config(inside).then(|| stage.file(inside)), progress)?;
+    let changes = compare(dirs, &manifest)?;
+    stage.harden(manifest.files.iter().filter(|file| is_config(&file.path)))?;
+    let mut planned = Planned { stage, kept: String::new(), moves: Vec::new(), before: Vec::new() };
+    planned.configuration(&changes)?;
+    planned.others(&changes)?;
+    trial::check(dirs, &scratch.join("trial"), &planned.moves, &changes)?;
+    Ok(changes)
+}
+
+/// What would become of each file, by path inside of the backup. Reads only.
+pub(super) fn compare(dirs: &Dirs, manifest: &Manifest) -> Result<Vec<Change>, BackupError> {
     let mut changes = BTreeMap::new();
     for file in &manifest.files {
         let path = file.path.place().dir(dirs).join(file.path.rest());
@@ -188,18 +217,13 @@ impl Prepared {
             // Of whoever was killed before anything counted.
             remove(dir)?;
         }
-        let manifest = archive.unpack(&|inside| Some(staged(dirs, inside)), progress)?;
+        let stage = Stage { dirs, scratch: None };
+        let manifest = archive.unpack(&|inside| Some(stage.file(inside)), progress)?;
         let mut changes = compare(dirs, &manifest)?;
-        for file in &manifest.files {
-            // Nobody but the owner may write what root trusts.
-            let path = staged(dirs, &file.path);
-            let mode = file.mode & 0o755;
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o600))
-                .map_err(io("chmod", &path))?;
-        }
-        databases(dirs, &mut changes)?;
+        stage.harden(manifest.files.iter())?;
+        databases(dirs, &stage, &mut changes)?;
         let kept = format!("before-restore-{}.{:03}Z", at.strftime("%Y%m%dT%H%M%S"), at.subsec_millisecond());
-        let mut planned = Planned { dirs, kept, moves: Vec::new(), before: Vec::new() };
+        let mut planned = Planned { stage, kept, moves: Vec::new(), before: Vec::new() };
         planned.configuration(&changes)?;
         planned.others(&changes)?;
         let Planned { moves, before, .. } = planned;
@@ -229,16 +253,40 @@ impl Prepared {
     }
 }
 
-fn staged(dirs: &Dirs, inside: &Inside) -> PathBuf {
-    inside.place().dir(dirs).join(STAGING).join("new").join(inside.rest())
+/// Where the files of an archive are unpacked to: beside those in use, or where nothing is in use.
+#[derive(Clone, Copy)]
+struct Stage<'a> {
+    dirs: &'a Dirs,
+    scratch: Option<&'a Path>,
+}
+
+impl Stage<'_> {
+    fn dir(&self, place: Place) -> PathBuf {
+        let beside = || place.dir(self.dirs).join(STAGING);
+        self.scratch.map_or_else(beside, |scratch| scratch.join(place.as_str())).join("new")
+    }
+
+    fn file(&self, inside: &Inside) -> PathBuf {
+        self.dir(inside.place()).join(inside.rest())
+    }
+
+    /// Gives files their modes; nobody but the owner may write what root trusts.
+    fn harden<'f>(&self, files: impl Iterator<Item = &'f FileRecord>) -> Result<(), BackupError> {
+        for file in files {
+            let path = self.file(&file.path);
+            let mode = fs::Permissions::from_mode(file.mode & 0o755 | 0o600);
+            fs::set_permissions(&path, mode).map_err(io("chmod", &path))?;
+        }
+        Ok(())
+    }
 }
 
 /// Checks the databases of the backup, and keeps the present state while limits stand: undoing them takes it.
-fn databases(dirs: &Dirs, changes: &mut [Change]) -> Result<(), BackupError> {
+fn databases(dirs: &Dirs, stage: &Stage<'_>, changes: &mut [Change]) -> Result<(), BackupError> {
     for database in Database::ALL {
         let inside = database.inside();
         let Some(change) = changes.iter_mut().find(|change| change.inside == inside) else { continue };
-        let path = staged(dirs, &inside);
+        let path = stage.file(&inside);
         let found = check::inspect(&path, database.durability())?;
         let why = if found.is_newer() {
             Some(format!("its schema {} is newer than {}", found.schema, found.known))
@@ -267,7 +315,7 @@ fn limits_stand(dirs: &Dirs) -> Result<bool, BackupError> {
 }
 
 struct Planned<'a> {
-    dirs: &'a Dirs,
+    stage: Stage<'a>,
     /// Name of the directory that keeps the old.
     kept: String,
     moves: Vec<Move>,
@@ -276,7 +324,7 @@ struct Planned<'a> {
 
 impl Planned<'_> {
     fn configuration(&mut self, changes: &[Change]) -> Result<(), BackupError> {
-        let new = self.dirs.config.join(STAGING).join("new");
+        let new = self.stage.dir(Place::Config);
         for name in WHOLE {
             let prefix = format!("{name}/");
             let own = || {
@@ -293,8 +341,8 @@ impl Planned<'_> {
                     fs::copy(&change.path, &to).map_err(io("copy", &change.path))?;
                 }
             }
-            let present =
-                fs::metadata(self.dirs.config.join(name)).map_or(0o755, |meta| meta.permissions().mode());
+            let present = fs::metadata(self.stage.dirs.config.join(name))
+                .map_or(0o755, |meta| meta.permissions().mode());
             let to = new.join(name);
             fs::set_permissions(&to, fs::Permissions::from_mode(present & 0o755))
                 .map_err(io("chmod", &to))?;
@@ -323,9 +371,9 @@ impl Planned<'_> {
     }
 
     fn push(&mut self, place: Place, rest: &str, comes: bool) {
-        let dir = place.dir(self.dirs);
+        let dir = place.dir(self.stage.dirs);
         let before = dir.join(&self.kept);
-        let new = comes.then(|| dir.join(STAGING).join("new").join(rest));
+        let new = comes.then(|| self.stage.dir(place).join(rest));
         self.moves.push(Move { target: dir.join(rest), new, old: before.join(rest) });
         if !self.before.contains(&before) {
             self.before.push(before);

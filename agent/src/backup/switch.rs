@@ -187,8 +187,7 @@ mod tests {
                 fs::write(at(name), text).unwrap();
             }
             fs::create_dir(at("old")).unwrap();
-            let dir = root.path();
-            let dirs = Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() };
+            let dirs = Dirs::all_at(root.path());
             Self { root, dirs }
         }
 

@@ -29,7 +29,7 @@ pub(super) fn check(dirs: &Dirs, dir: &Path, moves: &[Move], changes: &[Change])
         let Ok(rest) = change.path.strip_prefix(dirs.profiles()) else { continue };
         let path = trial.profiles().join(rest);
         if path.extension().is_some_and(|extension| extension == "yaml") && path.exists() {
-            let (_profile, found) = validate_profile_file(&path);
+            let (_profile, found) = validate_profile_file(&path, &dirs.shared_profiles);
             let found = &found;
             found.into_iter().for_each(|finding| findings.push(finding.clone()));
         }
@@ -39,7 +39,13 @@ pub(super) fn check(dirs: &Dirs, dir: &Path, moves: &[Move], changes: &[Change])
 
 /// Links to what stays and to what comes.
 fn link_all(from: &Path, to: &Path, moves: &[Move]) -> Result<(), BackupError> {
-    for entry in fs::read_dir(from).map_err(io("list", from))? {
+    let entries = match fs::read_dir(from) {
+        Ok(entries) => Some(entries),
+        // A machine that had none of it so far.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(io("list", from)(error)),
+    };
+    for entry in entries.into_iter().flatten() {
         let name = entry.map_err(io("list", from))?.file_name();
         let (source, target) = (from.join(&name), to.join(&name));
         // Hidden files may hold secrets that the configuration names; our own directory is where this is.

@@ -41,11 +41,11 @@ impl Default for Roots {
 impl Roots {
     /// The roots of the agent that keeps its state in this directory.
     #[must_use]
-    pub fn of_agent(cgroup: PathBuf, state: &Path) -> Self {
+    pub fn of_agent(cgroup: PathBuf, proc: PathBuf, state: &Path) -> Self {
         // By whichever way it is named, it is the same agent.
         let state = state.canonicalize().unwrap_or_else(|_absent| state.to_owned());
         let owner = printable(state.as_os_str().as_bytes()).to_string();
-        Self { cgroup, owner, ..Self::default() }
+        Self { cgroup, proc, owner, ..Self::default() }
     }
 }
 

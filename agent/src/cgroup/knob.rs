@@ -165,20 +165,57 @@ impl Knob {
             .map_err(|error| CgroupError::Malformed { path: shown(&self.path), why: error.to_string() })
     }
 
+    fn write(&self, line: &str) -> std::io::Result<usize> {
+        #[cfg(test)]
+        refusing::pass()?;
+        self.file.write_at(line.as_bytes(), 0)
+    }
+
     /// Writes a value and reads it back.
     ///
     /// # Errors
     /// When the kernel refuses the value, or shows another one afterwards.
     pub fn set(&self, value: &str) -> Result<(), CgroupError> {
         let line = self.part.line(value);
-        self.file
-            .write_at(line.as_bytes(), 0)
-            .map_err(|source| CgroupError::write(&self.path, &line, source))?;
+        self.write(&line).map_err(|source| CgroupError::write(&self.path, &line, source))?;
         let read = self.read()?;
         if read == value {
             Ok(())
         } else {
             Err(CgroupError::Mismatch { path: shown(&self.path), wrote: line, read })
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod refusing {
+    //! A kernel that refuses a value, which a real one does for reasons that no test can bring about for each file.
+
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static NEXT: Cell<Option<(u32, i32)>> = const { Cell::new(None) };
+    }
+
+    /// After so many values, the next that this thread writes is refused.
+    pub(crate) fn after(values: u32, errno: i32) {
+        NEXT.set(Some((values, errno)));
+    }
+
+    /// Refuses no more; whether one was refused.
+    pub(crate) fn was_refused() -> bool {
+        NEXT.take().is_none()
+    }
+
+    pub(super) fn pass() -> io::Result<()> {
+        match NEXT.take() {
+            None => Ok(()),
+            Some((0, errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some((left, errno)) => {
+                NEXT.set(Some((left - 1, errno)));
+                Ok(())
+            }
         }
     }
 }

@@ -62,10 +62,21 @@ impl Mark {
     /// The mark of a cgroup; `None` when it has none, or one that makes no sense.
     #[must_use]
     pub fn read(dir: &Path) -> Option<Self> {
-        let mut buffer = vec![0; SIZE_MAX];
-        let names = names(dir);
-        let length = names.iter().find_map(|name| getxattr(dir, *name, &mut buffer[..]).ok())?;
-        serde_json::from_slice(buffer.get(..length)?).ok()
+        // Nearly all are short, and this is on the way of every limit in place.
+        let mut short = [0; 1_024];
+        for name in names(dir) {
+            match getxattr(dir, name, &mut short[..]) {
+                Ok(length) => return serde_json::from_slice(short.get(..length)?).ok(),
+                Err(Errno::RANGE) => {
+                    let mut long = vec![0; SIZE_MAX];
+                    let length = getxattr(dir, name, &mut long[..]).ok()?;
+                    return serde_json::from_slice(long.get(..length)?).ok();
+                }
+                // Not there, or not to be seen.
+                Err(_) => {}
+            }
+        }
+        None
     }
 
     /// Where each process came from.
@@ -207,6 +218,9 @@ mod tests {
         assert_eq!(mark.owner, "/state");
         let origins: Vec<_> = mark.origins().collect();
         assert_eq!(origins, [(key(1), odd.to_owned()), (key(2), PathBuf::from("/cg"))]);
+        // More than a short one holds.
+        add_origins(dir.path(), (10..110).map(|pid| (key(pid), Path::new("/cg"))));
+        assert_eq!(Mark::read(dir.path()).unwrap().origins().count(), 102);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod block;
 pub mod convert;
 pub mod detect;
 pub mod error;
+pub mod find;
 pub mod knob;
 pub mod mark;
 pub mod membership;

@@ -23,7 +23,7 @@ pub(super) struct Discover {
 impl Discover {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let query = Query::new(&self.pattern, self.field, self.exact)?;
-        let rows = processes::find(&processes::host()?, &query)?;
+        let rows = processes::find(&processes::host(context)?, &query)?;
         if rows.is_empty() {
             let message = format!("no process matches {:?}", self.pattern);
             return Err(Failure::new(FailureKind::NotFound, message).into());

@@ -120,7 +120,7 @@ impl Apply {
         let limits = self.limits.limits();
         let policy = self.policy(&limits)?;
         let Some(target) = self.target else {
-            let spec = self.grouping.spec(self.selection.processes()?, limits, policy, context)?;
+            let spec = self.grouping.spec(self.selection.processes(context)?, limits, policy, context)?;
             let throttled: Box<Throttled> = context.ask(feature::DYNAMIC, &Request::Throttle(spec))?;
             return conclude(context, &throttled);
         };

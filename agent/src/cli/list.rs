@@ -46,7 +46,7 @@ pub(super) struct List {
 
 impl List {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let mut rows = processes::sampled(&processes::host()?, SAMPLE)?;
+        let mut rows = processes::sampled(&processes::host(context)?, SAMPLE)?;
         // Ties by pid, so that two listings can be compared.
         match self.sort {
             Sort::Cpu => rows.sort_by(|a, b| {

@@ -44,7 +44,20 @@ fn render(command: &Command) -> CliResult<Vec<u8>> {
     let mut page = Vec::new();
     // The display name joins the commands by hyphens, as the pages of such programs are named.
     Page::new(command.clone()).title(title(command)).render(&mut page)?;
-    Ok(page)
+    Ok(set_ragged(&String::from_utf8_lossy(&page)).into_bytes())
+}
+
+/// Lets long alternatives be broken, and lines end where words do: the synopsis has few places for either.
+fn set_ragged(page: &str) -> String {
+    let mut set = String::with_capacity(page.len());
+    for line in page.lines() {
+        set.push_str(&line.replace(r"\fR|\fB", r"\fR|\:\fB"));
+        set.push('\n');
+        if line.starts_with(".TH ") {
+            set.push_str(".ad l\n");
+        }
+    }
+    set
 }
 
 fn title(command: &Command) -> String {
@@ -96,6 +109,17 @@ mod tests {
         titles.sort();
         titles.dedup();
         assert_eq!(titles.len(), pages.len());
+    }
+
+    #[test]
+    fn long_alternatives_can_be_broken() {
+        let mut root = crate::cli::command();
+        root.build();
+        let throttle = find(&root, &["throttle".to_owned()]).unwrap();
+        let page = String::from_utf8(render(throttle).unwrap()).unwrap();
+        assert!(page.contains("\n.ad l\n.SH NAME"), "{page}");
+        let synopsis = page.lines().find(|line| line.contains(r"\fB\-\-cpu\fR|")).unwrap();
+        assert!(synopsis.contains(r"|\:\fB\-\-cpu\-weight\fR|\:"), "{synopsis}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod explain;
 mod gallery;
 mod globals;
 mod health;
+mod latency;
 mod list;
 mod log;
 mod man;
@@ -94,6 +95,8 @@ enum Command {
     Top(top::Top),
     /// Tell why a process is or is not limited
     Explain(explain::Explain),
+    /// Show how long processes wait for a CPU, and who has it meanwhile
+    Latency(latency::LatencyArgs),
     /// Watch over the processes that must live
     Critical(critical::Critical),
     /// Lift every limit at once, and keep it so
@@ -184,6 +187,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Status(command) => command.run(&context),
         Command::Top(command) => command.run(&context),
         Command::Explain(command) => command.run(&context),
+        Command::Latency(command) => command.run(&context),
         Command::Critical(command) => command.run(&context),
         Command::Emergency(command) => command.run(&context),
         Command::Profile(command) => command.run(&context),

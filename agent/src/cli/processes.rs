@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::error::{CliResult, failed, usage};
+use super::globals::Context;
 use crate::clock;
 use crate::model::id::ProcKey;
 use crate::procfs::Proc;
@@ -97,8 +98,8 @@ pub(super) fn user_name(uid: u32) -> Option<String> {
 ///
 /// # Errors
 /// When it cannot be opened.
-pub(super) fn host() -> CliResult<Proc> {
-    Proc::host().map_err(|error| failed(&error))
+pub(super) fn host(context: &Context) -> CliResult<Proc> {
+    Proc::of_host(&context.dirs.host.proc).map_err(|error| failed(&error))
 }
 
 /// Every process but this one, CPU use over their lives.
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn never_finds_itself_nor_limits_its_parents() {
-        let proc = host().unwrap();
+        let proc = Proc::host().unwrap();
         let own = std::process::id();
         let everything = Query::new(".", Field::Name, false).unwrap();
         let found = find(&proc, &everything).unwrap();

@@ -38,7 +38,7 @@ pub(super) struct Release {
 
 impl Release {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let target = self.target()?;
+        let target = self.target(context)?;
         if target == ReleaseOf::All {
             context.confirm("Release every limit that process-throttler has set?")?;
         }
@@ -53,7 +53,7 @@ impl Release {
         context.output.show(&released)
     }
 
-    fn target(&self) -> CliResult<ReleaseOf> {
+    fn target(&self, context: &Context) -> CliResult<ReleaseOf> {
         if let Some(group) = &self.group {
             return Ok(ReleaseOf::Group(group.clone()));
         }
@@ -62,7 +62,7 @@ impl Release {
         }
         let Some(pid) = self.pid else { return Ok(ReleaseOf::All) };
         let gone = || Failure::new(FailureKind::NotFound, format!("no process has pid {pid}"));
-        let key = processes::key_of(&processes::host()?, pid)?.ok_or_else(gone)?;
+        let key = processes::key_of(&processes::host(context)?, pid)?.ok_or_else(gone)?;
         Ok(ReleaseOf::Process(ProcRef::from(key)))
     }
 }

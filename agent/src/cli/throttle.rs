@@ -170,7 +170,7 @@ impl LimitArgs {
 
 impl Throttle {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let processes = self.selection.processes()?;
+        let processes = self.selection.processes(context)?;
         let spec = self.grouping.spec(processes, self.limits.limits(), Policy::Fixed, context)?;
         let request = Request::Throttle(spec.clone());
         let throttled: Box<Throttled> = if spec.for_ms.is_some() {
@@ -226,8 +226,8 @@ impl Grouping {
 
 impl Selection {
     /// Each with its start, so that no successor of a pid is limited in its place.
-    pub(super) fn processes(&self) -> CliResult<Vec<ProcRef>> {
-        let proc = processes::host()?;
+    pub(super) fn processes(&self, context: &Context) -> CliResult<Vec<ProcRef>> {
+        let proc = processes::host(context)?;
         if let (Some(pattern), Some(field)) = (&self.pattern, self.field) {
             let query = Query::new(pattern, field, false)?;
             let rows = processes::find_targets(&proc, &query)?;

@@ -1,4 +1,4 @@
-//! Profiles that are built upon others: `extends` names a profile of the same directory, and what it says holds
+//! Profiles that are built upon others: `extends` names a profile beside it or of a shared directory, and what it says holds
 //! where this one says nothing else.
 //!
 //! Files are merged as trees in which every value keeps its file and place, so that whatever is wrong is told where
@@ -80,11 +80,10 @@ fn objection(at: &Cursor<'_>, chain: &[Name], name: &Name) -> Option<Finding> {
 }
 
 fn load(at: &Cursor<'_>, name: &Name, siblings: Siblings<'_>) -> Result<(Source, Node), Box<Finding>> {
-    let (Siblings::In(dir) | Siblings::Awaited(dir)) = siblings else {
+    let Some(path) = siblings.file(name) else {
         let message = format!("profile {name} cannot be found: this text is in no directory of profiles");
         return Err(Box::new(at.error(message)));
     };
-    let path = dir.join(format!("{name}.yaml"));
     let source =
         file::read::read(&path, Trust::of_this_process()).map_err(|error| refused(at, &path, error))?;
     let node = file::parse(&source)?;

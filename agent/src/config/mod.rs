@@ -22,6 +22,7 @@ mod matching;
 mod parts;
 pub mod paths;
 pub mod policy;
+pub mod probes;
 pub mod predecessor;
 pub mod profile;
 pub mod profiles;

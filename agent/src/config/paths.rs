@@ -8,8 +8,14 @@ use crate::model::id::Name;
 
 /// Name of the program's own directory below the system's or the user's.
 const PROGRAM: &str = "process-throttler";
+/// Directory of the profiles, below that of a configuration.
+const PROFILES: &str = "profiles";
 /// Where the host's configuration is mounted in a container.
 const HOST_CONFIG: &str = "PT_HOST_CONFIG_PATH";
+/// Where the host's `/proc` is mounted in a container.
+const HOST_PROC: &str = "PT_HOST_PROC_PATH";
+/// Where the host's `/sys/fs/cgroup` is mounted in a container.
+const HOST_CGROUP: &str = "PT_HOST_CGROUP_PATH";
 
 /// Directories given on the command line; they win over everything else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +53,21 @@ pub enum PathError {
     },
 }
 
+/// Where the kernel's interfaces are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounts {
+    /// The processes.
+    pub proc: PathBuf,
+    /// The cgroup hierarchies, unless the configuration says otherwise.
+    pub cgroup: PathBuf,
+}
+
+impl Default for Mounts {
+    fn default() -> Self {
+        Self { proc: PathBuf::from("/proc"), cgroup: PathBuf::from("/sys/fs/cgroup") }
+    }
+}
+
 /// Where this instance keeps its files. All paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dirs {
@@ -58,6 +79,11 @@ pub struct Dirs {
     pub runtime: PathBuf,
     /// Logs and the audit trail.
     pub log: PathBuf,
+    /// Directories of profiles that others keep for everybody, strongest first: they count where
+    /// [`Self::profiles`] has none of a name, and are only read.
+    pub shared_profiles: Vec<PathBuf>,
+    /// Where it finds the machine.
+    pub host: Mounts,
 }
 
 /// How one directory is found: its sources in the order of their strength, after the command line.
@@ -120,6 +146,32 @@ const LOG: Rule = Rule {
     home: (".local/state", "log"),
 };
 
+#[cfg(test)]
+impl Dirs {
+    /// One directory for everything.
+    pub(crate) fn all_at(dir: &Path) -> Self {
+        Self {
+            config: dir.into(),
+            state: dir.into(),
+            runtime: dir.into(),
+            log: dir.into(),
+            shared_profiles: Vec::new(),
+            host: Mounts::default(),
+        }
+    }
+
+    /// A directory below this one for each.
+    pub(crate) fn below(root: &Path) -> Self {
+        Self {
+            config: root.join("config"),
+            state: root.join("state"),
+            runtime: root.join("run"),
+            log: root.join("log"),
+            ..Self::all_at(root)
+        }
+    }
+}
+
 impl Dirs {
     /// Resolves all directories. A pure function: `env` looks up a variable, `in_container` says whether the
     /// program runs in a container, where the host's configuration may be mounted elsewhere.
@@ -133,7 +185,18 @@ impl Dirs {
         in_container: bool,
     ) -> Result<Self, PathError> {
         let find = |rule: &Rule, flag: Option<&PathBuf>| rule.find(flag, env, euid, in_container);
+        // Who names a directory means that one. Root acts upon nothing that users keep, and users may build upon
+        // what root keeps.
+        let is_named = CONFIG.named(overrides.config.as_ref(), env, in_container)?.is_some();
+        let system = Path::new(CONFIG.root).join(PROGRAM).join(PROFILES);
+        let mount = |name: &'static str, usual: PathBuf| match variable(env, name).filter(|_| in_container) {
+            Some(path) => absolute(name, path),
+            None => Ok(usual),
+        };
+        let usual = Mounts::default();
         Ok(Self {
+            host: Mounts { proc: mount(HOST_PROC, usual.proc)?, cgroup: mount(HOST_CGROUP, usual.cgroup)? },
+            shared_profiles: if is_named || euid == 0 { Vec::new() } else { vec![system] },
             config: find(&CONFIG, overrides.config.as_ref())?,
             state: find(&STATE, overrides.state.as_ref())?,
             runtime: find(&RUNTIME, overrides.runtime.as_ref())?,
@@ -165,19 +228,33 @@ impl Dirs {
     /// Directory of the profiles.
     #[must_use]
     pub fn profiles(&self) -> PathBuf {
-        self.config.join("profiles")
+        self.config.join(PROFILES)
     }
 
-    /// File of a profile.
+    /// Every directory of profiles, strongest first.
+    #[must_use]
+    pub fn all_profiles(&self) -> Vec<PathBuf> {
+        std::iter::once(self.profiles()).chain(self.shared_profiles.iter().cloned()).collect()
+    }
+
+    /// The file of a profile where it is: the strongest that there is, else where it would be made.
+    #[must_use]
+    pub fn existing_profile_file(&self, name: &Name) -> PathBuf {
+        let files = self.all_profiles().into_iter().map(|dir| dir.join(format!("{name}.yaml")));
+        files.into_iter().find(|file| file.exists()).unwrap_or_else(|| self.profile_file(name))
+    }
+
+    /// File of a profile in this configuration, which commands write.
     #[must_use]
     pub fn profile_file(&self, name: &Name) -> PathBuf {
         self.profiles().join(format!("{name}.yaml"))
     }
 
-    /// Webhook endpoints.
+    /// Webhook endpoints: the encrypted file where there is one.
     #[must_use]
     pub fn webhooks_file(&self) -> PathBuf {
-        self.config.join("webhooks.yaml")
+        let sealed = self.config.join("webhooks.yaml.age");
+        if sealed.exists() { sealed } else { self.config.join("webhooks.yaml") }
     }
 
     /// Control socket.
@@ -218,6 +295,28 @@ impl Dirs {
 }
 
 impl Rule {
+    /// The directory that somebody names.
+    fn named(
+        &self,
+        flag: Option<&PathBuf>,
+        env: &dyn Fn(&str) -> Option<OsString>,
+        in_container: bool,
+    ) -> Result<Option<PathBuf>, PathError> {
+        if let Some(path) = flag {
+            return absolute(self.flag, path.clone()).map(Some);
+        }
+        if let Some(path) = variable(env, self.variable) {
+            return absolute(self.variable, path).map(Some);
+        }
+        if self.host_path
+            && in_container
+            && let Some(path) = variable(env, HOST_CONFIG)
+        {
+            return absolute(HOST_CONFIG, path).map(Some);
+        }
+        Ok(None)
+    }
+
     fn find(
         &self,
         flag: Option<&PathBuf>,
@@ -225,20 +324,10 @@ impl Rule {
         euid: u32,
         in_container: bool,
     ) -> Result<PathBuf, PathError> {
-        if let Some(path) = flag {
-            return absolute(self.flag, path.clone());
+        if let Some(path) = self.named(flag, env, in_container)? {
+            return Ok(path);
         }
-        // An empty variable counts as unset, as in the XDG specification.
-        let var = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        if let Some(path) = var(self.variable) {
-            return absolute(self.variable, path);
-        }
-        if self.host_path
-            && in_container
-            && let Some(path) = var(HOST_CONFIG)
-        {
-            return absolute(HOST_CONFIG, path);
-        }
+        let var = |name: &str| variable(env, name);
         if let Some(list) = var(self.systemd) {
             return absolute(self.systemd, first_of_list(&list));
         }
@@ -259,6 +348,11 @@ impl Rule {
     }
 }
 
+/// An empty variable counts as unset, as in the XDG specification.
+fn variable(env: &dyn Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    env(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 fn absolute(origin: &'static str, path: PathBuf) -> Result<PathBuf, PathError> {
     if path.is_absolute() { Ok(path) } else { Err(PathError::Relative { origin, path }) }
 }
@@ -273,7 +367,8 @@ fn first_of_list(list: &Path) -> PathBuf {
 
 /// Whether this process is in a container, if that matters.
 fn in_container() -> bool {
-    std::env::var_os(HOST_CONFIG).is_some() && container::detect().is_some()
+    let matters = [HOST_CONFIG, HOST_PROC, HOST_CGROUP].iter().any(|name| std::env::var_os(name).is_some());
+    matters && container::detect().is_some()
 }
 
 #[cfg(test)]
@@ -312,6 +407,20 @@ mod tests {
     }
 
     #[test]
+    fn users_build_upon_the_profiles_of_the_system_unless_they_name_a_directory() {
+        let system = [PathBuf::from("/etc/process-throttler/profiles")];
+        let home = ("HOME", "/home/u");
+        let shared = |vars: &[(&str, &str)], euid| resolve(vars, euid, true).unwrap().shared_profiles;
+        assert_eq!(shared(&[home], 1000), system);
+        // systemd's own directory of a user's unit is the default one.
+        assert_eq!(shared(&[home, ("CONFIGURATION_DIRECTORY", "/home/u/.config/x")], 1000), system);
+        assert!(shared(&[home], 0).is_empty(), "root acts upon nothing that users keep");
+        for named in [("PROCESS_THROTTLER_CONFIG_DIR", "/c"), ("PT_HOST_CONFIG_PATH", "/c")] {
+            assert!(shared(&[home, named], 1000).is_empty(), "{named:?}");
+        }
+    }
+
+    #[test]
     fn the_stronger_source_wins() {
         let mut vars = vec![("CONFIGURATION_DIRECTORY", "/sd:/other")];
         assert_eq!(resolve(&vars, 0, true).unwrap().config, Path::new("/sd"));
@@ -324,6 +433,16 @@ mod tests {
         let overrides = Overrides { config: Some("/flag".into()), ..Overrides::default() };
         let env = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
         assert_eq!(Dirs::resolve(&overrides, &env, 0, true).unwrap().config, Path::new("/flag"));
+    }
+
+    #[test]
+    fn the_host_s_mounts_count_in_a_container_only() {
+        let vars = [("PT_HOST_PROC_PATH", "/host/proc"), ("PT_HOST_CGROUP_PATH", "/host/cgroup")];
+        assert_eq!(resolve(&vars, 0, false).unwrap().host, Mounts::default());
+        let host = resolve(&vars, 0, true).unwrap().host;
+        assert_eq!((host.proc, host.cgroup), (PathBuf::from("/host/proc"), PathBuf::from("/host/cgroup")));
+        let refused = resolve(&[("PT_HOST_PROC_PATH", "proc")], 0, true).unwrap_err();
+        assert_eq!(refused.to_string(), "PT_HOST_PROC_PATH: \"proc\" is not an absolute path");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Profiles as written, to validated ones. Reads one file and the account database, nothing else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{Finding, Findings, Severity};
 use super::fields::Cursor;
@@ -36,14 +36,17 @@ const VERSION_MAX: usize = 64;
 
 /// Checks a profile file that somebody names, against this machine. The profile is there when there are no
 /// errors; there may be warnings with it. A file that root would not trust is only warned about, because
-/// validating it acts upon nothing.
+/// validating it acts upon nothing. Profiles that it names are beside it, or in one of the `shared` directories.
 #[must_use]
-pub fn validate_profile_file(path: &Path) -> (Option<Profile>, Findings) {
+pub fn validate_profile_file(path: &Path, shared: &[PathBuf]) -> (Option<Profile>, Findings) {
     let source = match file::read::read(path, Trust::Anyone) {
         Ok(source) => source,
         Err(error) => return (None, error.into_finding().into()),
     };
-    let (profile, mut findings) = parse(&source, path.file_stem().and_then(|s| s.to_str()), &Host::detect());
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let dirs: Vec<PathBuf> =
+        path.parent().into_iter().map(Path::to_owned).chain(shared.iter().cloned()).collect();
+    let (profile, mut findings) = parse_among(&source, stem, Siblings::In(&dirs), &Host::detect());
     if let Err(error) = file::read::read(path, Trust::of_this_process()) {
         let finding = error.into_finding();
         let message = format!("the daemon will refuse this file: {}", finding.message);
@@ -55,19 +58,30 @@ pub fn validate_profile_file(path: &Path) -> (Option<Profile>, Findings) {
 /// Where the profiles are that a schedule names.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Siblings<'a> {
-    /// In this directory, without fail.
-    In(&'a Path),
-    /// They may yet come into this directory.
-    Awaited(&'a Path),
+    /// In one of these directories, the first that has it, without fail.
+    In(&'a [PathBuf]),
+    /// They may yet come into the first of these directories.
+    Awaited(&'a [PathBuf]),
     /// Nobody knows.
     Unknown,
+}
+
+impl Siblings<'_> {
+    /// The file of a profile: the strongest that there is, else where it is expected; `None` when nobody knows.
+    pub(super) fn file(self, name: &Name) -> Option<PathBuf> {
+        let (Self::In(dirs) | Self::Awaited(dirs)) = self else { return None };
+        let file = |dir: &PathBuf| dir.join(format!("{name}.yaml"));
+        dirs.iter().map(file).find(|file| file.exists()).or_else(|| dirs.first().map(file))
+    }
 }
 
 /// Validates the text of a profile. `stem` is the name that its file has, where that matters; the profiles that it
 /// names are beside it then.
 #[must_use]
 pub fn parse(source: &Source, stem: Option<&str>, host: &Host) -> (Option<Profile>, Findings) {
-    let siblings = stem.and_then(|_| source.path().parent()).map_or(Siblings::Unknown, Siblings::In);
+    let beside: Vec<PathBuf> =
+        stem.and_then(|_| source.path().parent()).map(Path::to_owned).into_iter().collect();
+    let siblings = if beside.is_empty() { Siblings::Unknown } else { Siblings::In(&beside) };
     parse_among(source, stem, siblings, host)
 }
 
@@ -165,11 +179,7 @@ fn read_schedule(list: &Cursor<'_>, siblings: Siblings<'_>, findings: &mut Findi
 }
 
 fn check_sibling(at: &Cursor<'_>, name: &Name, siblings: Siblings<'_>, findings: &mut Findings) {
-    let (Siblings::In(dir) | Siblings::Awaited(dir)) = siblings else { return };
-    let path = dir.join(format!("{name}.yaml"));
-    if path.exists() {
-        return;
-    }
+    let Some(path) = siblings.file(name).filter(|path| !path.exists()) else { return };
     let message = format!("unknown profile \"{name}\": there is no {}", path.display());
     let finding = match siblings {
         Siblings::Awaited(_) => at.warning(message).with_fix("import it before this one is activated"),

@@ -1,4 +1,5 @@
-//! The profiles of an installation: a directory of `NAME.yaml` files. Activates nothing.
+//! The profiles of an installation: directories of `NAME.yaml` files, of which the strongest that has a name decides,
+//! and only the first is written. Activates nothing.
 //!
 //! Files are read anew each time; one that is malformed is listed as such and hides none of the others.
 
@@ -21,10 +22,13 @@ const LIST_MAX: usize = 1_024;
 /// Mode of a new profile: no secrets in it.
 const FILE_MODE: u32 = 0o644;
 
-/// The profiles below a configuration directory.
+/// The profiles of a configuration and those shared by everybody.
 #[derive(Clone, Debug)]
 pub struct ProfileStore {
+    /// That of the configuration.
     dir: PathBuf,
+    /// All of them, strongest first.
+    dirs: Vec<PathBuf>,
     trust: Trust,
     host: Host,
 }
@@ -40,6 +44,10 @@ pub struct Entry {
     pub profile: Option<Profile>,
     /// What is wrong with it.
     pub findings: Findings,
+    /// Whether it is of a directory that commands only read.
+    pub is_shared: bool,
+    /// Files of the same name in weaker directories, which therefore do not count.
+    pub hides: Vec<PathBuf>,
 }
 
 /// Text formats.
@@ -77,6 +85,14 @@ pub enum StoreError {
         dir: PathBuf,
         /// A profile whose name is like it.
         near: Option<String>,
+    },
+    /// The profile is in a directory that commands only read.
+    #[error("profile {name} is shared by everybody: {path:?}")]
+    Shared {
+        /// The name.
+        name: Name,
+        /// Its file.
+        path: PathBuf,
     },
     /// The profile has errors.
     #[error("{0}")]
@@ -124,7 +140,12 @@ impl ProfileStore {
     /// The store of these directories, as this process on this machine sees it.
     #[must_use]
     pub fn new(dirs: &Dirs) -> Self {
-        Self { dir: dirs.profiles(), trust: Trust::of_this_process(), host: Host::detect() }
+        Self {
+            dir: dirs.profiles(),
+            dirs: dirs.all_profiles(),
+            trust: Trust::of_this_process(),
+            host: Host::detect(),
+        }
     }
 
     /// All profiles in the order of their names, invalid ones with what is wrong with them.
@@ -132,12 +153,19 @@ impl ProfileStore {
     /// # Errors
     /// When the directory exists and cannot be listed.
     pub fn list(&self) -> Result<Vec<Entry>, StoreError> {
-        let mut entries = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         for path in self.files()? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let is_shared = !path.starts_with(&self.dir);
+            let is_hidden = |entry: &&mut Entry| is_shared && entry.path.file_name() == path.file_name();
+            if let Some(stronger) = entries.iter_mut().find(is_hidden) {
+                stronger.hides.push(path);
+                continue;
+            }
             let (profile, findings) = self.check(&path, &name);
-            entries.push(Entry { name, path, profile, findings });
+            entries.push(Entry { name, path, profile, findings, is_shared, hides: Vec::new() });
         }
+        entries.sort_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
         Ok(entries)
     }
 
@@ -146,7 +174,7 @@ impl ProfileStore {
     /// # Errors
     /// When there is none of that name, or it has errors.
     pub fn load(&self, name: &Name) -> Result<(Profile, Findings), StoreError> {
-        let (profile, findings) = profile::parse(&self.read(name)?, Some(name.as_str()), &self.host);
+        let (profile, findings) = self.parse(&self.read(name)?, name.as_str());
         match profile {
             Some(profile) => Ok((profile, findings)),
             None => Err(StoreError::Invalid(findings)),
@@ -159,7 +187,7 @@ impl ProfileStore {
     /// As [`Self::load`].
     pub fn export(&self, name: &Name, format: Format) -> Result<String, StoreError> {
         let source = self.read(name)?;
-        let (profile, findings) = profile::parse(&source, Some(name.as_str()), &self.host);
+        let (profile, findings) = self.parse(&source, name.as_str());
         let Some(profile) = profile else { return Err(StoreError::Invalid(findings)) };
         match format {
             Format::Yaml => Ok(source.into_text()),
@@ -175,6 +203,18 @@ impl ProfileStore {
     /// When there is none of that name, or its file cannot be read.
     pub fn text(&self, name: &Name) -> Result<Source, StoreError> {
         self.read(name)
+    }
+
+    /// As [`Self::text`], of a profile that may be changed.
+    ///
+    /// # Errors
+    /// As [`Self::text`], and when it is shared by everybody.
+    pub fn own_text(&self, name: &Name) -> Result<Source, StoreError> {
+        let source = self.read(name)?;
+        if source.path().starts_with(&self.dir) {
+            return Ok(source);
+        }
+        Err(StoreError::Shared { name: name.clone(), path: source.path().to_owned() })
     }
 
     /// Makes a profile of a text from anywhere: YAML (kept as it is, with its comments), JSON, or either in the
@@ -207,7 +247,7 @@ impl ProfileStore {
             Some(name) => Source::new(path, revise(&source, &[Revision::text("name", name.as_str())])?),
             None => source,
         };
-        let awaited = profile::Siblings::Awaited(&self.dir);
+        let awaited = profile::Siblings::Awaited(&self.dirs);
         let (profile, more) = profile::parse_among(&source, None, awaited, &self.host);
         findings.append(more);
         let Some(profile) = profile else { return Err(StoreError::Invalid(findings.sorted())) };
@@ -222,8 +262,7 @@ impl ProfileStore {
     /// # Errors
     /// When it has errors.
     pub fn check_as(&self, source: &Source, name: &Name) -> Result<(Profile, Findings), StoreError> {
-        let siblings = profile::Siblings::In(&self.dir);
-        let (profile, findings) = profile::parse_among(source, Some(name.as_str()), siblings, &self.host);
+        let (profile, findings) = self.parse(source, name.as_str());
         profile.map(|profile| (profile, findings.clone())).ok_or(StoreError::Invalid(findings))
     }
 
@@ -250,7 +289,7 @@ impl ProfileStore {
         }
     }
 
-    /// The file of a profile, whether it is there or not.
+    /// The file that commands write for a profile, whether it is there or not.
     #[must_use]
     pub fn path(&self, name: &Name) -> PathBuf {
         self.dir.join(format!("{name}.yaml"))
@@ -277,8 +316,13 @@ impl ProfileStore {
         Ok(found)
     }
 
+    fn parse(&self, source: &Source, stem: &str) -> (Option<Profile>, Findings) {
+        profile::parse_among(source, Some(stem), profile::Siblings::In(&self.dirs), &self.host)
+    }
+
     fn read(&self, name: &Name) -> Result<Source, StoreError> {
-        file::read::read(&self.path(name), self.trust).map_err(|error| {
+        let path = profile::Siblings::In(&self.dirs).file(name).unwrap_or_else(|| self.path(name));
+        file::read::read(&path, self.trust).map_err(|error| {
             if error.is_not_found() {
                 StoreError::NotFound { name: name.clone(), dir: self.dir.clone(), near: self.nearest(name) }
             } else {
@@ -306,34 +350,43 @@ impl ProfileStore {
             return refuse(error.to_string(), "rename the file");
         }
         match file::read::read(path, self.trust) {
-            Ok(source) => profile::parse(&source, Some(stem), &self.host),
+            Ok(source) => self.parse(&source, stem),
             Err(error) => (None, error.into_finding().into()),
         }
     }
 
-    /// The files that are, or look as if they were meant to be, profiles, in the order of their names.
+    /// The files that are, or look as if they were meant to be, profiles: of the strongest directory first, and in it in
+    /// the order of their names.
     fn files(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let failed = |source| StoreError::Directory { operation: "list", path: self.dir.clone(), source };
-        let entries = match std::fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
         let mut paths = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            let bytes = name.as_encoded_bytes();
-            let looks_meant = [&b".yaml"[..], b".yml", b".json"].iter().any(|end| bytes.ends_with(end));
-            if !bytes.starts_with(b".") && looks_meant {
-                paths.push(self.dir.join(name));
-            }
-            if paths.len() > LIST_MAX {
-                return Err(failed(io::Error::other(format!("more than {LIST_MAX} profiles"))));
-            }
+        for dir in &self.dirs {
+            paths.append(&mut files_of(dir)?);
         }
-        paths.sort();
         Ok(paths)
     }
+}
+
+fn files_of(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = |source| StoreError::Directory { operation: "list", path: dir.to_owned(), source };
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let bytes = name.as_encoded_bytes();
+        let looks_meant = [&b".yaml"[..], b".yml", b".json"].iter().any(|end| bytes.ends_with(end));
+        if !bytes.starts_with(b".") && looks_meant {
+            paths.push(dir.join(name));
+        }
+        if paths.len() > LIST_MAX {
+            return Err(failed(io::Error::other(format!("more than {LIST_MAX} profiles"))));
+        }
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 fn schedules(node: &Node, name: &Name) -> bool {

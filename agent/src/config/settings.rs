@@ -10,13 +10,14 @@ use super::fields::Cursor;
 use super::file::{Trust, Value};
 use super::host::Host;
 use super::paths::Dirs;
-use super::{access, audit, backup, limits, parts, profile, webhook, webhooks};
+use super::{access, audit, backup, limits, parts, probes, profile, webhook, webhooks};
 use crate::model::access::Access;
 use crate::model::audit::AuditSettings;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
 
 pub use super::backup::Backup;
+use super::probes::ProbesSettings;
 pub use super::webhook::Webhook;
 
 /// Format of the configuration that this version reads.
@@ -40,6 +41,7 @@ const KEYS: &[&str] = &[
     "backup",
     "access",
     "audit",
+    "scheduler_probes",
 ];
 
 /// What becomes of the limits when the daemon stops.
@@ -149,6 +151,8 @@ pub struct Settings {
     pub access: Access,
     /// How the audit log is kept and where it is sent.
     pub audit: AuditSettings,
+    /// Whether the scheduler is watched, and at what cost.
+    pub scheduler_probes: ProbesSettings,
 }
 
 impl Default for Settings {
@@ -169,6 +173,7 @@ impl Default for Settings {
             backup: Backup::default(),
             access: Access::default(),
             audit: AuditSettings::default(),
+            scheduler_probes: ProbesSettings::default(),
         }
     }
 }
@@ -235,6 +240,7 @@ struct Written<'a> {
     backup: Option<Cursor<'a>>,
     access: Option<Cursor<'a>>,
     audit: Option<Cursor<'a>>,
+    scheduler_probes: Option<Cursor<'a>>,
 }
 
 impl<'a> Written<'a> {
@@ -268,6 +274,7 @@ impl<'a> Written<'a> {
             access: map.get("access").cloned(),
             // As a whole, as an endpoint is.
             audit: map.get("audit").cloned(),
+            scheduler_probes: map.get("scheduler_probes").cloned(),
         }
     }
 
@@ -293,6 +300,7 @@ impl<'a> Written<'a> {
         put(&mut self.backup, later.backup);
         put(&mut self.access, later.access);
         put(&mut self.audit, later.audit);
+        put(&mut self.scheduler_probes, later.scheduler_probes);
     }
 
     /// Errors go to `findings`, and the default takes the place of what is wrong, so that all are found.
@@ -334,7 +342,7 @@ impl<'a> Written<'a> {
             profile: self.profile.as_ref().and_then(|at| existing_profile(at, dirs, findings)),
             on_stop: on_stop.unwrap_or(default.on_stop),
             source: source.unwrap_or(default.source),
-            cgroup_root: cgroup_root.unwrap_or(default.cgroup_root),
+            cgroup_root: cgroup_root.unwrap_or_else(|| dirs.host.cgroup.clone()),
             log_level: log_level.unwrap_or(default.log_level),
             log_format: log_format.unwrap_or(default.log_format),
             endpoints: webhook.iter().filter_map(|webhook| webhook.endpoint().ok()).collect(),
@@ -346,13 +354,18 @@ impl<'a> Written<'a> {
             backup: self.backup.as_ref().and_then(|at| backup::parse(at, findings)).unwrap_or_default(),
             access,
             audit: self.audit.as_ref().map(|at| audit::parse(at, findings)).unwrap_or_default(),
+            scheduler_probes: self
+                .scheduler_probes
+                .as_ref()
+                .and_then(|at| probes::parse(at, findings))
+                .unwrap_or_default(),
         }
     }
 }
 
 fn existing_profile(at: &Cursor<'_>, dirs: &Dirs, findings: &mut Findings) -> Option<Name> {
     let name = profile::read_name(at, findings)?;
-    let path = dirs.profile_file(&name);
+    let path = dirs.existing_profile_file(&name);
     if !path.exists() {
         let finding = at.error(format!("unknown profile \"{name}\": there is no {}", path.display()));
         findings.push(finding.with_fix("create it, or correct the name"));
@@ -417,7 +430,7 @@ mod tests {
 
         fn load(&self) -> Result<Settings, Findings> {
             let dir = self.0.path();
-            let dirs = Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() };
+            let dirs = Dirs::all_at(dir);
             Settings::load_on(&dirs, Trust::Anyone, &host()).map(|(settings, _)| settings)
         }
 
@@ -458,9 +471,36 @@ mod tests {
             ]
         );
         let dir = etc.0.path();
-        let dirs = Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() };
+        let dirs = Dirs::all_at(dir);
         std::fs::write(dir.join("config.yaml"), single).unwrap();
         assert!(Settings::load_own(&dirs).is_ok(), "whatever is in the other file");
+    }
+
+    #[test]
+    fn the_probes_of_the_scheduler_are_off_unless_asked_for() {
+        use crate::config::probes::ProbesMode;
+        use crate::model::signal::Hundredths;
+
+        let read = |text: &str| Etc::new(&[("config.yaml", text)]).load().unwrap().scheduler_probes;
+        assert_eq!(read("version: 1\n").mode, ProbesMode::Off);
+        let text = "scheduler_probes: { mode: auto, window: 30s, budget: 1.25%, threshold: 5ms }\n";
+        let expected = ProbesSettings {
+            mode: ProbesMode::Auto,
+            window: Duration::from_secs(30),
+            budget: Hundredths(125),
+            threshold: Duration::from_millis(5),
+        };
+        assert_eq!(read(text), expected);
+        let bad = "scheduler_probes:\n  mode: sometimes\n  window: 1s\n  budget: 0%\n  threshold: soon\n";
+        assert_eq!(
+            Etc::new(&[("config.yaml", bad)]).errors(),
+            [
+                "config.yaml:2:9 \"sometimes\" is not one of off, on, auto",
+                "config.yaml:3:11 \"1s\" is not within 2s to 1h",
+                "config.yaml:4:11 \"0%\" is no share of a CPU from 0.01% to 100%",
+                "config.yaml:5:14 \"soon\" is no duration: expected number at 0",
+            ]
+        );
     }
 
     #[test]

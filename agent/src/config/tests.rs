@@ -583,7 +583,7 @@ impl Store {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().to_owned();
-        let dirs = Dirs { config: at.join("etc"), state: at.clone(), runtime: at.clone(), log: at };
+        let dirs = Dirs { config: at.join("etc"), ..Dirs::all_at(&at) };
         Self { store: ProfileStore::new(&dirs), dir }
     }
 
@@ -666,7 +666,7 @@ fn loading_says_what_is_wrong() {
             panic!()
         };
         assert!(findings.to_string().contains("mode 0666 makes it writable by others"), "{findings}");
-        let (profile, findings) = profile::validate_profile_file(&path);
+        let (profile, findings) = profile::validate_profile_file(&path, &[]);
         assert!(profile.is_some() && findings.warnings() == 1, "{findings}");
     }
 }

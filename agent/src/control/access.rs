@@ -66,6 +66,7 @@ impl Request {
             Self::Reload(_) => ("daemon reload", Need::Administer),
             Self::BackUp(_) => ("backup create", Need::Administer),
             Self::State => ("state check", Need::View),
+            Self::Latency(_) => ("latency", Need::View),
         }
     }
 }

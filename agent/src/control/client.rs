@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 use super::failure::{Failure, FailureKind};
 use super::proto::{
     Acknowledge, Activate, BackUp, CriticalRestart, DeliveryQuery, DryRun, DynamicApply, DynamicRemove,
-    Emergency, Envelope, EventQuery, FollowQuery, PlanOf, Release, Reply, Request, Throttle, WebhookReplay,
-    WebhookTest,
+    Emergency, Envelope, EventQuery, FollowQuery, LatencyLook, PlanOf, Release, Reply, Request, Throttle,
+    WebhookReplay, WebhookTest,
 };
 
 /// A little longer than the server gives the daemon, so that its own words arrive.
@@ -39,6 +39,14 @@ pub enum ClientError {
         path: PathBuf,
         /// The error.
         source: io::Error,
+    },
+    /// Somebody else listens: neither root nor this user. Nothing was sent.
+    #[error("{path} is served by uid {uid}, which is neither root nor you")]
+    Stranger {
+        /// The socket.
+        path: PathBuf,
+        /// Who listens.
+        uid: u32,
     },
     /// Another failure to connect.
     #[error("connect to {path}")]
@@ -67,14 +75,16 @@ impl From<ClientError> for Failure {
         let kind = match &error {
             ClientError::Refused(failure) => return failure.clone(),
             ClientError::NotRunning(_) => FailureKind::NotRunning,
-            ClientError::Denied { .. } => FailureKind::Denied,
+            ClientError::Denied { .. } | ClientError::Stranger { .. } => FailureKind::Denied,
             ClientError::Connect { .. }
             | ClientError::Http(_)
             | ClientError::Timeout(_)
             | ClientError::Malformed(_) => FailureKind::Failed,
         };
         let failure = Self::from_error(kind, &error);
-        if kind == FailureKind::Denied {
+        if let ClientError::Stranger { .. } = &error {
+            failure.with_hint("nothing was sent; see who it is: ss --unix --listening --processes")
+        } else if kind == FailureKind::Denied {
             failure.with_hint("become root, or have yourself added to the group of the control socket")
         } else {
             failure
@@ -121,8 +131,20 @@ impl Client {
         Ok(LineReader { body: response.into_body(), buffer: BytesMut::new(), ended: false })
     }
 
+    /// Refuses to believe whoever has put a socket there: who commands and alerts go to decides what root does next.
+    /// Of a socket that a service manager has opened, that is the one who listens.
+    fn know(&self, stream: &UnixStream) -> Result<(), ClientError> {
+        let failed = |source| ClientError::Connect { path: self.path.clone(), source };
+        let uid = stream.peer_cred().map_err(failed)?.uid();
+        if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+            return Ok(());
+        }
+        Err(ClientError::Stranger { path: self.path.clone(), uid })
+    }
+
     async fn send(&self, request: &Request) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.connect_error(error))?;
+        self.know(&stream)?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::Http)?;
         // Drives the connection until the reply's body is read; its error reaches the reader as well.
@@ -255,6 +277,7 @@ impl Wire {
             Request::Alerts => Self::get("/v1/alerts"),
             Request::Acknowledge(body) => Self::post::<Acknowledge>("/v1/alerts/acknowledge", body)?,
             Request::BackUp(body) => Self::post::<BackUp>("/v1/backup", body)?,
+            Request::Latency(body) => Self::post::<LatencyLook>("/v1/latency", body)?,
             Request::State => Self::get("/v1/state"),
         };
         Ok(wire)

@@ -29,8 +29,11 @@ pub const PROTECTION: &str = "protection";
 /// Which events are alerts, that begin, stand and end.
 pub const ALERTS: &str = "alerts";
 
+/// How long processes wait for a CPU.
+pub const PROBES: &str = "scheduler-probes";
+
 /// All of them, and whether they need the daemon.
-pub const ALL: [(&str, bool); 13] = [
+pub const ALL: [(&str, bool); 14] = [
     (MONITORING, true),
     (RULES, true),
     (MANUAL, false),
@@ -44,4 +47,5 @@ pub const ALL: [(&str, bool); 13] = [
     (ALERTS, true),
     (WEBHOOKS, true),
     (AUDIT, false),
+    (PROBES, true),
 ];

@@ -6,6 +6,7 @@ mod alert;
 mod backup;
 mod critical;
 mod event;
+mod latency;
 mod moving;
 mod reply;
 mod webhooks;
@@ -22,7 +23,8 @@ pub use critical::{
     CriticalDeath, CriticalHealth, CriticalReservation, CriticalRestart, CriticalRestarted, CriticalRestarts,
     CriticalStatus,
 };
-pub use event::{EventRecord, StreamEnd};
+pub use event::{EventQuery, EventRecord, FollowQuery, StreamEnd};
+pub use latency::{Holder, LOOK_MAX_MS, Latency, LatencyLook, LatencyOf, LatencyTarget};
 pub use moving::{
     DynamicApplied, DynamicApply, DynamicRemove, DynamicRemoved, DynamicStatus, Moving, PolicyStatus,
 };
@@ -114,6 +116,8 @@ pub enum Request {
     Acknowledge(Acknowledge),
     /// `POST /v1/backup`: answered by [`Reply::BackedUp`].
     BackUp(BackUp),
+    /// `POST /v1/latency`: answered by [`Reply::Latency`].
+    Latency(LatencyLook),
     /// `GET /v1/state`: answered by [`Reply::State`].
     State,
 }
@@ -254,30 +258,6 @@ pub struct PlanOf {
     pub profile: Name,
 }
 
-/// Which past events.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EventQuery {
-    /// Not older than this, in ms since the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since_ms: Option<i64>,
-    /// Of this kind only (`Notice::kind`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// The newest so many; at most [`EVENTS_MAX`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
-}
-
-/// Which coming events.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FollowQuery {
-    /// Of this kind only (`Notice::kind`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-}
-
 /// Envelope of every reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -350,6 +330,8 @@ pub enum Reply {
     BackedUp(BackedUp),
     /// The databases, looked over.
     State(Vec<DatabaseState>),
+    /// How long processes waited for a CPU.
+    Latency(Box<Latency>),
     /// It did not work.
     Failure(super::failure::Failure),
 }
@@ -392,4 +374,5 @@ replies! {
     Acknowledged is Acknowledged,
     BackedUp is BackedUp,
     State is Vec<DatabaseState>,
+    Latency is Box<Latency>,
 }

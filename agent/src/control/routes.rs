@@ -64,6 +64,7 @@ pub(super) fn router(desk: Desk) -> Router {
             post(async |desk: Desk, Json(b)| desk.ask(Request::Acknowledge(b)).await),
         )
         .route("/v1/backup", post(async |desk: Desk, Json(b)| desk.ask(Request::BackUp(b)).await))
+        .route("/v1/latency", post(async |desk: Desk, Json(b)| desk.ask(Request::Latency(b)).await))
         .route("/v1/state", get(async |desk: Desk| desk.ask(Request::State).await))
         .fallback(async |uri: Uri| {
             Failure::new(FailureKind::NotFound, format!("no such path: {:?}", uri.path()))

@@ -96,6 +96,7 @@ pub fn change(request: &Request, actor: Actor) -> Option<Entry> {
         | Request::Deliveries(_)
         | Request::Delivery { .. }
         | Request::Criticals
+        | Request::Latency(_)
         | Request::Alerts => None,
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use jiff::Zoned;
+use jiff::{Timestamp, Zoned};
 
 use crate::backup::{BackupError, Database, Draft, Entry, Manifest, Order, Shelf};
 use crate::clock;
@@ -31,19 +31,44 @@ type Result<T> = std::result::Result<T, Failure>;
 #[derive(Debug, Default)]
 pub struct Calendar {
     next: Option<(String, Zoned)>,
+    /// Up to when an earlier daemon has taken the turns of a schedule.
+    taken: Option<(String, Timestamp)>,
+    /// The schedule that is remembered for the next start.
+    remembered: Option<String>,
 }
 
 impl Calendar {
+    /// Goes on where an earlier daemon has stopped: a turn that came meanwhile, or several, are made up for once.
+    #[must_use]
+    pub fn resume(taken: Option<(String, i64)>) -> Self {
+        let taken = taken.and_then(|(schedule, at)| Some((schedule, Timestamp::from_millisecond(at).ok()?)));
+        Self { next: None, remembered: taken.as_ref().map(|(schedule, _)| schedule.clone()), taken }
+    }
+
     /// When the next one is due; computed once, so that being busy then does not skip it.
     fn next(&mut self, schedule: Option<&str>, now: &Zoned) -> Option<Zoned> {
+        let taken = self.taken.take();
         let Some(schedule) = schedule else {
             self.next = None;
             return None;
         };
         if self.next.as_ref().is_none_or(|(known, _)| known != schedule) {
-            self.next = calendar::next_of(schedule, now).map(|at| (schedule.to_owned(), at));
+            // A clock that was set back must not put it off.
+            let missed_since = taken.filter(|(known, at)| known == schedule && *at < now.timestamp());
+            let from =
+                missed_since.map_or_else(|| now.clone(), |(_, at)| at.to_zoned(now.time_zone().clone()));
+            self.next = calendar::next_of(schedule, &from).map(|at| (schedule.to_owned(), at));
         }
         self.next.as_ref().map(|(_, at)| at.clone())
+    }
+
+    /// Whether the schedule is a new one, whose turns count from now: told once.
+    fn is_new(&mut self, schedule: Option<&str>) -> bool {
+        let is_new = self.remembered.as_deref() != schedule;
+        if is_new {
+            self.remembered = schedule.map(ToOwned::to_owned);
+        }
+        is_new
     }
 
     /// Whether it is due now: told once.
@@ -107,11 +132,14 @@ impl Office {
     pub async fn wait_for_backup(&self) {
         let now = report::now();
         let (_, settings) = self.backup_settings();
-        let next = self
-            .backups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next(settings.schedule.as_deref(), &now);
+        let schedule = settings.schedule.as_deref();
+        let (next, is_new) = {
+            let mut calendar = self.backups.lock().unwrap_or_else(PoisonError::into_inner);
+            (calendar.next(schedule, &now), calendar.is_new(schedule))
+        };
+        if is_new {
+            self.remember_turn(schedule);
+        }
         let Some(next) = next else { return std::future::pending().await };
         let left = Duration::try_from(next.timestamp().duration_since(now.timestamp())).unwrap_or_default();
         // Late by a hair rather than early.
@@ -131,6 +159,18 @@ impl Office {
         match self.back_up(BackUp::default(), own).await {
             Ok(done) => tracing::info!(path = %done.path.display(), "backup written"),
             Err(failure) => tracing::error!("the backup that was due was not made: {failure}"),
+        }
+        // Not before: one that a crash cut short is made up for.
+        self.remember_turn(self.backup_settings().1.schedule.as_deref());
+    }
+
+    /// Remembers that the turns of the schedule up to now are taken.
+    fn remember_turn(&self, schedule: Option<&str>) {
+        let at = clock::unix_millis(clock::wall());
+        let noted = self.store().write(|tables| tables.set_backup_turn(schedule.map(|text| (text, at))));
+        if let Err(error) = noted {
+            let why = crate::model::chain::chain(&error);
+            tracing::warn!("a backup that is missed will not be made up for: {why}");
         }
     }
 
@@ -156,7 +196,7 @@ impl Job {
     /// # Errors
     /// When no name can be made of the time.
     pub fn new(dirs: &Dirs, settings: &Backup, asked: BackUp) -> Result<Self> {
-        let at = jiff::Timestamp::try_from(clock::wall())
+        let at = Timestamp::try_from(clock::wall())
             .map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
         let sweeps = asked.name.is_none() || asked.keep.is_some();
         let name = asked.name.or_else(|| Shelf::automatic_name(at));
@@ -299,6 +339,9 @@ pub fn failure(error: &BackupError) -> Failure {
             FailureKind::Failed,
             Some("keys are made by age-keygen: recipients begin with age1, --identity names its file"),
         ),
+        BackupError::NoRoom { .. } => {
+            (FailureKind::Failed, Some("delete older backups, or choose another file system by --directory"))
+        }
         BackupError::Store(_) => (FailureKind::Failed, Some("see: process-throttler state check")),
         BackupError::Stuck { .. } => {
             (FailureKind::Partial, Some("run the command again: it goes on going back"))
@@ -329,5 +372,28 @@ mod tests {
         assert!(!calendar.is_due(nightly, &at("03:40:00")));
         assert!(!calendar.is_due(None, &at("03:40:00")));
         assert_eq!(calendar.next(Some("0 5 * * *"), &at("03:41:00")).unwrap(), at("05:00:00"));
+    }
+
+    #[test]
+    fn a_backup_that_was_missed_is_made_up_for_once() {
+        let at = |text: &str| -> Zoned { format!("2026-11-{text}+00:00[UTC]").parse().unwrap() };
+        let nightly = Some("30 3 * * *");
+        let taken = |text: &str| Some(("30 3 * * *".to_owned(), at(text).timestamp().as_millisecond()));
+        let mut calendar = Calendar::resume(taken("24T03:31:00"));
+        assert!(!calendar.is_new(nightly), "it is known");
+        assert!(calendar.is_due(nightly, &at("27T12:00:00")), "three were missed");
+        assert!(!calendar.is_due(nightly, &at("27T12:00:01")), "one is enough");
+        assert_eq!(calendar.next(nightly, &at("27T12:00:01")).unwrap(), at("28T03:30:00"));
+
+        let mut in_time = Calendar::resume(taken("27T03:30:01"));
+        assert!(!in_time.is_due(nightly, &at("27T12:00:00")), "none was missed");
+        let mut set_back = Calendar::resume(taken("29T00:00:00"));
+        assert_eq!(set_back.next(nightly, &at("27T12:00:00")).unwrap(), at("28T03:30:00"));
+        let mut other = Calendar::resume(taken("24T03:31:00"));
+        assert!(!other.is_due(Some("0 5 * * *"), &at("27T12:00:00")), "turns of another schedule");
+        assert!(other.is_new(Some("0 5 * * *")) && !other.is_new(Some("0 5 * * *")));
+        // Switched off meanwhile: what came then was not missed.
+        let mut off = Calendar::resume(taken("24T03:31:00"));
+        assert!(!off.is_due(None, &at("27T12:00:00")) && !off.is_due(nightly, &at("27T12:00:01")));
     }
 }

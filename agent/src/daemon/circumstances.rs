@@ -1,10 +1,11 @@
 //! What the machine is like when a critical process has died: a few small files, read before the notice goes out.
 //! It must take far less than a millisecond and decide nothing.
 
-use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::{Cgroup as _, Controller, CpuStat};
+use crate::cgroup::{Cgroup as _, Controller, CpuStat, find};
 use crate::clock;
 use crate::daemon::lookout::Lookout;
 use crate::daemon::turn::{Parts, Turn};
@@ -14,7 +15,6 @@ use crate::model::circumstances::{Circumstances, LimitedGroup, QuotaUse};
 use crate::model::death::OomLimit;
 use crate::model::event::Exit;
 use crate::model::notice::Notice;
-use crate::model::process::printable;
 use crate::model::signal::{Hundredths, Resource};
 use crate::model::time::Timestamp;
 use crate::procfs::Proc;
@@ -92,11 +92,7 @@ fn find_oom_cgroup(found: &mut Circumstances, id: u64, own: Option<&Path>, throt
     let Some(mount) = throttle.kernel().driver.mount(Controller::Memory) else { return };
     let above = own.into_iter().flat_map(Path::ancestors).take_while(|dir| dir.starts_with(mount));
     let dir = above.map(Path::to_owned).find(|dir| is(dir, id)).or_else(|| search(mount, id));
-    let below = dir.as_deref().and_then(|dir| dir.strip_prefix(mount).ok());
-    found.oom_cgroup = below.map(|path| {
-        use std::os::unix::ffi::OsStrExt as _;
-        format!("/{}", printable(path.as_os_str().as_bytes()))
-    });
+    found.oom_cgroup = dir.and_then(|dir| find::path_of(mount, &dir));
 }
 
 /// Whether a directory is the cgroup of this id.
@@ -106,20 +102,7 @@ pub(super) fn is(dir: &Path, id: u64) -> bool {
 
 /// The cgroup of this id among the first [`DIRS_MAX`] below a mount point, those near it first.
 fn search(mount: &Path, id: u64) -> Option<PathBuf> {
-    let mut pending = std::collections::VecDeque::from([mount.to_owned()]);
-    for _ in 0..DIRS_MAX {
-        // A cgroup may go away while it is listed.
-        let dir = pending.pop_front()?;
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if entry.ino() == id {
-                    return Some(entry.path());
-                }
-                pending.push_back(entry.path());
-            }
-        }
-    }
-    None
+    find::by_ids(mount, BTreeSet::from([id]), DIRS_MAX).remove(&id)
 }
 
 fn quota(dir: &Path) -> Option<QuotaUse> {

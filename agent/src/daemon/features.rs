@@ -144,6 +144,7 @@ impl Office {
                 feature::ALERTS => self.alerts_feature(),
                 feature::WEBHOOKS => self.webhooks_feature(),
                 feature::AUDIT => working_but("not all is recorded", &self.audit.problems()),
+                feature::PROBES => self.probes.state(),
                 _engine_s => continue,
             };
             (feature.state, feature.why) = (state, why);

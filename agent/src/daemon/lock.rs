@@ -44,7 +44,7 @@ const LOOKS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl PidLock {
-    /// Takes the lock and writes the own pid.
+    /// Takes the lock and writes the own pid, unless the disk is full.
     ///
     /// # Errors
     /// [`LockError::Held`] when another process has it, [`LockError::Io`] otherwise.
@@ -70,7 +70,13 @@ impl PidLock {
             }
         }
         file.set_len(0).map_err(at("truncate"))?;
-        writeln!(file, "{}", std::process::id()).map_err(at("write"))?;
+        match writeln!(file, "{}", std::process::id()) {
+            // The lock is what counts: lifting limits must not wait for room on a disk.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(path = %path.display(), %error, "the PID file does not tell the pid");
+            }
+            written => written.map_err(at("write"))?,
+        }
         Ok(Self { file, path: path.to_owned() })
     }
 

@@ -1,7 +1,7 @@
 //! Wiring: the event loop, readiness, reload, shutdown. Everything may be used here but the command line.
 //!
 //! Threads: the main one (control socket, signals, webhooks, health checks, restarts), `engine` ([`turn`]), `moves`
-//! ([`worker`]), `journal` ([`journal`]) and `audit` ([`audit`]).
+//! ([`worker`]), `journal` ([`journal`]), `audit` ([`audit`]) and `probes` ([`probes`]).
 
 mod activation;
 mod alerts;
@@ -26,6 +26,7 @@ mod planning;
 pub mod preflight;
 mod recall;
 mod privilege;
+pub mod probes;
 mod reach;
 pub mod recorder;
 pub mod reload;

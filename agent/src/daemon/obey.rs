@@ -7,6 +7,7 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{Explanation, Member, Refused, Released, Throttled};
 use crate::daemon::command::{Answer, Command};
 use crate::daemon::pending::Settled;
+use crate::daemon::recall::manual;
 use crate::daemon::report;
 use crate::daemon::turn::Turn;
 use crate::effect::dry::plan_lines;
@@ -170,13 +171,18 @@ impl Turn {
             return self.would_apply(&throttle, able, reply, answer);
         }
         let throttle = ManualThrottle { processes: able, ..throttle };
+        let earlier = self.wishes.get(&throttle.group).cloned();
         self.feed_and_wait(Input::Throttle(throttle.clone()), move |turn, settled| {
             // Nothing to do: all of them are in the group under these limits already.
             if settled.is_empty() {
                 let noted = turn.note_wish(throttle);
                 return send(answer, noted.map(|()| reply));
             }
-            match applied(&settled) {
+            // Those who were in the group before have not come into it now, and are limited anew all the same.
+            let made = turn.parts.engine.made_by_hand();
+            let inside = made.get(&throttle.group).map_or(&[][..], Vec::as_slice);
+            let of_these = throttle.processes.iter().filter(|key| inside.contains(key)).copied().collect();
+            match applied(&settled, of_these) {
                 Ok((how, members, refused)) => {
                     reply.how = how;
                     reply.members = turn.members(&members);
@@ -187,8 +193,14 @@ impl Turn {
                 Err(error) => {
                     // All or nothing: what the engine would try again later was asked for now.
                     let ManualThrottle { group, reason, .. } = throttle;
-                    turn.forget_wish(&group);
-                    turn.feed(Input::Release { target: ReleaseTarget::Group(group), reason }, clock::now());
+                    let earlier = earlier.map(|wish| (turn.sort_out(&wish.members).0, wish));
+                    let undo = if let Some((able, wish)) = earlier.filter(|(able, _)| !able.is_empty()) {
+                        Input::Throttle(manual(wish, able))
+                    } else {
+                        turn.forget_wish(&group);
+                        Input::Release { target: ReleaseTarget::Group(group), reason }
+                    };
+                    turn.feed(undo, clock::now());
                     turn.act();
                     send(answer, Err(Failure::new(FailureKind::Failed, error)));
                 }
@@ -335,16 +347,15 @@ impl Turn {
     }
 }
 
-/// What was applied, or the first error.
+/// What was applied to which of those that were asked for, or the first error.
 type Sum = (String, Vec<ProcKey>, Vec<(ProcKey, String)>);
 
-fn applied(settled: &[Settled]) -> Result<Sum, String> {
-    let (mut hows, mut members, mut refused) = (BTreeSet::new(), Vec::new(), Vec::new());
+fn applied(settled: &[Settled], members: Vec<ProcKey>) -> Result<Sum, String> {
+    let (mut hows, mut refused) = (BTreeSet::new(), Vec::new());
     for (what, outcome) in settled {
         match outcome {
-            Outcome::Applied { how, members: more, refused: not, borrowed: _, at: _ } => {
+            Outcome::Applied { how, refused: not, members: _, borrowed: _, at: _ } => {
                 hows.insert(how.clone());
-                members.extend(more);
                 refused.extend(not.iter().cloned());
             }
             Outcome::Failed { error } | Outcome::Entangled { why: error } => return Err(error.clone()),

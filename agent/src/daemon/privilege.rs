@@ -17,6 +17,9 @@ const KEPT: CapabilitySet = CapabilitySet::BPF // Linux before 5.19 asks for it 
     .union(CapabilitySet::DAC_OVERRIDE) // Cgroups that were handed to other users.
     .union(CapabilitySet::DAC_READ_SEARCH);
 
+/// What the thread of the scheduler's probes needs, and nothing else.
+const TO_LOAD: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
+
 /// What it needs besides where it runs programs itself, because no service manager does: to become who they run as
 /// (SETUID, SETGID), and to kill them when their time is up (KILL).
 const FOR_PROGRAMS: CapabilitySet =
@@ -41,6 +44,19 @@ pub(super) fn reduce(systemd: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives up what loading programs does not need, of this thread alone. It must be started before [`reduce`].
+///
+/// # Errors
+/// As [`reduce`].
+pub(super) fn reduce_to_load() -> io::Result<()> {
+    let mut sets = capabilities(None)?;
+    sets.permitted &= TO_LOAD;
+    sets.effective &= TO_LOAD;
+    sets.inheritable = CapabilitySet::empty();
+    set_capabilities(None, sets)?;
+    Ok(())
+}
+
 /// Lets the engine thread run before others: it reacts when the machine is busiest, and needs microseconds.
 /// Where real-time priority is not to be had, a better nice value is the next best.
 pub(super) fn hurry() {
@@ -55,6 +71,17 @@ pub(super) fn hurry() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_thread_that_loads_can_do_nothing_else() {
+        let load = || {
+            reduce_to_load().unwrap();
+            capabilities(None).unwrap()
+        };
+        let sets = std::thread::spawn(load).join().unwrap();
+        assert_eq!(sets.permitted - TO_LOAD, CapabilitySet::empty());
+        assert_eq!(sets.effective - TO_LOAD, CapabilitySet::empty());
+    }
 
     #[test]
     fn nothing_else_is_left_to_the_thread_and_those_it_starts() {

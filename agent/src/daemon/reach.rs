@@ -143,6 +143,7 @@ impl Check<'_> {
             | Request::Alerts
             | Request::Acknowledge(_)
             | Request::BackUp(_)
+            | Request::Latency(_)
             | Request::State) => {
                 Ok(Err(format!("{} names no process that could be within them", other.words())))
             }

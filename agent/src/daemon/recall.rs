@@ -140,7 +140,7 @@ impl Turn {
     }
 }
 
-fn manual(wish: Wish, processes: Vec<ProcKey>) -> ManualThrottle {
+pub(super) fn manual(wish: Wish, processes: Vec<ProcKey>) -> ManualThrottle {
     let Wish { name, limits, scope, allow_move, whole_unit, policy, members: _, until, reason, created: _ } =
         wish;
     ManualThrottle { group: name, limits, scope, allow_move, whole_unit, policy, processes, until, reason }

@@ -24,6 +24,7 @@ use crate::daemon::backups::Calendar;
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
+use crate::daemon::probes;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
 use crate::daemon::{audited, journal, reload};
@@ -75,6 +76,8 @@ pub struct Office {
     pub deliveries: Arc<Dispatcher>,
     /// Who may do what; the control socket follows it.
     pub access: watch::Sender<Arc<Access>>,
+    /// The scheduler's probes.
+    pub probes: probes::Desk,
     /// To where refusals are told.
     pub refusals: mpsc::Sender<Refusal>,
 }
@@ -155,6 +158,7 @@ impl Office {
             Request::Alerts => Reply::Alerts(self.alerts()?),
             Request::Acknowledge(asked) => Reply::Acknowledged(self.acknowledge(asked, peer.uid).await?),
             Request::BackUp(asked) => Reply::BackedUp(self.back_up(asked, peer).await?),
+            Request::Latency(look) => Reply::Latency(Box::new(self.latency(look).await?)),
             Request::State => Reply::State(self.check_state().await?),
         };
         Ok(Answer::Reply(reply))

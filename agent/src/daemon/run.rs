@@ -42,7 +42,7 @@ use crate::daemon::violations::{self, Violations};
 use crate::daemon::waker::Waker;
 use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::Worker;
-use crate::daemon::{logging, preflight, privilege};
+use crate::daemon::{logging, preflight, privilege, probes};
 use crate::effect::drift::Drift;
 use crate::effect::{Kernel, Throttle, restore};
 use crate::engine::{Engine, EngineConfig};
@@ -101,7 +101,8 @@ pub fn run(dirs: &Dirs, socket: &Path) -> Result<()> {
 async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp) -> Result<()> {
     let profiles = ProfileStore::new(dirs);
     let endpoints = settings.endpoints.clone();
-    let kernel = Kernel::open(Roots::of_agent(settings.cgroup_root.clone(), &dirs.state)).map_err(failed)?;
+    let roots = Roots::of_agent(settings.cgroup_root.clone(), dirs.host.proc.clone(), &dirs.state);
+    let kernel = Kernel::open(roots).map_err(failed)?;
     let kernel = Kernel { allow_containers: settings.allow_containers, ..kernel };
     let (store, wishes) = open_store(dirs, &kernel)?;
     store.keep_locks().map_err(failed)?;
@@ -118,7 +119,8 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let outbox = book.again().map_err(failed)?;
     let past = book.again().map_err(failed)?;
 
-    let source = open_source(&settings)?;
+    let source = open_source(&settings, &dirs.host.proc)?;
+    let probes = probes::start(&settings, &dirs.host.proc).map_err(failed)?;
     // Nothing that follows needs more, on any thread: the programs are loaded, the socket has its group.
     if let Err(error) = privilege::reduce(kernel.systemd) {
         tracing::warn!(%error, "cannot give up the capabilities that only a start needs");
@@ -154,18 +156,19 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let office = Arc::new(Office {
         access: watch::Sender::new(Arc::new(settings.access.clone())),
         refusals,
+        probes,
         commands,
         waker,
         profiles,
+        backups: Mutex::new(Calendar::resume(past.read(|tables| tables.backup_turn()).map_err(failed)?)),
         store: Mutex::new(past),
         followers,
         recordings,
-        proc: Mutex::new(Proc::host().map_err(failed)?),
+        proc: Mutex::new(Proc::of_host(&dirs.host.proc).map_err(failed)?),
         systemd: host.systemd,
         source: source_name,
         loaded: Mutex::new(Loaded { dirs: dirs.clone(), settings, profile: None, since: None, error: None }),
         scheduler: Mutex::new(scheduler),
-        backups: Mutex::new(Calendar::default()),
         journal,
         audit: audit.clone(),
         deliveries,
@@ -314,17 +317,18 @@ fn choice(settings: &Settings) -> Choice {
 }
 
 /// Opens the best event source there is.
-fn open_source(settings: &Settings) -> Result<Selected> {
-    let proc = Proc::host().map_err(failed)?;
+fn open_source(settings: &Settings, proc: &Path) -> Result<Selected> {
+    let host = Proc::of_host(proc).map_err(failed)?;
     let options = Options {
         priority_bytes: settings.priority_ring,
         bulk_bytes: settings.bulk_ring,
         debug_log: settings.log_level == LogLevel::Trace,
-        cgroup_v1: proc.hierarchy().is_some_and(|hierarchy| hierarchy.version == Version::V1Cpu),
+        cgroup_v1: host.hierarchy().is_some_and(|hierarchy| hierarchy.version == Version::V1Cpu),
+        proc: proc.to_owned(),
         ..Options::default()
     };
     let source =
-        select::open(choice(settings), || Ok(Box::new(EbpfSource::open(&options)?))).map_err(failed)?;
+        select::open(choice(settings), proc, || Ok(Box::new(EbpfSource::open(&options)?))).map_err(failed)?;
     for degradation in &source.degradations {
         tracing::warn!("degraded: {degradation}");
     }
@@ -351,7 +355,7 @@ fn parts(
     started: Timestamp,
 ) -> Result<Parts> {
     let Opened { source, kernel, store, carer } = opened;
-    let proc = Proc::host().map_err(failed)?;
+    let proc = Proc::of_host(&kernel.roots.proc).map_err(failed)?;
     let own = preflight::own(&proc).map_err(failed)?;
     let cpus = Host::detect().cpus;
     let lookout = Lookout::new(cpus, &kernel.driver);

@@ -71,6 +71,10 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
             Some(_answered) = answers.join_next() => {}
             () = care.as_mut() => {}
             () = violations.turn() => {}
+            () = office.probes.wants_critical() => {
+                let office = Arc::clone(office);
+                answers.spawn(async move { office.tell_critical().await });
+            }
             () = office.wait_for_turn() => office.take_turn().await,
             () = office.wait_for_backup() => if office.backup_is_due() {
                 let office = Arc::clone(office);

@@ -194,10 +194,10 @@ impl Turn {
 
     /// Replaces a source that broke for good.
     fn fall_back(&mut self, error: &SourceError) -> Result<(), TurnError> {
-        let Parts { source, choice, .. } = &mut self.parts;
+        let Parts { source, choice, proc, .. } = &mut self.parts;
         let failed = Degradation { source: source.kind, reason: chain(error) };
         tracing::error!(%failed, "event source broke, falling back");
-        *source = select::after(*choice, std::mem::take(&mut source.degradations), failed)?;
+        *source = select::after(*choice, proc.path(), std::mem::take(&mut source.degradations), failed)?;
         self.renew_hints();
         self.snapshot()?;
         Ok(())

@@ -55,12 +55,16 @@ pub enum Point {
     RestoreSwitched,
     /// They count.
     RestoreCommitted,
+    /// A change of a profile's file is noted, and the file is as before.
+    ProfileNoted,
+    /// The file is changed, and nobody has noted that.
+    ProfileChanged,
 }
 
 impl Point {
     /// All of them.
     #[cfg(any(test, debug_assertions))]
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::DirsPlanned,
         Self::DirMade,
         Self::Planned,
@@ -82,6 +86,8 @@ impl Point {
         Self::RestoreMovedIn,
         Self::RestoreSwitched,
         Self::RestoreCommitted,
+        Self::ProfileNoted,
+        Self::ProfileChanged,
     ];
 
     #[cfg(any(test, debug_assertions))]
@@ -108,6 +114,8 @@ impl Point {
             Self::RestoreMovedIn => "restore-moved-in",
             Self::RestoreSwitched => "restore-switched",
             Self::RestoreCommitted => "restore-committed",
+            Self::ProfileNoted => "profile-noted",
+            Self::ProfileChanged => "profile-changed",
         }
     }
 }

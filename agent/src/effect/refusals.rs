@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::Controller::Cpu;
+use crate::cgroup::knob::refusing;
 use crate::effect::bed::value::{quota, set_quota};
 use crate::effect::bed::{Bed, applied, apply, error, limits, release, run};
 use crate::engine::action::{Apply, What};
@@ -189,4 +190,43 @@ fn what_the_kernel_refuses_is_named_and_undone() {
 fn in_place_without_pids(limit: &[(&str, &str)], process: ProcKey) -> What {
     let limit: Vec<_> = limit.iter().copied().filter(|(name, _)| *name != "pids").collect();
     in_place(&limit, process)
+}
+
+#[test]
+fn whichever_value_is_refused_it_is_named_and_all_is_undone() {
+    const LIMIT: &[(&str, &str)] =
+        &[("cpu_weight", "50"), ("cpu", "60%"), ("memory_high", "1G"), ("memory_max", "2G"), ("pids", "40")];
+    type How = fn(&[(&str, &str)], ProcKey) -> What;
+    let mut refused = std::collections::BTreeSet::new();
+    for (how, limit) in [(moving as How, LIMIT), (in_place_without_pids as How, &LIMIT[..2])] {
+        for (errno, text) in [
+            (libc::EBUSY, "Device or resource busy"),
+            (libc::EINVAL, "Invalid argument"),
+            (libc::ENODEV, "No such device"),
+        ] {
+            for nth in 0.. {
+                let mut bed = Bed::new();
+                let process = bed.sleeper();
+                bed.foreign(Cpu, "job", &[process]);
+                let before = bed.capture();
+                let throttle = bed.throttle();
+                refusing::after(nth, errno);
+                let outcome = run(&throttle, how(limit, process));
+                if !refusing::was_refused() {
+                    assert_eq!(applied(outcome).1.len(), 1);
+                    assert_eq!(run(&throttle, release("g")), Outcome::Released);
+                    is_clean(&bed, &before);
+                    break;
+                }
+                let failed = matches!(outcome, Outcome::Failed { .. });
+                let why = if failed { error(outcome) } else { refusal(outcome) };
+                assert!(why.starts_with("write \"") && why.contains(" to /") && why.contains(text), "{why}");
+                let path = why.split(" to ").nth(1).and_then(|rest| rest.split(": ").next()).unwrap();
+                refused.insert(Path::new(path).file_name().unwrap().to_owned());
+                is_clean(&bed, &before);
+            }
+        }
+    }
+    // The files of all five.
+    assert!(refused.len() >= 5, "{refused:?}");
 }

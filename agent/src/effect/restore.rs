@@ -202,8 +202,13 @@ pub(crate) fn undo_shared(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut R
     done
 }
 
-fn is_used(parent: &Path, subtree: &str) -> bool {
-    parent.join(subtree).exists() || (parent.ends_with(subtree) && parent.exists())
+/// Whether anything is in our subtree of this hierarchy, of which `path` is the root or a cgroup above it. What cannot
+/// be told counts as used: a controller too many does no harm.
+fn is_used(path: &Path, subtree: &str) -> bool {
+    let own = if path.ends_with(subtree) { path.to_owned() } else { path.join(subtree) };
+    let is_empty = |found: Result<bool, CgroupError>| found.unwrap_or_else(|error| error.is_gone());
+    let childless = is_empty(membership::descendants(&own).map(|below| below.is_empty()));
+    !(childless && is_empty(membership::procs(&own).map(|pids| pids.is_empty())))
 }
 
 const fn kind_order(kind: Kind) -> u8 {
@@ -363,5 +368,29 @@ impl Restorer<'_> {
             })),
             Err(_) => Ok(false),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subtree_is_used_by_whoever_is_in_it_and_not_by_being_there() {
+        let mount = tempfile::tempdir().unwrap();
+        let own = mount.path().join("pt");
+        let used = || (is_used(mount.path(), "pt"), is_used(&own, "pt"));
+        assert_eq!(used(), (false, false), "there is none");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(own.join("cgroup.procs"), "").unwrap();
+        assert_eq!(used(), (false, false), "it is empty");
+        std::fs::write(own.join("cgroup.procs"), "1\n").unwrap();
+        assert_eq!(used(), (true, true), "a process is in it");
+        std::fs::write(own.join("cgroup.procs"), "").unwrap();
+        std::fs::create_dir(own.join("foreign")).unwrap();
+        assert_eq!(used(), (true, true), "a cgroup is in it");
+        std::fs::remove_dir(own.join("foreign")).unwrap();
+        std::fs::write(own.join("cgroup.procs"), "none\n").unwrap();
+        assert_eq!(used(), (true, true), "nobody can tell");
     }
 }

@@ -74,11 +74,13 @@ impl Engine {
     /// A known process died.
     fn ended(&mut self, exit: &Exit) {
         let key = exit.process.key;
-        // Its own facts may not have come in yet when it dies; what is known decides.
+        // Its own facts may not have come in yet when it dies, or it has become another program since it was looked
+        // at; what is known decides.
         let late = self
             .table
             .get(key)
-            .filter(|entry| entry.critical.is_none() && entry.inspection.is_open())
+            .filter(|entry| entry.critical.is_none())
+            .filter(|entry| entry.inspection.is_open() || entry.process.execed != exit.process.execed)
             .and_then(|_| self.critical_at_death(&exit.process));
         let Some(entry) = self.table.bury(key) else { return };
         self.throttle.died(entry.group.as_ref(), key);

@@ -734,6 +734,16 @@ fn a_critical_death_is_told_once_with_its_cause() {
 }
 
 #[test]
+fn who_became_critical_after_a_look_and_died_before_the_next_is_told() {
+    let mut rig = Rig::new(with_critical(rsync_rule(), comm("nginx")));
+    for pid in [10, 11] {
+        rig.alive(process(pid, "sh"));
+    }
+    assert_eq!(kinds(&rig.exit(process(10, "nginx").execed(1_500))), ["critical_process_down"]);
+    assert!(rig.exit(process(11, "cgi").execed(1_500)).is_empty());
+}
+
+#[test]
 fn what_there_must_be_is_missed_and_its_return_is_told() {
     let mut profile = with_critical(rsync_rule(), comm("nginx"));
     let start_within = Duration::from_secs(10);

@@ -188,7 +188,7 @@ pub struct Inputs<'a> {
 /// Makes every check.
 pub async fn check(inputs: &Inputs<'_>) -> Report {
     let (settings, files) = configuration::check(inputs.dirs, &inputs.daemon);
-    let mut checks = system::check(settings.as_ref());
+    let mut checks = system::check(settings.as_ref(), &inputs.dirs.host);
     checks.extend(daemon::check(&inputs.daemon));
     checks.extend(files);
     checks.extend(resources::check(inputs.dirs, &inputs.daemon));

@@ -14,7 +14,7 @@ const ABOUT: Category = Category::Resources;
 const SPACE_MIN: u64 = 16 << 20;
 
 pub(super) fn check(dirs: &Dirs, daemon: &Told<Box<DaemonStatus>>) -> Vec<Check> {
-    let (memory, cpu) = match Proc::host() {
+    let (memory, cpu) = match Proc::of_host(&dirs.host.proc) {
         Ok(proc) => (memory(&proc, daemon), cpu(&proc)),
         Err(error) => {
             let why = crate::model::chain::chain(&error);

@@ -10,6 +10,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::{Category, Check};
 use crate::cgroup::{Cgroup as _, Controller, Driver, Roots, detect};
 use crate::config::Settings;
+use crate::config::paths::Mounts;
 use crate::container;
 use crate::model::chain::chain;
 use crate::procfs::Proc;
@@ -27,9 +28,9 @@ const KERNEL_TESTED: (u32, u32) = (6, 1);
 const PID_INIT: u64 = 0xEFFF_FFFC;
 const CGROUP_INIT: u64 = 0xEFFF_FFFB;
 
-pub(super) fn check(settings: Option<&Settings>) -> Vec<Check> {
-    let root = settings.map_or_else(|| Roots::default().cgroup, |settings| settings.cgroup_root.clone());
-    let driver = detect(&Roots { cgroup: root.clone(), ..Roots::default() });
+pub(super) fn check(settings: Option<&Settings>, host: &Mounts) -> Vec<Check> {
+    let root = settings.map_or_else(|| host.cgroup.clone(), |settings| settings.cgroup_root.clone());
+    let driver = detect(&Roots { cgroup: root.clone(), proc: host.proc.clone(), ..Roots::default() });
     vec![
         os(Path::new("/")),
         kernel(&rustix::system::uname().release().to_string_lossy()),
@@ -45,7 +46,7 @@ pub(super) fn check(settings: Option<&Settings>) -> Vec<Check> {
             Ok(driver) => controllers(driver),
             Err(_told_above) => Check::not_made(ABOUT, "controllers", "there are no cgroups"),
         },
-        psi(),
+        psi(&host.proc),
         permissions(),
         surroundings(),
     ]
@@ -164,8 +165,8 @@ fn controllers(driver: &Driver) -> Check {
     check.run("see which the kernel has, and whether they are enabled", "cat /proc/cgroups")
 }
 
-fn psi() -> Check {
-    let read = Proc::host().and_then(|proc| proc.pressure(Resource::Cpu));
+fn psi(proc: &Path) -> Check {
+    let read = Proc::of_host(proc).and_then(|proc| proc.pressure(Resource::Cpu));
     match read {
         Ok(Some(pressure)) => {
             let avg10 = pressure.some.avg10;

@@ -26,12 +26,7 @@ fn named<'a>(checks: &'a [Check], name: &str) -> &'a Check {
 #[tokio::test]
 async fn the_order_is_always_the_same_and_a_bad_file_is_an_error_of_that_file() {
     let root = tempfile::tempdir().unwrap();
-    let dirs = Dirs {
-        config: root.path().join("config"),
-        state: root.path().join("state"),
-        runtime: root.path().join("run"),
-        log: root.path().join("log"),
-    };
+    let dirs = Dirs::below(root.path());
     let report = || async {
         check(&Inputs { dirs: &dirs, daemon: Told::NotRunning, critical: Told::NotRunning, all: false }).await
     };
@@ -118,12 +113,7 @@ fn critical_processes_that_are_not_up_are_errors() {
 #[test]
 fn directories_missing_full_and_read_only() {
     let missing = std::path::Path::new("/nonexistent-of-pt-test/state");
-    let dirs = Dirs {
-        config: missing.into(),
-        state: missing.into(),
-        runtime: missing.into(),
-        log: "/proc/self".into(),
-    };
+    let dirs = Dirs { log: "/proc/self".into(), ..Dirs::all_at(missing) };
     let checks = resources::check(&dirs, &Told::NotRunning);
     assert!(named(&checks, "config directory").message.contains("the defaults hold"));
     assert_eq!(named(&checks, "log directory").status, Status::Error, "nothing can be written to /proc");

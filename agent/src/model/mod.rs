@@ -18,6 +18,7 @@ pub mod hints;
 pub mod hours;
 pub mod id;
 pub mod last_seconds;
+pub mod latency;
 pub mod limits;
 pub mod notice;
 pub mod policy;

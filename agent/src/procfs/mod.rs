@@ -60,12 +60,37 @@ impl Proc {
         Ok(proc)
     }
 
+    /// Opens the machine's, wherever it is mounted.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when it is of another pid namespace: its pids would be others than those that system
+    /// calls of this process know.
+    pub fn of_host(path: &Path) -> Result<Self, ProcError> {
+        let proc = Self::open(path)?;
+        // The link leads nowhere for a process that the mount's namespace does not know (proc(5)), and to another
+        // number in one above ours.
+        let link = rustix::fs::readlinkat(&proc.root, "self", Vec::new());
+        let own = std::process::id().to_string();
+        match link {
+            Ok(pid) if pid.as_bytes() == own.as_bytes() => Ok(proc),
+            Ok(_) | Err(rustix::io::Errno::NOENT) => Err(ProcError::OtherNamespace(path.to_owned())),
+            Err(errno) => Err(ProcError::io("reading", &path.join("self"), errno)),
+        }
+    }
+
     /// Opens `/proc`.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// As [`Self::of_host`].
+    #[cfg(test)]
     pub fn host() -> Result<Self, ProcError> {
-        Self::open(Path::new("/proc"))
+        Self::of_host(Path::new("/proc"))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The same tree with the cgroup hierarchy that the caller has found.

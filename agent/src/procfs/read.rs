@@ -20,6 +20,9 @@ pub enum ProcError {
         /// The error.
         source: io::Error,
     },
+    /// It is that of another pid namespace.
+    #[error("{} is of another pid namespace: this process needs that of the host (--pid=host, hostPID: true)", .0.display())]
+    OtherNamespace(PathBuf),
     /// The content is not what the kernel writes.
     #[error("{path}: expected {expected}")]
     Malformed {

@@ -19,7 +19,7 @@ use crate::source::btf::Btf;
 use crate::source::cause::{self, CauseFit, Watched};
 
 /// The object that is built into the agent.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../agent-ebpf/prebuilt/process-throttler.bpf.o"
 ));
@@ -41,6 +41,8 @@ pub struct Options {
     pub debug_log: bool,
     /// Whether cgroup ids are those of the v1 cpu hierarchy instead of the unified one.
     pub cgroup_v1: bool,
+    /// Where the host's `/proc` is.
+    pub proc: PathBuf,
     /// Another object than the built-in one.
     pub object: Option<PathBuf>,
     /// Another description of the kernel's types than `/sys/kernel/btf/vmlinux`.
@@ -55,6 +57,7 @@ impl Default for Options {
             bulk_bytes: abi::BULK_RING_BYTES,
             debug_log: false,
             cgroup_v1: false,
+            proc: PathBuf::from("/proc"),
             object: object.map(PathBuf::from),
             btf: None,
         }
@@ -171,6 +174,8 @@ pub(super) fn bpf(what: &str, error: &dyn Error) -> SourceError {
 pub(super) struct Fit {
     pub(super) offsets: Offsets,
     pub(super) has_group_dead: u32,
+    /// How many arguments `sched_switch` has, the tracer's own included; 0 where there is no such tracepoint.
+    pub(super) switch_arguments: usize,
     /// Entries of the slot table: a power of two.
     pub(super) slots: u32,
     pub(super) causes: CauseFit,
@@ -198,7 +203,8 @@ impl Fit {
             btf.argument_count("btf_trace_sched_process_exit").map_err(|error| btf_error(&error))?;
         let has_group_dead = u32::from(arguments >= 3);
         let causes = CauseFit::resolve(btf);
-        Ok(Self { offsets, has_group_dead, slots: slot_entries(pid_max), causes })
+        let switch_arguments = btf.argument_count("btf_trace_sched_switch").unwrap_or(0);
+        Ok(Self { offsets, has_group_dead, switch_arguments, slots: slot_entries(pid_max), causes })
     }
 }
 
@@ -217,12 +223,12 @@ fn pid_max() -> Result<u32, SourceError> {
     })
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, SourceError> {
+pub(super) fn read(path: &PathBuf) -> Result<Vec<u8>, SourceError> {
     std::fs::read(path)
         .map_err(|source| SourceError::Io { operation: format!("read {}", path.display()), source })
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, SourceError> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, SourceError> {
     ebpf.take_map(name).ok_or_else(|| SourceError::Bpf(format!("object has no map {name}")))
 }
 
@@ -231,7 +237,7 @@ fn btf_error(error: &dyn Error) -> SourceError {
 }
 
 /// An object that does not load; one without this version's marker is of another version.
-fn refused(error: &dyn Error) -> SourceError {
+pub(super) fn refused(error: &dyn Error) -> SourceError {
     let text = with_causes(error);
     if text.contains(global::ABI) {
         let version = abi::ABI_VERSION;
@@ -308,9 +314,10 @@ mod tests {
         let options = Options { object: Some(path), ..Options::default() };
         let causes =
             CauseFit { offsets: CauseOffsets::UNRESOLVED, has_memcg: 0, victim_is: 0, lacks: Vec::new() };
-        let fit = Fit { offsets: Offsets::UNRESOLVED, has_group_dead: 0, slots: 8, causes };
+        let fit =
+            Fit { offsets: Offsets::UNRESOLVED, has_group_dead: 0, switch_arguments: 0, slots: 8, causes };
         let error = load(&options, &fit).err().unwrap().to_string();
-        assert!(error.starts_with("eBPF: object is not of ABI version 3"), "{error}");
+        assert!(error.starts_with("eBPF: object is not of ABI version 4"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,6 +15,17 @@ use crate::model::process::{Comm, Process};
 use crate::model::time::Timestamp;
 use crate::procfs::Proc;
 use crate::source::Source;
+
+/// A description of this kernel's types in which `task_struct.start_boottime` has another name, in a directory.
+pub(crate) fn btf_that_lacks_a_member(directory: &Path) -> PathBuf {
+    let mut blob = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+    let name = b"\0start_boottime\0";
+    let at = blob.windows(name.len()).position(|window| window == name).unwrap();
+    blob[at + 1] = b'S';
+    let path = directory.join("vmlinux");
+    std::fs::write(&path, blob).unwrap();
+    path
+}
 
 /// How long anything may take to be seen.
 const PATIENCE: Duration = Duration::from_secs(20);

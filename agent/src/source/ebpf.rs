@@ -101,7 +101,7 @@ impl EbpfSource {
             logger,
             settings,
             hints: Hints::default(),
-            proc: Proc::host()?,
+            proc: Proc::of_host(&options.proc)?,
             pace: Pace::new(),
             since,
             last: Totals::default(),
@@ -350,7 +350,7 @@ fn replace<K: aya::Pod + Ord>(
     Ok(())
 }
 
-fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -12,6 +12,7 @@ mod pace;
 pub mod poll;
 pub mod record;
 mod ring;
+pub mod sched;
 pub mod select;
 mod snapshot;
 

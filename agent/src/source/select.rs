@@ -4,6 +4,7 @@
 //! reasons, so that `daemon status` can say what is degraded and why.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +159,7 @@ pub struct Unavailable {
 /// When none of the permitted ones can be opened.
 pub fn open(
     choice: Choice,
+    proc: &Path,
     ebpf: impl FnOnce() -> Result<Box<dyn Source + Send>, SourceError>,
 ) -> Result<Selected, Unavailable> {
     let first = match choice {
@@ -167,7 +169,7 @@ pub fn open(
     let mut ebpf = Some(ebpf);
     descend(choice, Some(first), passed_over(first), |kind| match kind {
         Kind::Ebpf => ebpf.take().map_or_else(|| Err(spent()), |load| load()),
-        Kind::Netlink | Kind::Poll => fallback(kind),
+        Kind::Netlink | Kind::Poll => fallback(kind, proc),
     })
 }
 
@@ -186,12 +188,13 @@ fn passed_over(chosen: Kind) -> Vec<Degradation> {
 /// When the configuration permits no other, or none can be opened.
 pub fn after(
     choice: Choice,
+    proc: &Path,
     mut degradations: Vec<Degradation>,
     failed: Degradation,
 ) -> Result<Selected, Unavailable> {
     let next = next(choice, failed.source);
     degradations.push(failed);
-    descend(choice, next, degradations, fallback)
+    descend(choice, next, degradations, |kind| fallback(kind, proc))
 }
 
 /// Which source to try after `kind`.
@@ -220,11 +223,11 @@ fn descend(
 }
 
 /// Opens a source that needs no eBPF.
-fn fallback(kind: Kind) -> Result<Box<dyn Source + Send>, SourceError> {
+fn fallback(kind: Kind, proc: &Path) -> Result<Box<dyn Source + Send>, SourceError> {
     match kind {
         Kind::Ebpf => Err(spent()),
-        Kind::Netlink => Ok(Box::new(Netlink::open(Proc::host()?)?)),
-        Kind::Poll => Ok(Box::new(Poll::new(Proc::host()?, INTERVAL))),
+        Kind::Netlink => Ok(Box::new(Netlink::open(Proc::of_host(proc)?)?)),
+        Kind::Poll => Ok(Box::new(Poll::new(Proc::of_host(proc)?, INTERVAL))),
     }
 }
 
@@ -243,18 +246,18 @@ mod tests {
     }
 
     fn polling() -> Result<Box<dyn Source + Send>, SourceError> {
-        fallback(Kind::Poll)
+        fallback(Kind::Poll, Path::new("/proc"))
     }
 
     #[test]
     fn the_best_one_is_taken_and_nothing_is_degraded() {
-        let selected = open(Choice::Auto, polling).unwrap();
+        let selected = open(Choice::Auto, Path::new("/proc"), polling).unwrap();
         assert_eq!((selected.kind, selected.degradations), (Kind::Ebpf, vec![]));
     }
 
     #[test]
     fn what_fails_is_kept_with_its_reason() {
-        let selected = open(Choice::Auto, refused).unwrap();
+        let selected = open(Choice::Auto, Path::new("/proc"), refused).unwrap();
         assert_ne!(selected.kind, Kind::Ebpf);
         assert_eq!(selected.source.name(), selected.kind.name());
         let first = &selected.degradations[0];
@@ -263,23 +266,24 @@ mod tests {
 
     #[test]
     fn a_pinned_source_has_no_stand_in() {
-        let error = open(Choice::Only(Kind::Ebpf), refused).unwrap_err();
+        let error = open(Choice::Only(Kind::Ebpf), Path::new("/proc"), refused).unwrap_err();
         assert_eq!(error.tried.len(), 1);
         assert!(error.to_string().starts_with("no event source can be used: ebpf: loading"), "{error}");
         let never = || -> Result<Box<dyn Source + Send>, SourceError> { panic!("not asked for") };
-        assert_eq!(open(Choice::Only(Kind::Poll), never).unwrap().source.name(), "poll");
+        assert_eq!(open(Choice::Only(Kind::Poll), Path::new("/proc"), never).unwrap().source.name(), "poll");
         let broken = Degradation { source: Kind::Poll, reason: "gone".to_owned() };
-        assert!(after(Choice::Only(Kind::Poll), vec![], broken).is_err());
+        assert!(after(Choice::Only(Kind::Poll), Path::new("/proc"), vec![], broken).is_err());
     }
 
     #[test]
     fn a_broken_source_is_followed_by_the_next_one() {
         let earlier = Degradation { source: Kind::Ebpf, reason: "no BTF".to_owned() };
         let broken = Degradation { source: Kind::Netlink, reason: "socket closed".to_owned() };
-        let selected = after(Choice::Auto, vec![earlier.clone()], broken.clone()).unwrap();
+        let selected =
+            after(Choice::Auto, Path::new("/proc"), vec![earlier.clone()], broken.clone()).unwrap();
         assert_eq!((selected.kind, selected.degradations), (Kind::Poll, vec![earlier, broken]));
         let last = Degradation { source: Kind::Poll, reason: "no /proc".to_owned() };
-        assert_eq!(after(Choice::Auto, vec![], last.clone()).unwrap_err().tried, [last]);
+        assert_eq!(after(Choice::Auto, Path::new("/proc"), vec![], last.clone()).unwrap_err().tried, [last]);
     }
 
     #[test]

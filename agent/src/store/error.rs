@@ -68,6 +68,21 @@ impl StoreError {
         Self::Io { operation, path: path.to_owned(), source }
     }
 
+    /// Whether the disk is full. SQLite says so, or reports that its shared memory cannot grow as an I/O error.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        match self {
+            Self::Sql { source, path, .. } => match source.sqlite_error_code() {
+                Some(DiskFull) => true,
+                Some(SystemIoFailure) => rustix::fs::statvfs(path).is_ok_and(|room| room.f_bavail == 0),
+                Some(_) | None => false,
+            },
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Migrate { .. } | Self::Newer { .. } | Self::Malformed { .. } | Self::Taken { .. } => false,
+        }
+    }
+
     /// Whether the file is no database, or a damaged one.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {

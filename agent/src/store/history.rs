@@ -134,6 +134,18 @@ pub struct HistoryRow {
     pub outcome: Outcome,
 }
 
+impl HistoryRow {
+    /// How it ended; of what was begun by somebody who died over it, by the hash of what the file has now.
+    #[must_use]
+    pub fn outcome_by(&self, now: Option<&str>) -> Outcome {
+        match self.outcome {
+            Outcome::Begun if self.after.as_deref() == now => Outcome::Done,
+            Outcome::Begun => Outcome::Undone,
+            Outcome::Done | Outcome::Undone => self.outcome,
+        }
+    }
+}
+
 impl Tables {
     /// Notes that a file is about to be changed. Returns the entry's number.
     ///
@@ -176,8 +188,7 @@ impl Tables {
         let now = now.map(hash);
         for row in self.history(Some(profile), MOST.unsigned_abs())? {
             if row.outcome == Outcome::Begun {
-                let outcome = if row.after == now { Outcome::Done } else { Outcome::Undone };
-                self.settle_file_change(row.id, outcome)?;
+                self.settle_file_change(row.id, row.outcome_by(now.as_deref()))?;
             }
         }
         Ok(())
@@ -334,7 +345,9 @@ impl Tables {
     }
 }
 
-fn hash(content: &str) -> String {
+/// The hash by which a content is known: SHA-256 in hexadecimal.
+#[must_use]
+pub fn hash(content: &str) -> String {
     Sha256::digest(content.as_bytes()).iter().fold(String::with_capacity(64), |mut text, byte| {
         text.push_str(&format!("{byte:02x}"));
         text

@@ -5,6 +5,7 @@ use crate::store::{StoreError, Tables};
 
 const PROFILE: &str = "active_profile";
 const SCHEDULE: &str = "schedule";
+const BACKUP: &str = "backup_turn";
 
 impl Tables {
     /// A value by its key.
@@ -66,6 +67,27 @@ impl Tables {
     pub fn set_schedule(&self, schedule: Option<(&Name, i64)>) -> Result<(), StoreError> {
         let text = schedule.map(|(name, since)| format!("{name} {since}"));
         self.set_meta(SCHEDULE, text.as_deref())
+    }
+
+    /// The schedule of backups, and up to when its turns are taken, in ms since the Unix epoch.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or holds something else.
+    pub fn backup_turn(&self) -> Result<Option<(String, i64)>, StoreError> {
+        let Some(text) = self.meta(BACKUP)? else { return Ok(None) };
+        let parsed =
+            text.split_once(' ').and_then(|(at, schedule)| Some((schedule.to_owned(), at.parse().ok()?)));
+        let malformed = || self.malformed("meta.backup_turn", format!("{text:?} is no time and schedule"));
+        parsed.map(Some).ok_or_else(malformed)
+    }
+
+    /// Remembers up to when the turns of a schedule of backups are taken.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn set_backup_turn(&self, turn: Option<(&str, i64)>) -> Result<(), StoreError> {
+        let text = turn.map(|(schedule, at)| format!("{at} {schedule}"));
+        self.set_meta(BACKUP, text.as_deref())
     }
 
     /// Remembers the profile that is active.

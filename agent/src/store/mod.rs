@@ -168,11 +168,27 @@ impl Store {
             .open(path)
             .map_err(|source| StoreError::io("open", path, source))?;
         let sql = |operation| move |source| StoreError::Sql { operation, path: path.to_owned(), source };
-        let mut conn = Connection::open(path).map_err(sql("open database"))?;
-        conn.busy_timeout(Duration::from_secs(5)).map_err(sql("set busy_timeout"))?;
-        conn.set_prepared_statement_cache_capacity(64);
-        let found: i64 =
-            conn.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(sql("read user_version"))?;
+        let connect = || -> Result<Connection, StoreError> {
+            let conn = Connection::open(path).map_err(sql("open database"))?;
+            conn.busy_timeout(Duration::from_secs(5)).map_err(sql("set busy_timeout"))?;
+            conn.set_prepared_statement_cache_capacity(64);
+            Ok(conn)
+        };
+        let mut conn = connect()?;
+        let version =
+            |conn: &Connection| conn.query_row("PRAGMA user_version", (), |row| row.get::<_, i64>(0));
+        let found = match version(&conn) {
+            // The index of the log is a file of its own, for which a full disk has no room. Kept in memory, which takes
+            // the database for this connection alone, what has to be undone can be read all the same. A connection that
+            // has begun with the file does not change its mind.
+            Err(error) if durability == Durability::Process && is_io(&error) => {
+                conn = connect()?;
+                conn.pragma_update(None, "locking_mode", "EXCLUSIVE")
+                    .and_then(|()| version(&conn))
+                    .map_err(|_no_better| sql("read user_version")(error))?
+            }
+            other => other.map_err(sql("read user_version"))?,
+        };
         let (migrations, known) = schema::of(durability);
         if found > known {
             return Err(StoreError::Newer { path: path.to_owned(), found, known });
@@ -208,6 +224,11 @@ impl Store {
         }
         Ok(Self { tables: Tables { conn, path: path.to_owned() }, durability })
     }
+}
+
+fn is_io(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(CannotOpen | DiskFull | SystemIoFailure))
 }
 
 /// Keeps what an older version wrote, as `<name>.schema-<its schema>-<unix ms>`, for whoever has to go back to it.

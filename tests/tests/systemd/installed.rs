@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::clock::{SOON, Stopwatch, patience, wait_until};
 use integration_tests::daemon::Turn;
+use integration_tests::guide::blocks;
 use integration_tests::installed::{Installed, SOCKET, UNIT};
 use integration_tests::kernel;
 use integration_tests::places::Places;
@@ -22,8 +23,28 @@ fn signal(pid: u32, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("send {signal} to {pid}"))
 }
 
+/// What the guides have a host with systemd type.
+#[test]
+fn the_guides_hold_where_the_unit_is_installed() -> Result<()> {
+    const HANDBOOK: &str = include_str!("../../../docs/guides/handbook.md");
+    const TROUBLESHOOTING: &str = include_str!("../../../docs/guides/troubleshooting.md");
+    let (_turn, _installed) = (Turn::take()?, Installed::new()?);
+    let run = |block: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-ec", block]);
+        integration_tests::command::run_command(shell)?.expect(0)
+    };
+    let [enable, remove] = blocks(HANDBOOK, "sh systemd")[..] else { anyhow::bail!("other blocks") };
+    let [journal] = blocks(TROUBLESHOOTING, "sh systemd")[..] else { anyhow::bail!("other blocks") };
+    ensure!(run(enable)?.stdout.contains("active"), "it does not run");
+    run(journal)?;
+    run(remove)?;
+    ensure!(property(UNIT, "ActiveState")? == "inactive", "it still runs");
+    Ok(())
+}
+
 /// A process that the active profile gives a nice value of 6.
-fn limited(installed: &Installed, places: &Places) -> Result<Workload> {
+pub(crate) fn limited(installed: &Installed, places: &Places) -> Result<Workload> {
     let program = Program::Wait.write(&places.bin(), "pt-nicely")?;
     let profile = r#"{"name": "p", "throttling_rules": [
         {"name": "r", "match": {"comm": "pt-nicely"}, "limits": {"nice": 6}}]}"#;
@@ -34,8 +55,21 @@ fn limited(installed: &Installed, places: &Places) -> Result<Workload> {
     Ok(process)
 }
 
-fn wait_for_nice(process: &Workload, nice: i32) -> Result<()> {
+pub(crate) fn wait_for_nice(process: &Workload, nice: i32) -> Result<()> {
     wait_until(&format!("nice is {nice}"), SOON, || Ok(kernel::stat(process.pid())?.nice == nice))
+}
+
+/// Fails when systemd thinks that the unit could do too much harm.
+pub(crate) fn exposure() -> Result<()> {
+    let mut analyze = std::process::Command::new("systemd-analyze");
+    analyze.args(["security", "--no-pager", "--threshold=30", UNIT]);
+    let told = integration_tests::command::run_command(analyze)?.expect(0)?.stdout;
+    let overall = told.lines().find(|line| line.contains("Overall exposure level")).context("a score")?;
+    ensure!(
+        overall.contains(&format!("{UNIT}: 2.")) || overall.contains(&format!("{UNIT}: 3.0")),
+        "{overall}"
+    );
+    Ok(())
 }
 
 #[test]
@@ -62,15 +96,7 @@ fn it_is_started_when_it_answers_and_runs_with_few_rights() -> Result<()> {
 fn its_exposure_is_at_most_3() -> Result<()> {
     let (_turn, installed) = (Turn::take()?, Installed::new()?);
     installed.start()?;
-    let mut analyze = std::process::Command::new("systemd-analyze");
-    analyze.args(["security", "--no-pager", "--threshold=30", UNIT]);
-    let told = integration_tests::command::run_command(analyze)?.expect(0)?.stdout;
-    let overall = told.lines().find(|line| line.contains("Overall exposure level")).context("a score")?;
-    ensure!(
-        overall.contains(&format!("{UNIT}: 2.")) || overall.contains(&format!("{UNIT}: 3.0")),
-        "{overall}"
-    );
-    Ok(())
+    exposure()
 }
 
 #[test]

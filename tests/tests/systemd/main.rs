@@ -5,5 +5,6 @@ mod bad_input;
 mod critical;
 mod daemon;
 mod installed;
+mod package;
 mod scope;
 mod unit;

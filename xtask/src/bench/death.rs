@@ -1,11 +1,17 @@
-//! From the death of a critical process, by the kernel's clock, to the alert's arrival at a webhook receiver: over the
-//! ring, the engine, the journal and its disk flush. On a quiet machine and in a fork storm.
+//! From the death of a critical process to the alert: until it is owed for good, that is, over the ring, the engine, the
+//! journal and its disk flush, and until it arrives at a webhook receiver. On a quiet machine and in a fork storm.
+//!
+//! What is owed is told to followers of the events once it is on the disk. The first time therefore runs from before
+//! the kill until the command that follows has printed the event, and is longer than what is promised: the dying, the
+//! control socket and a pipe are in it.
 
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use integration_tests::clock::{SOON, wait_until};
+use anyhow::{Context as _, Result, ensure};
+use integration_tests::clock::{SOON, Stopwatch, wait_until};
 use integration_tests::daemon::Daemon;
+use integration_tests::follow::Follower;
 use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
 use integration_tests::program::Program;
@@ -28,13 +34,31 @@ const STORM: Duration = Duration::from_secs(20);
 /// # Errors
 /// When an alert does not arrive.
 pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
-    let quiet = "death of a critical process to its alert at a webhook receiver, p99";
-    let storm = "the same in a fork storm on all CPUs, p99";
-    Ok(vec![measure(setting, quiet, false)?, measure(setting, storm, true)?])
+    let quiet = [
+        "death of a critical process to its alert on the disk and owed to a webhook, p99",
+        "death of a critical process to its alert at a webhook receiver, p99",
+    ];
+    let storm = [
+        "death to an alert that is owed, in a fork storm on all CPUs, p99",
+        "death to an alert at its receiver, in a fork storm on all CPUs, p99",
+    ];
+    let rows = [measure(setting, quiet, false)?, measure(setting, storm, true)?];
+    Ok(rows.into_iter().flatten().collect())
 }
 
-fn measure(setting: &Setting, what: &'static str, storming: bool) -> Result<Row> {
-    let mut millis = Vec::new();
+/// Has this program, whose time is measured as well, come before the storm; what it starts does not.
+fn be_prompt() -> Result<()> {
+    let status = Command::new("chrt")
+        .args(["--all-tasks", "--reset-on-fork", "--fifo", "--pid", "1"])
+        .arg(std::process::id().to_string())
+        .status()
+        .context("run chrt")?;
+    ensure!(status.success(), "chrt ended with {status}");
+    Ok(())
+}
+
+fn measure(setting: &Setting, what: [&'static str; 2], storming: bool) -> Result<[Row; 2]> {
+    let (mut owed, mut arrived) = (Vec::new(), Vec::new());
     for _ in 0..setting.rounds {
         let (places, sink) = (Places::for_agent(setting.agent.clone())?, Sink::start()?);
         places.write_webhook(&sink.url(), SECRET)?;
@@ -52,21 +76,27 @@ fn measure(setting: &Setting, what: &'static str, storming: bool) -> Result<Row>
             let known = daemon.data(&["critical", "list"])?;
             Ok(known.as_array().context("a list")?.iter().all(|one| one["state"] == "up"))
         })?;
+        let follower = Follower::start_under(&daemon, &["chrt", "--fifo", "1"], "critical_process_down")?;
+        be_prompt()?;
         let storm = storming.then(|| Storm::for_time(&life, STORM)).transpose()?;
         for (number, victim) in victims.iter_mut().enumerate() {
+            let watch = Stopwatch::start();
             victim.kill()?;
+            follower.next(SOON, |_event| true)?;
+            owed.push(watch.elapsed().as_secs_f64() * 1_000.0);
             wait_until("its alert arrives", SOON, || Ok(sink.count() > number))?;
         }
         drop(storm);
         daemon.stop()?;
         let times = sink.take().into_iter().filter_map(|arrival| arrival.on_the_way);
-        millis.extend(times.map(|time| time.as_secs_f64() * 1_000.0));
+        arrived.extend(times.map(|time| time.as_secs_f64() * 1_000.0));
     }
-    let millis = Samples::new(millis).context("samples")?;
-    Ok(Row {
+    let (owed, arrived) = (Samples::new(owed).context("samples")?, Samples::new(arrived).context("samples")?);
+    let row = |what, promise, samples: &Samples, most| Row {
         what,
-        promise: "≤ 20 ms",
-        measured: format!("{:.1} ms, median {millis:.1} ms", millis.percentile(99)),
-        kept: millis.percentile(99) <= 20.0,
-    })
+        promise,
+        measured: format!("{:.1} ms, median {samples:.1} ms", samples.percentile(99)),
+        kept: samples.percentile(99) <= most,
+    };
+    Ok([row(what[0], "≤ 2 ms", &owed, 2.0), row(what[1], "≤ 20 ms", &arrived, 20.0)])
 }

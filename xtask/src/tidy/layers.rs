@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
 ];
 const READERS: &[&str] = &["aya", "axum", "hyper", "reqwest", "tokio"];
 
-const LAYERS: [Layer; 20] = [
+const LAYERS: [Layer; 21] = [
     Layer { module: "model", may_use: &[], never: PURE },
     // Small facilities of the operating system, unsafe ones among them.
     Layer { module: "sys", may_use: &[], never: READERS },
@@ -45,12 +45,14 @@ const LAYERS: [Layer; 20] = [
     Layer { module: "alert", may_use: &["model"], never: PURE },
     // Whether this process is in a container, which decides where files are.
     Layer { module: "container", may_use: &["model"], never: READERS },
+    // Secrets and what is encrypted, for the configuration and whoever signs.
+    Layer { module: "sealed", may_use: &[], never: READERS },
     // Destinations are written to by threads that wait.
     Layer { module: "audit", may_use: &["model"], never: READERS },
     // reqwest is there for its URL parser.
     Layer {
         module: "config",
-        may_use: &["model", "clock", "container"],
+        may_use: &["model", "clock", "container", "sealed"],
         never: &["aya", "axum", "hyper", "tokio"],
     },
     Layer { module: "procfs", may_use: &["model", "clock"], never: READERS },
@@ -79,6 +81,7 @@ const LAYERS: [Layer; 20] = [
             "procfs",
             "store",
             "systemd",
+            "sealed",
             "sys",
         ],
         never: &["aya", "axum"],

@@ -14,7 +14,7 @@ use super::image::Image;
 use super::recipe::Kernel;
 
 /// The whole run of a kernel; the suites have limits of their own.
-const LONGEST: Duration = Duration::from_secs(4_200);
+const LONGEST: Duration = Duration::from_secs(4_600);
 /// Mebibytes: the root file system and the programs are in memory, and the archives while they are unpacked.
 const MEMORY: &str = "2048";
 

@@ -11,14 +11,20 @@ use integration_tests::clock::SLOWNESS_VARIABLE;
 
 use super::archive;
 use crate::cargo::{cargo, cargo_command, run, target_dir, workspace_root};
+use crate::package::{Effort, Parcel};
 
 /// An emulated machine is ten to twenty times slower than its host; what waits is not only computation.
 const SLOWNESS: &str = "10";
+/// Random sequences of the restore property there; the host tries all.
+const SEQUENCES: u32 = 48;
 const THREADS_VARIABLE: &str = "PROCESS_THROTTLER_TEST_THREADS";
 /// What the tests read of the workspace; it is at the same path in the machine.
 const READ: [&str; 4] = ["docs", "packaging", "tests/scenarios", "agent-ebpf/prebuilt"];
 /// Programs that the tests start.
 const PROGRAMS: [&str; 2] = ["process-throttler", "storm"];
+
+/// A version to upgrade from.
+const OLDER: &str = "0.0.1";
 
 /// The test programs that cargo built.
 pub(super) struct Programs(BTreeMap<String, PathBuf>);
@@ -81,6 +87,10 @@ pub(super) fn pack(programs: &Programs, scripts: &Scripts, targets: &[&str], arc
     for name in PROGRAMS {
         strip(&target_dir()?.join("debug").join(name), &payload.join("debug").join(name))?;
     }
+    let packages = payload.join("package");
+    let parcel = Parcel::new(&target_dir()?.join("debug").join(PROGRAMS[0]), Effort::Least)?;
+    parcel.deb(&packages)?;
+    parcel.with_version(OLDER).deb(&packages)?;
     let root = workspace_root()?;
     let threads = root.join("agent/tests/fixtures/threads.rs");
     run(Command::new("rustc")
@@ -99,7 +109,7 @@ pub(super) fn pack(programs: &Programs, scripts: &Scripts, targets: &[&str], arc
 
 fn write_guest(stage: &Path, payload: &Path, root: &Path, scripts: &Scripts) -> Result<()> {
     let environment = format!(
-        "export {SLOWNESS_VARIABLE}={SLOWNESS} {THREADS_VARIABLE}=/payload/threads RUST_BACKTRACE=0 RUSTC_BOOTSTRAP=1\nWORKSPACE='{}'\n",
+        "export {SLOWNESS_VARIABLE}={SLOWNESS} {THREADS_VARIABLE}=/payload/threads PT_SEQUENCES={SEQUENCES} RUST_BACKTRACE=0 RUSTC_BOOTSTRAP=1\nWORKSPACE='{}'\n",
         root.display()
     );
     let files = [

@@ -32,6 +32,7 @@ enum Command {
     /// Back up the configuration, the state and the audit trail
     Create(create::Create),
     /// List the backups, the newest first
+    #[command(visible_alias = "ls")]
     List,
     /// Show what a backup holds
     Show(Which),
@@ -40,6 +41,7 @@ enum Command {
     /// Put a backup in the place of what is there; the daemon must be stopped
     Restore(Which),
     /// Delete a backup
+    #[command(visible_aliases = ["rm", "remove"])]
     Delete {
         /// Its name
         name: Name,

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::shelf::verified;
 use super::{Which, told};
-use crate::backup::{Change, Fate, Prepared, Shelf, compare};
+use crate::backup::{Change, Fate, Prepared, Shelf, foresee};
 use crate::cli::bar::Bar;
 use crate::cli::error::{CliError, CliResult, failed};
 use crate::cli::globals::Context;
@@ -19,8 +18,13 @@ use crate::effect::fail_point::FailPoints;
 
 pub(super) fn run(context: &Context, which: &Which, shelf: &Shelf) -> CliResult {
     if context.dry_run {
-        let manifest = verified(context, which.open(shelf)?)?;
-        let changes = compare(&context.dirs, &manifest).map_err(|error| told(&error))?;
+        let archive = which.open(shelf)?;
+        let scratch =
+            std::env::temp_dir().join(format!("process-throttler-{}", uuid::Uuid::now_v7().simple()));
+        let bar = Bar::bytes(context, "check", archive.manifest().total());
+        let changes = foresee(&context.dirs, archive, &scratch, &mut |bytes| bar.advance(bytes));
+        drop(bar);
+        let changes = changes.map_err(|error| told(&error))?;
         return context.output.show(&Shown { changes, before: Vec::new(), dry_run: true });
     }
     // Before anybody is asked.
@@ -76,7 +80,7 @@ impl View for Shown {
         page.table([Always("CHANGE"), Always("FILE"), Always("WHY")], rows);
         page.gap();
         if self.dry_run {
-            page.line("nothing was changed; the configuration is checked when it is restored");
+            page.line("nothing was changed; the configuration would be valid");
             return;
         }
         page.line(if self.before.is_empty() { "nothing had to be changed" } else { "restored" });
@@ -89,7 +93,6 @@ impl View for Shown {
 /// For `crate::cli::gallery`.
 #[cfg(test)]
 pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
-    use crate::config::Dirs;
     let fates = [
         (Fate::Create, None),
         (Fate::Replace, None),
@@ -97,17 +100,11 @@ pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
         (Fate::Remove, None),
         (Fate::Keep, Some("it has gone on since the backup")),
     ];
-    let file = |index: usize| serde_json::json!({ "path": format!("config/{index}"), "size": 1, "sha256": "0".repeat(64), "mode": 0o600 });
-    let manifest = serde_json::json!({
-        "format": 1, "version": "0.1.0", "name": "nightly", "created": "2025-03-01T12:00:00Z", "host": "web-1",
-        "encrypted": false, "files": (0..fates.len()).map(file).collect::<Vec<_>>(), "left_out": [],
-    });
     let place = |name: &str| PathBuf::from("/nonexistent").join(name);
-    let dirs = Dirs { config: place("etc"), state: place("lib"), runtime: place("run"), log: place("log") };
-    let mut changes = compare(&dirs, &serde_json::from_value(manifest).unwrap()).unwrap();
-    for (change, (fate, why)) in changes.iter_mut().zip(fates) {
-        (change.fate, change.why) = (fate, why.map(str::to_owned));
-    }
+    let change = |(index, (fate, why)): (usize, (Fate, Option<&str>))| {
+        Change::of(place("etc").join(format!("{index}.yaml")), fate, why.map(str::to_owned))
+    };
+    let changes: Vec<Change> = fates.into_iter().enumerate().map(change).collect();
     gallery.show(
         "backup restore nightly --dry-run",
         &Shown { changes: changes.clone(), before: Vec::new(), dry_run: true },

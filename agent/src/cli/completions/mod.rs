@@ -15,6 +15,14 @@ use super::globals::Context;
 /// By this variable a script asks for candidates.
 const VARIABLE: &str = "PROCESS_THROTTLER_COMPLETE";
 
+/// In a directory of `fpath` the script is loaded when a completion is wanted, which is then still to be given; where it
+/// is sourced this does nothing.
+const ZSH_WANTED_NOW: &str = r#"
+if [[ "${funcstack[1]}" == _process-throttler ]]; then
+    _clap_dynamic_completer_process_throttler "$@"
+fi
+"#;
+
 /// Shells that complete.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Supported {
@@ -40,6 +48,9 @@ impl Completions {
         };
         let mut script = Vec::new();
         shell.write_registration(VARIABLE, super::BINARY, super::BINARY, super::BINARY, &mut script)?;
+        if matches!(self.shell, Supported::Zsh) {
+            script.extend_from_slice(ZSH_WANTED_NOW.as_bytes());
+        }
         context.output.raw(&script)
     }
 }

@@ -4,6 +4,7 @@
 mod critical;
 mod daemon;
 mod groups;
+mod latency;
 mod schemas;
 mod webhooks;
 
@@ -65,6 +66,7 @@ impl Gallery {
     fn filled() -> Self {
         let mut gallery = Self::default();
         groups::fill(&mut gallery);
+        latency::fill(&mut gallery);
         daemon::fill(&mut gallery);
         critical::fill(&mut gallery);
         webhooks::fill(&mut gallery);

@@ -45,13 +45,14 @@ fn stop(context: &Context, mut block: Block) -> CliResult<EmergencyStatus> {
     let began = clock::now();
     let path = context.dirs.emergency_file();
     make_dir(&context.dirs.state, 0o700)?;
-    // First of all: a daemon that starts meanwhile limits nothing.
-    block.write(&path).map_err(|error| store_failure(&error))?;
+    // First of all: a daemon that starts meanwhile limits nothing. But a disk that cannot be written must not keep
+    // anything limited.
+    let recorded = block.write(&path);
     let _lock = lock(context)?;
     let kernel = kernel(context)?;
     let mut store = store(context)?;
     let report = restore::release_all(&kernel, &mut store).map_err(|error| effect_failure(&error))?;
-    store.write(|tables| tables.delete_wishes()).map_err(|error| store_failure(&error))?;
+    let forgotten = store.write(|tables| tables.delete_wishes());
     for note in &report.notes {
         context.output.message(&format!("note: {note}"));
     }
@@ -63,7 +64,10 @@ fn stop(context: &Context, mut block: Block) -> CliResult<EmergencyStatus> {
             .into());
     }
     block.released = Some(report.groups.len());
-    block.write(&path).map_err(|error| store_failure(&error))?;
+    recorded.and_then(|()| block.write(&path)).and(forgotten).map_err(|error| {
+        let failure = Failure::from_error(FailureKind::Partial, &error);
+        failure.with_hint("everything is lifted, but a daemon that is started would limit again: make room")
+    })?;
     let took = clock::now().since(began).as_millis();
     Ok(EmergencyStatus { took_ms: u64::try_from(took).ok(), ..told(block) })
 }

@@ -20,7 +20,7 @@ pub(in crate::cli) fn groups(context: &Context) -> CliResult<Vec<GroupStatus>> {
     let Some(store) = existing_store(context)? else { return Ok(Vec::new()) };
     let read = store.read(|tables| Ok::<_, StoreError>((tables.groups()?, tables.intents()?)));
     let (rows, intents) = read.map_err(|error| store_failure(&error))?;
-    let proc = processes::host()?;
+    let proc = processes::host(context)?;
     let boot = proc.boot_id().map_err(|error| failed(&error))?;
     let mut groups = Vec::with_capacity(rows.len());
     for row in rows {

@@ -30,7 +30,8 @@ pub(super) use throttle::throttle;
 /// The kernel's interfaces where the configuration says. A configuration that is broken must not keep anyone
 /// from releasing.
 fn kernel(context: &Context) -> CliResult<Kernel> {
-    let mut roots = Roots::of_agent(Roots::default().cgroup, &context.dirs.state);
+    let host = &context.dirs.host;
+    let mut roots = Roots::of_agent(host.cgroup.clone(), host.proc.clone(), &context.dirs.state);
     let mut allow_containers = false;
     match Settings::load_own(&context.dirs) {
         Ok((settings, _warnings)) => {
@@ -135,6 +136,10 @@ fn is_denied(error: &std::io::Error) -> bool {
 }
 
 pub(super) fn store_failure(error: &StoreError) -> CliError {
+    if error.is_full() {
+        let failure = Failure::from_error(FailureKind::Failed, error);
+        return failure.with_hint("the disk is full: see df -h, and make room").into();
+    }
     match error {
         StoreError::Io { source, .. } if is_denied(source) => Failure::from_error(FailureKind::Denied, error)
             .with_hint("become root, or the user whose state it is")

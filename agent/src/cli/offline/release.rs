@@ -114,7 +114,7 @@ fn targets(context: &Context, target: &ReleaseOf) -> CliResult<(Vec<Name>, Vec<P
             (names(&|group| group.rule.as_ref() == Some(rule)), format!("no group of rule {rule} is limited"))
         }
         ReleaseOf::Process(process) => {
-            let key = identify(*process)?;
+            let key = identify(context, *process)?;
             let wished = wishes.iter().any(|wish| wish.members.contains(&key));
             if !wished && holders(&present, key).is_empty() {
                 let message = format!("process {} is not limited", key.pid);
@@ -133,7 +133,7 @@ fn targets(context: &Context, target: &ReleaseOf) -> CliResult<(Vec<Name>, Vec<P
 /// What comes back when a daemon is started.
 fn wishes(context: &Context) -> CliResult<Vec<Wish>> {
     let Some(store) = existing_store(context)? else { return Ok(Vec::new()) };
-    let boot = processes::host()?.boot_id().map_err(|error| failed(&error))?;
+    let boot = processes::host(context)?.boot_id().map_err(|error| failed(&error))?;
     store.read(|tables| tables.wishes(&boot)).map_err(|error| store_failure(&error))
 }
 
@@ -142,13 +142,13 @@ fn holders(groups: &[GroupStatus], key: ProcKey) -> Vec<Name> {
     groups.iter().filter(holds).map(|group| group.group.clone()).collect()
 }
 
-fn identify(process: ProcRef) -> CliResult<ProcKey> {
+fn identify(context: &Context, process: ProcRef) -> CliResult<ProcKey> {
     let ProcRef { pid, start } = process;
     if let Some(start) = start {
         return Ok(ProcKey { pid, start });
     }
     let gone = || Failure::new(FailureKind::NotFound, format!("no process has pid {pid}"));
-    Ok(processes::key_of(&processes::host()?, pid)?.ok_or_else(gone)?)
+    Ok(processes::key_of(&processes::host(context)?, pid)?.ok_or_else(gone)?)
 }
 
 fn told(context: &Context, report: Report) -> CliResult<Released> {

@@ -32,7 +32,7 @@ pub(in crate::cli) fn throttle(context: &Context, spec: &Spec) -> CliResult<Thro
 
 fn limit(context: &Context, spec: &Spec) -> CliResult<Throttled> {
     super::emergency::expect_none(context)?;
-    let proc = processes::host()?;
+    let proc = processes::host(context)?;
     let mut kernel = kernel(context)?;
     // Only `run` names this process.
     if spec.processes.iter().any(|process| process.pid == std::process::id()) {

@@ -16,6 +16,7 @@ use crate::cli::takeover::Daemon;
 use crate::clock;
 use crate::config::predecessor::MigrationNote;
 use crate::config::profiles::{Draft, ProfileStore, StoreError};
+use crate::effect::fail_point::{FailPoints, Point};
 use crate::model::id::Name;
 use crate::store::Store;
 use crate::store::history::{Act, Actor, FileChange, Outcome};
@@ -139,7 +140,10 @@ fn transact(context: &Context, store: &ProfileStore, change: &FileChange<'_>) ->
         tables.begin_file_change(at, &actor, change)
     });
     let id = begun.map_err(|error| store_failure(&error))?;
+    let points = FailPoints::from_environment();
+    points.pass(Point::ProfileNoted);
     let swapped = store.swap(change.profile, change.before, change.after);
+    points.pass(Point::ProfileChanged);
     let outcome = if swapped.is_ok() { Outcome::Done } else { Outcome::Undone };
     settle(context, &mut book, id, outcome);
     swapped.map(|_path| id).map_err(refused)

@@ -100,9 +100,10 @@ impl Import {
 
 /// The text of a profile that may not be there.
 fn existing(store: &ProfileStore, name: &Name) -> CliResult<Option<String>> {
-    match store.text(name) {
+    match store.own_text(name) {
         Ok(source) => Ok(Some(source.into_text())),
-        Err(StoreError::NotFound { .. }) => Ok(None),
+        // One of one's own takes the place of a shared one.
+        Err(StoreError::NotFound { .. } | StoreError::Shared { .. }) => Ok(None),
         Err(error) => Err(refused(error)),
     }
 }

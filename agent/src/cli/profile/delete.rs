@@ -29,7 +29,7 @@ impl Delete {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let Self { name, force } = self;
         let store = ProfileStore::new(&context.dirs);
-        let before = store.text(&name).map_err(refused)?.into_text();
+        let before = store.own_text(&name).map_err(refused)?.into_text();
         let is_active = known_active(context)?.as_ref() == Some(&name);
         if !force {
             refuse_if_needed(context, &store, &name, is_active)?;

@@ -46,7 +46,7 @@ pub(super) struct Edit {
 impl Edit {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let store = ProfileStore::new(&context.dirs);
-        let before = store.text(&self.name).map_err(refused)?;
+        let before = store.own_text(&self.name).map_err(refused)?;
         if self.set.is_empty() && self.unset.is_empty() {
             return in_editor(context, &store, &self.name, before);
         }

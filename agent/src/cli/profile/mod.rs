@@ -42,6 +42,7 @@ pub(super) struct ProfileArgs {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// List the profiles, and which one is active
+    #[command(visible_alias = "ls")]
     List,
     /// Show a profile
     Show {
@@ -58,6 +59,7 @@ enum Command {
     /// Copy a profile under another name
     Clone(create::CloneOf),
     /// Remove a profile
+    #[command(visible_aliases = ["rm", "remove"])]
     Delete(delete::Delete),
     /// Take a profile from a YAML or JSON file, also one of the predecessor's
     Import(create::Import),
@@ -116,10 +118,12 @@ impl ProfileArgs {
             }
             Command::Show { name, resolved } => {
                 let profile = load(context, &name)?;
+                let source = store.text(&name).map_err(refused)?;
+                context.output.message(&format!("# {}", source.path().display()));
                 context.output.show(&if resolved {
-                    Shown::resolved(profile)
+                    Shown::resolved(profile, &source)
                 } else {
-                    Shown::as_written(profile, store.text(&name).map_err(refused)?.into_text())
+                    Shown::as_written(profile, source)
                 })
             }
             Command::Create(command) => command.run(context),
@@ -175,7 +179,7 @@ pub(super) fn load(context: &Context, name: &Name) -> CliResult<Profile> {
 /// A profile by its name, or of a file anywhere.
 fn named(context: &Context, profile: &Path) -> CliResult<Profile> {
     let path = super::validate::file_of(context, profile)?;
-    match validate_profile_file(&path) {
+    match validate_profile_file(&path, &context.dirs.shared_profiles) {
         (Some(profile), findings) => {
             warn(context, &findings);
             Ok(profile)
@@ -223,6 +227,10 @@ fn refused(error: StoreError) -> CliError {
                 Some(near) => failure.with_hint(format!("did you mean {near}?")),
                 None => failure.with_hint("see: process-throttler profile list"),
             }
+        }
+        StoreError::Shared { name, .. } => {
+            let hint = format!("copy it and change the copy: process-throttler profile clone {name} NEW");
+            Failure::from_error(FailureKind::Denied, &error).with_hint(hint)
         }
         StoreError::Invalid(findings) => {
             let count = findings.errors();

@@ -14,7 +14,7 @@ use crate::config::profiles::StoreError;
 use crate::control::failure::{Failure, FailureKind};
 use crate::model::id::Name;
 use crate::store::Store;
-use crate::store::history::{Act, HistoryRow, Outcome};
+use crate::store::history::{Act, HistoryRow, Outcome, hash};
 
 const AFTER_HELP: &str = "\
 With a name, the last change of that profile's file is undone: edited, created, deleted or imported. Without one, the \
@@ -39,7 +39,10 @@ impl Rollback {
         };
         match (self.to, self.name) {
             (Some(id), name) => {
-                let row = entry(&book, id)?;
+                let mut row = entry(&book, id)?;
+                if let Some(of) = row.profile.clone().filter(|_| !row.act.is_of_force()) {
+                    row.outcome = row.outcome_by(present(context, &of)?.as_deref());
+                }
                 match (row.act.is_of_force(), &row.profile, name) {
                     (true, profile, None) => activate(context, profile.clone()),
                     (false, Some(of), name) if name.is_none() || name.as_ref() == Some(of) => {
@@ -55,14 +58,15 @@ impl Rollback {
                 }
             }
             (None, Some(name)) => {
-                let last = last(&book, Some(&name), |row| !row.act.is_of_force())?;
+                let now = present(context, &name)?;
+                let last = last(&book, Some(&name), now.as_deref(), |row| !row.act.is_of_force())?;
                 let Some(last) = last else {
                     return Err(nothing(&format!("no change of profile {name} is known")));
                 };
                 restore(context, &name, content(&book, last.before.as_deref())?)
             }
             (None, None) => {
-                let last = last(&book, None, |row| row.act.is_of_force())?;
+                let last = last(&book, None, None, |row| row.act.is_of_force())?;
                 let Some(last) = last else { return Err(nothing("no profile has been in force before")) };
                 activate(context, last.previous)
             }
@@ -70,13 +74,25 @@ impl Rollback {
     }
 }
 
+/// The last change that was done, those included whose author died before saying so: `now` is the hash of what the
+/// file has.
 fn last(
     book: &Store,
     name: Option<&Name>,
+    now: Option<&str>,
     is_meant: impl Fn(&HistoryRow) -> bool,
 ) -> CliResult<Option<HistoryRow>> {
     let rows = book.read(|tables| tables.history(name, u64::MAX)).map_err(|error| store_failure(&error))?;
-    Ok(rows.into_iter().find(|row| row.outcome == Outcome::Done && is_meant(row)))
+    Ok(rows.into_iter().find(|row| row.outcome_by(now) == Outcome::Done && is_meant(row)))
+}
+
+/// The hash of what the profile's file has now.
+fn present(context: &Context, name: &Name) -> CliResult<Option<String>> {
+    match ProfileStore::new(&context.dirs).own_text(name) {
+        Ok(source) => Ok(Some(hash(source.text()))),
+        Err(StoreError::NotFound { .. } | StoreError::Shared { .. }) => Ok(None),
+        Err(error) => Err(refused(error)),
+    }
 }
 
 fn nothing(message: &str) -> CliError {
@@ -87,9 +103,9 @@ fn nothing(message: &str) -> CliError {
 /// Gives a file an earlier content, or takes it away again.
 fn restore(context: &Context, name: &Name, after: Option<String>) -> CliResult {
     let store = ProfileStore::new(&context.dirs);
-    let before = match store.text(name) {
+    let before = match store.own_text(name) {
         Ok(source) => Some(source.into_text()),
-        Err(StoreError::NotFound { .. }) => None,
+        Err(StoreError::NotFound { .. } | StoreError::Shared { .. }) => None,
         Err(error) => return Err(refused(error)),
     };
     let counts = match &after {

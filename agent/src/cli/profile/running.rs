@@ -56,7 +56,7 @@ impl Running {
         let pattern = self.pattern.as_deref().unwrap_or(".*");
         let field = if self.pattern.is_some() { self.field } else { Field::Name };
         let query = Query::new(pattern, field, self.exact)?;
-        let rows = processes::find_targets(&processes::host()?, &query)?;
+        let rows = processes::find_targets(&processes::host(context)?, &query)?;
         let (programs, passed) = programs(&rows);
         if passed > 0 {
             let message =

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, Wide, dash};
 use crate::config::export;
+use crate::config::file::Source;
 use crate::config::profiles::Entry;
 use crate::model::id::Name;
 use crate::model::rule::Profile;
@@ -27,6 +28,10 @@ struct Item {
     description: String,
     errors: usize,
     path: String,
+    /// Whether it is of a directory that everybody shares and commands only read.
+    shared: bool,
+    /// Files of the same name that do not count because of this one.
+    hides: Vec<String>,
 }
 
 impl Listed {
@@ -42,6 +47,8 @@ impl Listed {
                 description: profile.map(|profile| profile.description.clone()).unwrap_or_default(),
                 errors: entry.findings.errors(),
                 path: entry.path.display().to_string(),
+                shared: entry.is_shared,
+                hides: entry.hides.iter().map(|path| path.display().to_string()).collect(),
                 name: entry.name,
             }
         };
@@ -62,6 +69,7 @@ impl View for Listed {
                 Always("CRITICAL"),
                 Always("DESCRIPTION"),
                 Wide("FILE"),
+                Wide("HIDES"),
             ],
             self.0.iter().map(|item| {
                 let state = match (item.active, item.valid) {
@@ -79,6 +87,7 @@ impl View for Listed {
                     item.critical.to_string(),
                     dash(item.description.clone()),
                     item.path.clone(),
+                    dash(item.hides.join(" ")),
                 ]
             }),
         );
@@ -91,19 +100,22 @@ impl View for Listed {
 pub(super) struct Shown {
     #[serde(flatten)]
     profile: Profile,
+    /// Its file.
+    path: String,
     #[serde(skip)]
     text: Option<String>,
 }
 
 impl Shown {
     /// For people, as it is in its file.
-    pub(super) const fn as_written(profile: Profile, text: String) -> Self {
-        Self { profile, text: Some(text) }
+    pub(super) fn as_written(profile: Profile, source: Source) -> Self {
+        let path = source.path().display().to_string();
+        Self { profile, path, text: Some(source.into_text()) }
     }
 
     /// For people, as it comes into force.
-    pub(super) const fn resolved(profile: Profile) -> Self {
-        Self { profile, text: None }
+    pub(super) fn resolved(profile: Profile, source: &Source) -> Self {
+        Self { profile, path: source.path().display().to_string(), text: None }
     }
 }
 
@@ -131,12 +143,25 @@ pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
         description: String::new(),
         errors,
         path: format!("/etc/process-throttler/profiles/{name}.yaml"),
+        shared: false,
+        hides: Vec::new(),
+    };
+    let packaged = Item {
+        path: "/usr/share/process-throttler/profiles/base.yaml".to_owned(),
+        shared: true,
+        ..item("base", false, true, "1.0", 0)
+    };
+    let own = Item {
+        hides: vec!["/usr/share/process-throttler/profiles/web.yaml".to_owned()],
+        description: "web server with background jobs".to_owned(),
+        ..item("web", true, true, "2.0", 0)
     };
     let items = vec![
         item("bad", false, false, "", 2),
+        packaged,
         item("night", false, true, "1.0", 0),
         item("stale", true, false, "", 1),
-        item("web", true, true, "2.0", 0),
+        own,
     ];
     gallery.show("profile list", &Listed(items));
     let profile = || -> Profile {
@@ -162,7 +187,10 @@ pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
         });
         serde_json::from_value(profile).unwrap()
     };
-    let text = "# kept\nname: web\n";
-    gallery.show("profile show web", &Shown::as_written(profile(), text.to_owned()));
-    gallery.show("profile show web --resolved", &Shown::resolved(profile()));
+    let source = || {
+        let path = "/etc/process-throttler/profiles/web.yaml".into();
+        Source::new(path, "# kept\nname: web\n".to_owned())
+    };
+    gallery.show("profile show web", &Shown::as_written(profile(), source()));
+    gallery.show("profile show web --resolved", &Shown::resolved(profile(), &source()));
 }

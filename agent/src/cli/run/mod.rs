@@ -54,7 +54,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let program = Program::find(&self.command)?;
-        let proc = processes::host()?;
+        let proc = processes::host(context)?;
         let own = proc.process(std::process::id()).map_err(|error| failed(&error))?;
         let own = own.ok_or_else(|| Failure::new(FailureKind::Failed, "/proc does not know this process"))?;
         let limits =

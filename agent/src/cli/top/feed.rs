@@ -37,7 +37,7 @@ impl<'a> Feed<'a> {
     /// # Errors
     /// When `/proc` cannot be read.
     pub(super) fn new(context: &'a Context) -> CliResult<Self> {
-        let proc = processes::host()?;
+        let proc = processes::host(context)?;
         let cpu = proc.cpu_times(clock::now()).map_err(|error| failed(&error))?;
         Ok(Self { context, proc, cpu, held: None })
     }

@@ -52,7 +52,7 @@ impl Validate {
 /// Checks a profile by its name or file.
 pub(super) fn profile(context: &Context, profile: &Path) -> CliResult {
     let path = file_of(context, profile)?;
-    let (profile, findings) = validate_profile_file(&path);
+    let (profile, findings) = validate_profile_file(&path, &context.dirs.shared_profiles);
     tell(context, &path, profile.is_some(), findings)
 }
 
@@ -63,7 +63,7 @@ pub(super) fn profile(context: &Context, profile: &Path) -> CliResult {
 pub(super) fn file_of(context: &Context, profile: &Path) -> CliResult<PathBuf> {
     let named =
         profile.to_str().filter(|text| !text.contains('/')).and_then(|text| text.parse::<Name>().ok());
-    let stored = named.map(|name| context.dirs.profile_file(&name)).filter(|file| file.exists());
+    let stored = named.map(|name| context.dirs.existing_profile_file(&name)).filter(|file| file.exists());
     let path = stored.unwrap_or_else(|| profile.to_owned());
     if path.exists() {
         return Ok(path);

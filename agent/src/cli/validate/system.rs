@@ -93,9 +93,9 @@ fn unit(context: &Context) -> Findings {
         return Findings::new();
     }
     let message = format!("{UNIT} is not installed: nobody starts the daemon at boot");
-    let fix =
-        Some("install it from packaging/systemd, and: systemctl enable --now process-throttler".to_owned());
-    Finding::about_file(Severity::Warning, Path::new(UNIT_DIRS[0]), message, fix).into()
+    let fix = "install the package, or what is in packaging/systemd and packaging/sysusers.d, and: systemctl enable --now \
+               process-throttler";
+    Finding::about_file(Severity::Warning, Path::new(UNIT_DIRS[0]), message, Some(fix.to_owned())).into()
 }
 
 #[cfg(test)]

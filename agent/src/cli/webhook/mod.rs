@@ -34,6 +34,7 @@ enum Command {
     /// Add an endpoint
     Add(add::Add),
     /// List the endpoints
+    #[command(visible_alias = "ls")]
     List(list::List),
     /// Show an endpoint
     Show(show::Show),
@@ -44,6 +45,7 @@ enum Command {
     /// Send nothing to an endpoint, and keep it
     Disable(enable::Disable),
     /// Remove an endpoint
+    #[command(visible_alias = "rm")]
     Remove(remove::Remove),
     /// Send a test event to an endpoint and tell what came of it
     Test(test::Test),
@@ -97,7 +99,9 @@ fn refused(error: WebhookError) -> CliError {
         | WebhookError::Write(crate::config::file::WriteError::Io { source, .. }) => {
             of_system(&error, source)
         }
-        WebhookError::Read(_) | WebhookError::Write(_) => Failure::from_error(FailureKind::Failed, &error),
+        WebhookError::Read(_) | WebhookError::Write(_) | WebhookError::Sealed(_) => {
+            Failure::from_error(FailureKind::Failed, &error)
+        }
     };
     failure.into()
 }

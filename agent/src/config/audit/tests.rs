@@ -17,7 +17,7 @@ fn etc(text: &str) -> TempDir {
 fn load(text: &str) -> Result<AuditSettings, Vec<String>> {
     let dir = etc(text);
     let path = dir.path();
-    let dirs = Dirs { config: path.into(), state: path.into(), runtime: path.into(), log: path.into() };
+    let dirs = Dirs::all_at(path);
     let host = Host {
         cpus: None,
         online: || None,

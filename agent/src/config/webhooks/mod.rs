@@ -3,6 +3,7 @@
 
 mod edit;
 mod entry;
+mod sealed;
 mod secrets;
 pub mod store;
 
@@ -52,7 +53,7 @@ struct Reader<'a> {
 /// `config.yaml` is taken.
 pub(super) fn read(dirs: &Dirs, trust: Trust, has_default: bool, findings: &mut Findings) -> Vec<Endpoint> {
     let path = dirs.webhooks_file();
-    let source = match file::read::read(&path, trust) {
+    let source = match sealed::read(&dirs.config, &path, trust) {
         Ok(source) => source,
         Err(error) if error.is_not_found() => return Vec::new(),
         Err(error) => {
@@ -60,7 +61,7 @@ pub(super) fn read(dirs: &Dirs, trust: Trust, has_default: bool, findings: &mut 
             return Vec::new();
         }
     };
-    if trust != Trust::Anyone {
+    if trust != Trust::Anyone && !sealed::is_sealed(&path) {
         warn_if_readable(&path, findings);
     }
     let reader = Reader { dir: &dirs.config, trust, look: Look::Everywhere };

@@ -5,12 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::edit::{self, Setting, Unfit};
-use super::{Look, Reader, parse};
+use super::{Look, Reader, parse, sealed};
 use crate::config::error::{Finding, Findings, Severity};
-use crate::config::file::{self, ReadError, Source, Trust, WriteError, write};
+use crate::config::file::{ReadError, Source, Trust, WriteError, write};
 use crate::config::paths::Dirs;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
+use crate::sealed::SecretError;
 
 /// First lines of a file that a command makes.
 const HEAD: &str = "# Webhook endpoints; docs/configuration.md explains the keys.\n";
@@ -85,6 +86,9 @@ pub enum WebhookError {
     /// The file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The file cannot be encrypted again.
+    #[error(transparent)]
+    Sealed(#[from] SecretError),
 }
 
 /// Findings about values that no file holds: without places.
@@ -144,7 +148,10 @@ impl WebhookFile {
             let (text, changed) = self.changed(&self.read(path)?, name, change)?;
             let differs = changed.differs;
             outcome = Some(changed);
-            if differs { Ok(text) } else { Err(Halt::Same) }
+            if !differs {
+                return Err(Halt::Same);
+            }
+            sealed::text_of(&self.dir, path, text).map_err(|error| Halt::Error(error.into()))
         });
         match (written, outcome) {
             (Ok(()) | Err(Halt::Same), Some(changed)) => Ok(changed),
@@ -214,7 +221,7 @@ impl WebhookFile {
     }
 
     fn read(&self, path: &Path) -> Result<Source, WebhookError> {
-        match file::read::read(path, self.trust) {
+        match sealed::read(&self.dir, path, self.trust) {
             Ok(source) => Ok(source),
             Err(error) if error.is_not_found() => Ok(Source::new(path.to_owned(), HEAD.to_owned())),
             Err(ReadError::Refused(finding)) => Err(WebhookError::Invalid((*finding).into())),

@@ -18,7 +18,7 @@ impl Etc {
 
     fn dirs(&self) -> Dirs {
         let dir = self.0.path();
-        Dirs { config: dir.into(), state: dir.into(), runtime: dir.into(), log: dir.into() }
+        Dirs::all_at(dir)
     }
 
     fn path(&self) -> PathBuf {
@@ -422,4 +422,60 @@ fn written_files_are_their_owners_alone() {
     etc.change("a", Change::Add(vec![text("url", "https://h/")])).unwrap();
     assert_eq!(mode(), 0o600);
     assert!(etc.text().starts_with("# Webhook endpoints"));
+}
+
+/// An identity of age, as `age-keygen` writes it.
+fn identity(dir: &Path) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use age::secrecy::ExposeSecret as _;
+    let key = age::x25519::Identity::generate();
+    let path = dir.join("webhooks.identity");
+    std::fs::write(&path, format!("# made by a test\n{}\n", key.to_string().expose_secret())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    key.to_public().to_string()
+}
+
+fn encrypted(text: &str, recipient: &str) -> String {
+    let recipient: age::x25519::Recipient = recipient.parse().unwrap();
+    age::encrypt_and_armor(&recipient, text.as_bytes()).unwrap()
+}
+
+#[test]
+fn an_encrypted_file_is_read_and_changed_and_never_in_clear_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let dirs = Dirs::all_at(&path);
+    let sealed = path.join("webhooks.yaml.age");
+    let recipient = identity(&path);
+    let text = "# kept\nwebhooks:\n  - { name: chat, url: \"https://hooks.example.org/t0ken\" }\n";
+    std::fs::write(&sealed, encrypted(text, &recipient)).unwrap();
+    let file = WebhookFile::new(&dirs);
+    assert_eq!(file.path(), sealed);
+    assert_eq!(file.list().unwrap()[0].url, "https://hooks.example.org/t0ken");
+
+    let name: Name = "chat".parse().unwrap();
+    let settings = vec![Setting { key: "rate", value: Some(Written::Number(5)) }];
+    let before = std::fs::read(&sealed).unwrap();
+    file.change(&name, &Change::Edit(settings.clone()), true).unwrap();
+    assert_eq!(std::fs::read(&sealed).unwrap(), before, "a dry run");
+    file.change(&name, &Change::Edit(settings), false).unwrap();
+    let listed = file.list().unwrap();
+    assert_eq!((listed[0].rate, listed[0].url.as_str()), (Some(5), "https://hooks.example.org/t0ken"));
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(
+            !bytes.windows(6).any(|part| part == b"t0ken\"" || part == b"/t0ken"),
+            "in clear on the disk"
+        );
+    }
+
+    // Another identity, none at all, and a second file.
+    let says = |file: &WebhookFile| file.list().unwrap_err().to_string();
+    identity(&path);
+    assert!(says(&file).contains("webhooks.identity"), "{}", says(&file));
+    std::fs::remove_file(path.join("webhooks.identity")).unwrap();
+    assert!(says(&file).contains("put the identity into"), "{}", says(&file));
+    std::fs::write(path.join("webhooks.yaml"), "webhooks: []\n").unwrap();
+    assert!(says(&file).contains("nobody can tell which counts"), "{}", says(&file));
 }

@@ -1,71 +1,23 @@
 //! Signing keys: read where the configuration says, read again when they change, never printed.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use ring::signature::Ed25519KeyPair;
-use rustix::fs::OFlags;
 use sha2::Sha256;
 
 use crate::model::endpoint::SecretSource;
+use crate::sealed::{credential, decrypt, failed, read_private};
+
+pub use crate::sealed::{SecretError, identities};
 
 /// Secret sizes that Standard Webhooks allows, in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// Largest file that is read, in bytes; a key has hundreds.
-const FILE_MAX: u64 = 64 * 1_024;
-/// Where systemd puts credentials (systemd.exec(5)).
-const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
-
-/// Why a key cannot be used. Never with anything of the key in it.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    /// The system refused.
-    #[error("{operation} {}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        source: io::Error,
-    },
-    /// The file as it is must not be used.
-    #[error("{} is not used: {why}", path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// It is no key.
-    #[error(
-        "{} must hold whsec_ and base64 of 24 to 64 bytes, or whsk_ and base64 of an Ed25519 key",
-        .0.display()
-    )]
-    NoKey(PathBuf),
-    /// systemd passed no credentials.
-    #[error("credential {0:?}: ${CREDENTIALS} is not set, so systemd has passed none")]
-    NoCredentials(String),
-    /// Decrypting failed.
-    #[error("decrypt {} with {}: {why}", file.display(), identity.display())]
-    Age {
-        /// The encrypted file.
-        file: PathBuf,
-        /// The identity.
-        identity: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// The key cannot sign.
-    #[error("the key cannot sign")]
-    Sign,
-}
 
 /// A Standard Webhooks key and the text it was written as.
 pub struct Secret {
@@ -200,20 +152,6 @@ impl Stamp {
     }
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SecretError {
-    let path = path.to_owned();
-    move |source| SecretError::Io { operation, path, source }
-}
-
-fn credential(name: &str) -> Result<PathBuf, SecretError> {
-    let missing = || SecretError::NoCredentials(name.to_owned());
-    let path = PathBuf::from(std::env::var_os(CREDENTIALS).ok_or_else(missing)?).join(name);
-    if name.contains('/') || matches!(name, "" | "." | "..") {
-        return Err(SecretError::Refused { path, why: "a credential's name is a file name".to_owned() });
-    }
-    Ok(path)
-}
-
 /// Reads a key.
 ///
 /// # Errors
@@ -246,78 +184,6 @@ fn read_source(source: &SecretSource) -> Result<(PathBuf, Vec<u8>), SecretError>
         }
         SecretSource::Age { file, identity } => (file.clone(), decrypt(file, identity)?),
     })
-}
-
-/// Reads a file that nobody but root and this user may have touched or seen.
-fn read_private(path: &Path) -> Result<Vec<u8>, SecretError> {
-    let file = open(path)?;
-    // What was opened is checked, so that nobody can swap the file in between.
-    let found = file.metadata().map_err(failed("look at", path))?;
-    let euid = rustix::process::geteuid().as_raw();
-    let why = if found.uid() != 0 && found.uid() != euid {
-        Some(format!("it belongs to uid {}; chown root it", found.uid()))
-    } else if found.mode() & 0o077 != 0 {
-        Some(format!("others may access it by mode {:04o}; chmod 0600 it", found.mode() & 0o7777))
-    } else {
-        None
-    };
-    match why {
-        Some(why) => Err(SecretError::Refused { path: path.to_owned(), why }),
-        None => read_all(file, path),
-    }
-}
-
-fn open(path: &Path) -> Result<File, SecretError> {
-    // NONBLOCK: opening a FIFO must not wait for a writer.
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed("open", path))?;
-    if file.metadata().map_err(failed("look at", path))?.is_file() {
-        return Ok(file);
-    }
-    Err(SecretError::Refused { path: path.to_owned(), why: "it is no regular file".to_owned() })
-}
-
-fn read_all(file: File, path: &Path) -> Result<Vec<u8>, SecretError> {
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_MAX {
-        return Err(SecretError::Refused {
-            path: path.to_owned(),
-            why: format!("it is larger than {FILE_MAX} bytes"),
-        });
-    }
-    Ok(bytes)
-}
-
-/// Reads the identities that `age-keygen` wrote to a file that nobody else may see.
-///
-/// # Errors
-/// When the file cannot be read, may have been seen or written by others, or holds none.
-pub fn identities(path: &Path) -> Result<Vec<Box<dyn age::Identity>>, SecretError> {
-    let keys = read_private(path)?;
-    // Its errors name no key, but they may quote a line of the file.
-    age::IdentityFile::from_buffer(keys.as_slice())
-        .and_then(|file| file.into_identities().map_err(|_unusable| io::ErrorKind::InvalidData.into()))
-        .map_err(|_unreadable| SecretError::Refused {
-            path: path.to_owned(),
-            why: "it is no identity that age-keygen has written".to_owned(),
-        })
-}
-
-/// The encrypted file may be seen by anybody, the identity by nobody.
-fn decrypt(file: &Path, identity: &Path) -> Result<Vec<u8>, SecretError> {
-    let wrong = |why: String| SecretError::Age { file: file.to_owned(), identity: identity.to_owned(), why };
-    let keys = identities(identity)?;
-    let encrypted = read_all(open(file)?, file)?;
-    let armored = age::armor::ArmoredReader::new(encrypted.as_slice());
-    let decryptor = age::Decryptor::new_buffered(armored).map_err(|error| wrong(error.to_string()))?;
-    let mut plain = decryptor
-        .decrypt(keys.iter().map(|key| key.as_ref() as &dyn age::Identity))
-        .map_err(|error| wrong(error.to_string()))?
-        .take(FILE_MAX);
-    let mut bytes = Vec::new();
-    plain.read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

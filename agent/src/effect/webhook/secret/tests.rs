@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use age::secrecy::ExposeSecret as _;
 use ring::signature::{ED25519, KeyPair as _, UnparsedPublicKey};
@@ -145,7 +146,7 @@ fn an_encrypted_key_is_decrypted_with_its_identity_only() {
         let stranger = age::x25519::Identity::generate();
         let wrong = private(&dir, "wrong", stranger.to_string().expose_secret().as_bytes());
         let told = read(&source(&wrong)).unwrap_err().to_string();
-        assert!(told.contains("decrypt") && !told.contains("AGE-SECRET-KEY"), "{told}");
+        assert!(told.contains("No matching keys") && !told.contains("AGE-SECRET-KEY"), "{told}");
         let garbage = private(&dir, "garbage", b"AGE-SECRET-KEY-1NOTAKEY");
         let told = read(&source(&garbage)).unwrap_err().to_string();
         assert!(!told.contains("NOTAKEY"), "{told}");

@@ -1,0 +1,67 @@
+//! Cgroups by their ids: a bounded walk of a hierarchy. On 64-bit systems the id is the inode number of the directory
+//! (kernfs); a cgroup that is gone has none.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::model::process::printable;
+
+/// The directories of those of the ids that are found at a mount point or in the first `most` directories from there,
+/// those near it first.
+#[must_use]
+pub fn by_ids(mount: &Path, mut wanted: BTreeSet<u64>, most: usize) -> BTreeMap<u64, PathBuf> {
+    let mut found = BTreeMap::new();
+    if let Ok(root) = std::fs::metadata(mount)
+        && wanted.remove(&root.ino())
+    {
+        found.insert(root.ino(), mount.to_owned());
+    }
+    let mut pending = VecDeque::from([mount.to_owned()]);
+    for _ in 0..most {
+        if wanted.is_empty() {
+            break;
+        }
+        let Some(dir) = pending.pop_front() else { break };
+        // A cgroup may go away while it is listed.
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if wanted.remove(&entry.ino()) {
+                found.insert(entry.ino(), entry.path());
+            }
+            pending.push_back(entry.path());
+        }
+    }
+    found
+}
+
+/// The path of a cgroup as the kernel has it, for people; `None` when the directory is not below the mount point.
+#[must_use]
+pub fn path_of(mount: &Path, dir: &Path) -> Option<String> {
+    let below = dir.strip_prefix(mount).ok()?;
+    Some(format!("/{}", printable(below.as_os_str().as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("a/b\n");
+        std::fs::create_dir_all(&deep).unwrap();
+        let id = |path: &Path| std::fs::metadata(path).unwrap().ino();
+        let wanted = BTreeSet::from([id(root.path()), id(&deep), 1]);
+        let found = by_ids(root.path(), wanted, 100);
+        let name = |path: &Path| path_of(root.path(), found.get(&id(path))?);
+        assert_eq!(name(root.path()).as_deref(), Some("/"));
+        assert_eq!(name(&deep).as_deref(), Some("/a/b\\x0a"));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(path_of(&deep, root.path()), None);
+        assert_eq!(by_ids(root.path(), BTreeSet::from([id(&deep)]), 1).len(), 0, "beyond the bound");
+    }
+}

@@ -1,0 +1,301 @@
+//! The thread of the probes: waits, arms, reads, answers, disarms.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::config::probes::{ProbesMode, ProbesSettings};
+use crate::control::failure::{Failure, FailureKind};
+use crate::daemon::probes::answer::{self, Subject, Throttled};
+use crate::daemon::probes::duty::{ArmedBy, Duty, Step};
+use crate::daemon::probes::trigger::Trigger;
+use crate::daemon::probes::{LOOKS_MAX, Look, Order, Place, Told};
+use crate::daemon::waker::{Waker, timespec};
+use crate::model::chain::chain;
+use crate::model::id::ProcKey;
+use crate::model::latency::{Delay, Reading};
+use crate::model::time::Timestamp;
+use crate::source::SourceError;
+use crate::source::sched::{Arming, Probes};
+
+/// Long waits that are remembered.
+const DELAYS_KEPT: usize = 64;
+/// Shortest time between two reports of one process.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks at what the programs cost while they are armed.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two questions which processes are critical, while they are armed.
+const ASK_PACE: Duration = Duration::from_secs(5);
+
+/// The programs while they are armed.
+struct Armed {
+    probes: Probes,
+    delays: VecDeque<Delay>,
+    /// What was read at the last tick, for the cost since.
+    switches: u64,
+    at: Timestamp,
+}
+
+/// A look under way.
+struct UnderWay {
+    look: Look,
+    from: Reading,
+    throttled: Throttled,
+    until: Timestamp,
+    alone: bool,
+}
+
+/// The thread's work.
+pub(super) struct Shift {
+    settings: ProbesSettings,
+    place: Place,
+    inbox: Receiver<Order>,
+    waker: Waker,
+    told: Arc<Mutex<Told>>,
+    wanted: Arc<Notify>,
+    /// When the critical processes were asked for last.
+    asked: Option<Timestamp>,
+    duty: Duty,
+    trigger: Option<Trigger>,
+    armed: Option<Armed>,
+    looks: Vec<UnderWay>,
+    critical: Vec<ProcKey>,
+}
+
+impl Shift {
+    pub(super) fn new(
+        settings: ProbesSettings,
+        place: Place,
+        inbox: Receiver<Order>,
+        waker: Waker,
+        told: Arc<Mutex<Told>>,
+        wanted: Arc<Notify>,
+    ) -> Self {
+        let trigger = match settings.mode {
+            ProbesMode::Auto => Trigger::open().map_err(|error| {
+                tracing::warn!("pressure does not arm the scheduler's probes: {}", chain(&error));
+            }),
+            ProbesMode::On | ProbesMode::Off => Err(()),
+        };
+        Self {
+            duty: Duty::new(settings),
+            settings,
+            place,
+            inbox,
+            waker,
+            told,
+            wanted,
+            asked: None,
+            trigger: trigger.ok(),
+            armed: None,
+            looks: Vec::new(),
+            critical: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            let now = clock::now();
+            self.obey(now);
+            self.tell(now);
+            let pressed = match self.wait(now) {
+                Ok(pressed) => pressed,
+                Err(error) => {
+                    tracing::error!(%error, "the scheduler's probes are given up");
+                    return;
+                }
+            };
+            let now = clock::now();
+            if pressed {
+                self.duty.pressed(now);
+            }
+            self.waker.clear();
+            while let Ok(order) = self.inbox.try_recv() {
+                match order {
+                    Order::Look(look) => self.begin(*look, now),
+                    Order::Critical(keys) => {
+                        self.critical = keys;
+                        self.watch(None);
+                    }
+                }
+            }
+            self.tick(now);
+            self.finish(now);
+        }
+    }
+
+    /// Until something is to be done; whether processes have waited for CPUs.
+    fn wait(&self, now: Timestamp) -> io::Result<bool> {
+        let looks = self.looks.iter().map(|look| look.until);
+        let tick = self.armed.as_ref().map(|armed| armed.at.after(TICK));
+        let due = looks.chain(tick).chain(self.duty.due()).min();
+        let timeout = due.map(|due| timespec(due.since(now)));
+        let mut fds = vec![PollFd::new(&self.waker, PollFlags::IN)];
+        if let Some(trigger) = &self.trigger {
+            fds.push(PollFd::new(trigger, PollFlags::PRI));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(fds.get(1).is_some_and(|fd| fd.revents().contains(PollFlags::PRI)))
+    }
+
+    /// Arms or disarms as the duty says.
+    fn obey(&mut self, now: Timestamp) {
+        match self.duty.step(now, !self.looks.is_empty()) {
+            Step::Nothing => {}
+            Step::Arm => {
+                if let Err(error) = self.arm() {
+                    tracing::error!("the scheduler's probes cannot be armed: {}", chain(&error));
+                    self.duty.failed(now, chain(&error));
+                }
+            }
+            Step::Disarm => {
+                if self.armed.take().is_some() {
+                    tracing::info!("the scheduler's probes are disarmed");
+                }
+            }
+        }
+    }
+
+    fn arm(&mut self) -> Result<(), SourceError> {
+        if self.armed.is_some() {
+            return Ok(());
+        }
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let began = clock::now();
+        let arming = Arming::new(nanos(self.settings.threshold), nanos(REPORT_INTERVAL));
+        let probes = Probes::arm(&self.place.options, &arming)?;
+        let at = clock::now();
+        tracing::info!(took = ?at.since(began), "the scheduler's probes are armed");
+        self.armed = Some(Armed { probes, delays: VecDeque::new(), switches: 0, at });
+        self.watch(None);
+        self.asked = None;
+        Ok(())
+    }
+
+    /// Watches the critical processes, and those that are looked at or about to be.
+    fn watch(&mut self, next: Option<&Subject>) {
+        let Some(armed) = &mut self.armed else { return };
+        let subjects = self.looks.iter().map(|look| &look.look.subject).chain(next);
+        let looked_at = subjects.flat_map(Subject::processes);
+        let mut keys: Vec<ProcKey> = looked_at.chain(self.critical.iter().copied()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        if let Err(error) = armed.probes.watch(&keys) {
+            tracing::error!("processes are not watched: {}", chain(&error));
+        }
+    }
+
+    fn begin(&mut self, look: Look, now: Timestamp) {
+        if self.looks.len() >= LOOKS_MAX {
+            let failure = Failure::new(FailureKind::Conflict, "too many look at the scheduler already");
+            drop(look.answer.send(Err(failure)));
+            return;
+        }
+        let alone = self.armed.is_none();
+        if let Err(error) = self.arm() {
+            drop(look.answer.send(Err(Failure::from_error(FailureKind::Failed, &error))));
+            return;
+        }
+        self.duty.looked(now);
+        self.watch(Some(&look.subject));
+        // Read after its processes are watched, so that they are in it.
+        let Some(armed) = &self.armed else { return };
+        match armed.probes.read() {
+            Ok(from) => {
+                let (throttled, until) = (answer::throttled(&look.subject), now.after(look.time));
+                self.looks.push(UnderWay { look, from, throttled, until, alone });
+            }
+            Err(error) => drop(look.answer.send(Err(Failure::from_error(FailureKind::Failed, &error)))),
+        }
+    }
+
+    /// Takes what was reported, and weighs what the programs cost.
+    fn tick(&mut self, now: Timestamp) {
+        let Some(armed) = &mut self.armed else { return };
+        if self.asked.is_none_or(|asked| now.since(asked) >= ASK_PACE) {
+            self.asked = Some(now);
+            self.wanted.notify_one();
+        }
+        armed.probes.delays(&mut |delay| {
+            if armed.delays.len() == DELAYS_KEPT {
+                armed.delays.pop_front();
+            }
+            armed.delays.push_back(delay);
+        });
+        let since = now.since(armed.at);
+        if since < TICK {
+            return;
+        }
+        armed.at = now;
+        match armed.probes.totals() {
+            Ok(totals) => {
+                let switches = totals.switches.wrapping_sub(armed.switches);
+                armed.switches = totals.switches;
+                if let Some(cost) = self.duty.weigh(now, switches, since, !self.looks.is_empty()) {
+                    tracing::warn!(
+                        cost = %cost,
+                        budget = %self.settings.budget,
+                        "the scheduler's probes cost more percent of a CPU than they may and are shed"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::error!("the scheduler's probes cannot be read: {}", chain(&error));
+                self.duty.failed(now, chain(&error));
+                self.armed = None;
+            }
+        }
+    }
+
+    /// Answers the looks whose time has come.
+    fn finish(&mut self, now: Timestamp) {
+        let (due, open): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.looks).into_iter().partition(|look| look.until <= now);
+        self.looks = open;
+        let ended = !due.is_empty();
+        for UnderWay { look, from, throttled, until: _, alone } in due {
+            let Some(armed) = &self.armed else {
+                let failure = Failure::new(FailureKind::Failed, "the scheduler's probes went away meanwhile");
+                drop(look.answer.send(Err(failure)));
+                continue;
+            };
+            let answer = match armed.probes.read() {
+                Ok(reading) => {
+                    let seen = answer::Seen {
+                        from: &from,
+                        to: &reading,
+                        delays: armed.delays.iter(),
+                        throttled: &throttled,
+                        alone,
+                        armed_by: self.duty.armed_by().map_or("a look", ArmedBy::as_str),
+                    };
+                    Ok(answer::latency(&look.subject, seen, self.place.mount.as_deref()))
+                }
+                Err(error) => Err(Failure::from_error(FailureKind::Failed, &error)),
+            };
+            // Whoever asked may have gone away.
+            drop(look.answer.send(answer));
+        }
+        if ended {
+            self.watch(None);
+        }
+    }
+
+    /// Says how things are, for `daemon status`.
+    fn tell(&self, now: Timestamp) {
+        let (state, why) = self.duty.words(now, self.trigger.is_some());
+        let told = Told { state: Some(state), why };
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+}

@@ -1,0 +1,233 @@
+//! On the running kernel, as root: what the programs count is compared with what the kernel itself says.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::*;
+use crate::model::latency::{blame, since, sum};
+use crate::source::conformance::btf_that_lacks_a_member;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const SECOND: u64 = 1_000_000_000;
+
+/// A shell that uses all of a CPU that it gets, on the first CPU of those that this test may use.
+struct Spinner(Child);
+
+impl Spinner {
+    fn new() -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+        let child = Self(command.spawn().unwrap());
+        let allowed = nix::sched::sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap()).unwrap();
+        let mut only = CpuSet::new();
+        only.set(first).unwrap();
+        sched_setaffinity(Pid::from_raw(i32::try_from(child.0.id()).unwrap()), &only).unwrap();
+        child
+    }
+
+    fn key(&self) -> ProcKey {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        let behind = stat.rsplit_once(')').unwrap().1;
+        let start = behind.split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
+        ProcKey { pid: self.0.id(), start }
+    }
+
+    /// Time on a CPU and on a run queue, ns, as the kernel has it.
+    fn schedstat(&self) -> [u64; 2] {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.0.id())).unwrap();
+        let mut numbers = text.split_ascii_whitespace().map(|number| number.parse().unwrap());
+        [numbers.next().unwrap(), numbers.next().unwrap()]
+    }
+
+    /// Until it has waited for so much longer.
+    fn wait_for(&self, nanos: u64) {
+        let before = self.schedstat()[1];
+        wait_until(|| self.schedstat()[1] >= before + nanos);
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let end = clock::now().after(clock::patience(PATIENCE));
+    while !done() {
+        assert!(clock::now() < end, "it did not come to pass");
+        let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        rustix::event::poll(&mut [], Some(&pause)).unwrap();
+    }
+}
+
+fn arm(arming: &Arming) -> Probes {
+    Probes::arm(&options(), arming).unwrap()
+}
+
+fn options() -> Options {
+    let proc = crate::procfs::Proc::host().unwrap();
+    let cgroup_v1 =
+        proc.hierarchy().is_some_and(|found| found.version == crate::procfs::cgroup::Version::V1Cpu);
+    Options { cgroup_v1, ..Options::default() }
+}
+
+const QUIET: Arming = Arming::new(u64::MAX, SECOND);
+
+fn watched(reading: &Reading, key: ProcKey) -> ByCpu {
+    reading.watched.iter().find(|(found, _)| *found == key).unwrap().1.clone()
+}
+
+/// Within a fifth of each other, and 20 ms: a stint that goes on is told by the kernel and not yet by us.
+fn near(ours: u64, kernels: u64) -> bool {
+    ours.abs_diff(kernels) <= kernels / 5 + 20_000_000
+}
+
+#[test]
+fn a_waiter_is_measured_as_the_kernel_measures_it() {
+    let (waiter, hog) = (Spinner::new(), Spinner::new());
+    let mut probes = arm(&Arming::new(500_000, 50_000_000));
+    assert_eq!(probes.watch(&[waiter.key()]).unwrap(), 1);
+    // Its slot is found when it runs next.
+    waiter.wait_for(SECOND / 20);
+    let (before, [ran, waited]) = (probes.read().unwrap(), waiter.schedstat());
+    waiter.wait_for(SECOND * 6 / 10);
+    let (after, [ran_then, waited_then]) = (probes.read().unwrap(), waiter.schedstat());
+
+    let key = waiter.key();
+    let by_cpu = since(&watched(&after, key), Some(&watched(&before, key)));
+    let ours = sum(&by_cpu);
+    assert!(near(ours.wait_ns, waited_then - waited), "waited {ours:?}, not {}", waited_then - waited);
+    assert!(near(ours.on_cpu_ns, ran_then - ran), "ran {ours:?}, not {}", ran_then - ran);
+    assert!(ours.count() >= 10 && ours.longest_ns < 2 * SECOND, "{ours:?}");
+    // Two that take turns wait for about a slice, which is milliseconds.
+    let median = ours.percentile_ns(500).unwrap();
+    assert!((500_000..SECOND).contains(&median), "median of {median} ns");
+
+    let users: Vec<(u64, ByCpu)> = after
+        .cgroups
+        .iter()
+        .map(|(id, now)| {
+            let earlier = before.cgroups.iter().find(|(known, _)| known == id).map(|(_, then)| then);
+            (*id, since(now, earlier))
+        })
+        .collect();
+    let shares = blame(&by_cpu, &users);
+    assert!(shares.first().is_some_and(|(_, share)| *share >= 5_000), "{shares:?}");
+
+    let mut delays = Vec::new();
+    probes.delays(&mut |delay| delays.push(delay));
+    assert!(
+        delays.iter().all(|delay| delay.waiter.tgid == key.pid && delay.wait_ns >= 500_000),
+        "{delays:?}"
+    );
+    let by_hog = |delay: &&Delay| delay.holder.as_ref().is_some_and(|holder| holder.tgid == hog.0.id());
+    let blamed = delays.iter().find(by_hog).unwrap_or_else(|| panic!("{delays:?}"));
+    assert!(
+        blamed.held_ns > 0
+            && blamed.holder_cgroup != 0
+            && blamed.holder.as_ref().unwrap().comm == blamed.waiter.comm
+    );
+    // At most one in 50 ms, and those held back are counted.
+    assert!(delays.is_sorted_by(|a, b| b.at.since(a.at) >= Duration::from_millis(49)), "{delays:?}");
+    let totals = probes.totals().unwrap();
+    assert!(totals.suppressed > 0 && totals.dropped == 0 && probes.malformed() == 0, "{totals:?}");
+    assert!(totals.switches >= ours.count(), "{totals:?}");
+}
+
+#[test]
+fn the_successor_of_a_pid_is_not_the_one_that_is_watched() {
+    let (waiter, _hog) = (Spinner::new(), Spinner::new());
+    let key = waiter.key();
+    let other = ProcKey { start: key.start + 100, ..key };
+    let mut probes = arm(&QUIET);
+    probes.watch(&[other]).unwrap();
+    waiter.wait_for(SECOND / 5);
+    assert_eq!(sum(&watched(&probes.read().unwrap(), other)), Waits::default());
+    probes.watch(&[key]).unwrap();
+    waiter.wait_for(SECOND / 5);
+    let reading = probes.read().unwrap();
+    assert!(sum(&watched(&reading, key)).count() > 0);
+    assert_eq!(reading.watched.len(), 1, "the other one is watched no longer");
+}
+
+#[test]
+fn more_processes_than_slots_are_left_out_and_slots_come_again_empty() {
+    let (waiter, _hog) = (Spinner::new(), Spinner::new());
+    let key = waiter.key();
+    let mut probes = arm(&QUIET);
+    let strangers: Vec<ProcKey> = (0..100).map(|n| ProcKey { pid: 4_000_000 + n, start: 1 }).collect();
+    assert_eq!(probes.watch(&strangers).unwrap(), WATCHED_MAX);
+    assert_eq!(probes.watch(&[key]).unwrap(), 1);
+    waiter.wait_for(SECOND / 5);
+    assert!(sum(&watched(&probes.read().unwrap(), key)).count() > 0);
+    assert_eq!(probes.watch(&strangers).unwrap(), WATCHED_MAX);
+    let reading = probes.read().unwrap();
+    assert!(reading.watched.iter().all(|(_, waits)| sum(waits).count() == 0), "{reading:?}");
+}
+
+#[test]
+fn cgroups_without_a_slot_count_together() {
+    let (waiter, _hog) = (Spinner::new(), Spinner::new());
+    let probes = arm(&Arming { cgroup_slots: 1, ..QUIET });
+    waiter.wait_for(SECOND / 5);
+    let reading = probes.read().unwrap();
+    assert!(reading.cgroups.is_empty(), "{reading:?}");
+    let other = sum(&reading.other);
+    assert!(other.wait_ns >= SECOND / 10 && other.on_cpu_ns >= SECOND / 10, "{other:?}");
+    assert!(reading.totals.overflows > 0, "{reading:?}");
+}
+
+#[test]
+fn a_cgroup_has_what_its_processes_did() {
+    let (waiter, _hog) = (Spinner::new(), Spinner::new());
+    let probes = arm(&QUIET);
+    waiter.wait_for(SECOND / 4);
+    let reading = probes.read().unwrap();
+    let proc = crate::procfs::Proc::host().unwrap();
+    let cgroup = proc.process(waiter.key().pid).unwrap().unwrap().cgroup;
+    let (_, found) =
+        reading.cgroups.iter().find(|(id, _)| *id == cgroup).unwrap_or_else(|| panic!("{cgroup}"));
+    let found = sum(found);
+    assert!(found.wait_ns >= SECOND / 5 && found.on_cpu_ns >= SECOND / 5, "{found:?}");
+    assert_eq!((sum(&reading.other), reading.totals.overflows), (Waits::default(), 0));
+}
+
+#[test]
+fn disarming_leaves_nothing_behind() {
+    let probes = arm(&QUIET);
+    let ids: Vec<u32> = [program::WAKEUP, program::WAKEUP_NEW, program::SWITCH]
+        .iter()
+        .map(|name| {
+            let hook: &BtfTracePoint = probes.ebpf.program(name).unwrap().try_into().unwrap();
+            hook.info().unwrap().id()
+        })
+        .collect();
+    let loaded = |ids: &[u32]| {
+        let programs = aya::programs::loaded_programs();
+        programs.filter(|info| info.as_ref().is_ok_and(|info| ids.contains(&info.id()))).count()
+    };
+    assert_eq!(loaded(&ids), 3);
+    let others = || -> usize {
+        let lifecycle = probes.ebpf.programs().filter(|(_, program)| program.fd().is_ok());
+        lifecycle.count()
+    };
+    assert_eq!(others(), 3, "nothing else is loaded");
+    drop(probes);
+    // The kernel frees them a moment after their last use.
+    wait_until(|| loaded(&ids) == 0);
+}
+
+#[test]
+fn a_kernel_that_lacks_something_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = btf_that_lacks_a_member(directory.path());
+    let error = Probes::arm(&Options { btf: Some(path), ..options() }, &QUIET).unwrap_err();
+    assert_eq!(error.to_string(), "kernel BTF: this kernel has no task_struct.start_boottime");
+}
