@@ -23,5 +23,6 @@ pub mod schemas;
 pub mod sink;
 pub mod storm;
 pub mod systemd;
+pub mod terminal;
 pub mod tool;
 pub mod workload;

@@ -41,4 +41,5 @@ mod restart;
 mod roles;
 mod run_command;
 mod schemas;
+mod top;
 mod webhooks;

@@ -75,6 +75,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=migration::",
             "--skip=profiles::",
             "--skip=roles::",
+            "--skip=top::",
             // Figures, which an emulated machine has none of: how soon a target is held, how fast a thousand go.
             "--skip=dynamic_policies::adaptive",
             "--skip=dynamic_policies::a_rule_under_pressure",
