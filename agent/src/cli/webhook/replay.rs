@@ -16,11 +16,12 @@ use crate::cli::page::Page;
 use crate::control::feature;
 use crate::control::proto::{
     DELIVERIES_MAX, DeliveryDetail, DeliveryQuery, DeliveryStatus, Replayed, Request, WebhookReplay,
-    WebhookReplayed,
+    WebhookReplayed, WebhookState,
 };
 use crate::daemon::webhooks;
 use crate::model::delivery::DeliveryState;
 use crate::model::id::Name;
+use crate::model::plural::counted;
 
 /// Between two looks at what has been tried.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -66,7 +67,8 @@ impl Replay {
             return context.output.show(&count);
         }
         if count.deliveries > 1 {
-            context.confirm(&format!("Send {} deliveries again?", count.deliveries))?;
+            context
+                .confirm(&format!("Send {} again?", counted(count.deliveries, "delivery", "deliveries")))?;
         }
         if wait {
             // Only a daemon tries them: told before anything is changed.
@@ -87,23 +89,38 @@ impl Replay {
 fn until_tried(context: &Context, which: &Replayed, total: u64) -> CliResult {
     let bar = Bar::count(context, "tried", total);
     loop {
-        let left = untried(context, which)?;
-        bar.reach(total.saturating_sub(left));
-        if left == 0 {
+        let Untried { due, parked } = untried(context, which)?;
+        bar.reach(total.saturating_sub(due.saturating_add(parked)));
+        if due == 0 {
+            drop(bar);
+            if parked > 0 {
+                let parked = counted(parked, "delivery is", "deliveries are");
+                context
+                    .output
+                    .message(&format!("Warning: {parked} kept: nothing is sent to that endpoint now"));
+            }
             return Ok(());
         }
         std::thread::sleep(PAUSE);
     }
 }
 
-/// How many are still to be tried for the first time; of more than a reply holds, so many as it holds.
-fn untried(context: &Context, which: &Replayed) -> CliResult<u64> {
-    let waits = |one: &DeliveryStatus| one.state == DeliveryState::Pending && one.attempts == 0;
-    match which {
+/// Deliveries that have not been tried.
+#[derive(Default)]
+struct Untried {
+    /// They are going to be.
+    due: u64,
+    /// Their endpoint is disabled or gone, so that they might wait for ever.
+    parked: u64,
+}
+
+/// What is still to be tried for the first time; of more than a reply holds, so many as it holds.
+fn untried(context: &Context, which: &Replayed) -> CliResult<Untried> {
+    let pending: Vec<DeliveryStatus> = match which {
         Replayed::Id(id) => {
             let detail: Box<DeliveryDetail> =
                 context.ask(feature::WEBHOOKS, &Request::Delivery { id: *id })?;
-            Ok(u64::from(waits(&detail.delivery)))
+            vec![detail.delivery]
         }
         Replayed::Matching(query) => {
             let query = DeliveryQuery {
@@ -111,10 +128,19 @@ fn untried(context: &Context, which: &Replayed) -> CliResult<u64> {
                 limit: Some(DELIVERIES_MAX),
                 ..query.clone()
             };
-            let pending: Vec<DeliveryStatus> = context.ask(feature::WEBHOOKS, &Request::Deliveries(query))?;
-            Ok(pending.iter().filter(|one| waits(one)).count() as u64)
+            context.ask(feature::WEBHOOKS, &Request::Deliveries(query))?
         }
+    };
+    let states: Vec<WebhookState> = context.ask(feature::WEBHOOKS, &Request::WebhookStates)?;
+    let is_served = |name: &str| {
+        let of = states.iter().find(|state| state.endpoint.as_str() == name);
+        of.is_some_and(|state| state.enabled && state.disabled.is_none())
+    };
+    let mut untried = Untried::default();
+    for one in pending.iter().filter(|one| one.state == DeliveryState::Pending && one.attempts == 0) {
+        *if is_served(&one.endpoint) { &mut untried.due } else { &mut untried.parked } += 1;
     }
+    Ok(untried)
 }
 
 fn replay(context: &Context, request: WebhookReplay) -> CliResult<WebhookReplayed> {
@@ -134,7 +160,11 @@ impl View for WebhookReplayed {
     const KIND: &'static str = "WebhookReplay";
 
     fn page(&self, page: &mut Page) {
-        let verb = if self.dry_run { "would be sent again" } else { "are sent again" };
-        page.line(format!("{} deliveries {verb}", self.deliveries));
+        let verb = match (self.dry_run, self.deliveries) {
+            (true, _) => "would be sent again",
+            (false, 1) => "is sent again",
+            (false, _) => "are sent again",
+        };
+        page.line(format!("{} {verb}", counted(self.deliveries, "delivery", "deliveries")));
     }
 }
