@@ -186,6 +186,9 @@ fn help_of_every_command_is_what_the_reference_has_and_the_short_one_is_of_the_s
         let usage = |help: &str| help.lines().find(|line| line.starts_with("Usage: ")).map(str::to_owned);
         assert!(usage(&short).is_some() && usage(&short) == usage(&long), "{title}:\n{short}");
         assert_eq!(listed(&short), listed(&long), "{title}");
-        assert!(short.lines().all(|line| line.chars().count() <= 100), "{title}: wider than 100 columns");
+        // clap never breaks a usage: one that does not fit two lines of a terminal of 60 columns is written by hand.
+        let most = |line: &str| if line.starts_with("Usage: ") { 120 } else { 100 };
+        let wide = short.lines().chain(long.lines()).find(|line| line.chars().count() > most(line));
+        assert_eq!(wide, None, "{title}");
     }
 }
