@@ -178,6 +178,9 @@ mod tests {
         if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\n') {
             return Some(format!("it has {c:?}"));
         }
+        if let Some(c) = text.chars().find(|c| ['\u{202e}', '\u{feff}'].contains(c)) {
+            return Some(format!("it has {c:?}, which reorders or hides what is read"));
+        }
         if text.len() > MESSAGE_MAX {
             return Some(format!("it has {} bytes", text.len()));
         }

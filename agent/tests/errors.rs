@@ -49,7 +49,7 @@ throttling_rules:
         "critical show nginx",
         "dynamic apply backups --policy no-such",
         "dynamic apply backups --policy gradual",
-        "emergency resume",
+        "emergency resume now",
         "profile show wep",
         "profile show ../x",
         "profile create web",

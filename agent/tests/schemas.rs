@@ -23,7 +23,11 @@ mod tests {
             &predecessor,
             json!({
                 "name": "old",
-                "throttling_rules": [{ "name": "r", "pattern": "rsync", "match_type": "exact", "cpu_quota": 30_000, "cpu_period": 100_000, "enabled": true }],
+                "author": "somebody",
+                "throttling_rules": [{
+                    "name": "r", "matcher": { "pattern": "rsync", "match_type": "name" },
+                    "limits": { "cpu_quota": 30_000, "cpu_period": 100_000 }, "enabled": true,
+                }],
             })
             .to_string(),
         )?;
@@ -36,7 +40,7 @@ mod tests {
             &["profile", "import", file][..],
             &["profile", "import", predecessor],
             &["profile", "create", "empty"],
-            &["profile", "edit", "web", "--set", "version=2"],
+            &["profile", "edit", "web", "--set", "description=changed"],
             &["profile", "clone", "web", "night"],
             &["profile", "rollback", "web"],
             &["profile", "delete", "night", "--yes"],

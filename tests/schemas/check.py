@@ -20,7 +20,8 @@ def close(schema, whole=True):
     object, which allOf, anyOf, oneOf and $ref put together."""
     if not isinstance(schema, dict):
         return
-    if whole and schema.keys() - {"title", "description", "default"}:
+    # A map names no properties; jsonschema up to 4.17 takes none of its as evaluated, against 10.3.2.3 of the standard.
+    if whole and "additionalProperties" not in schema and schema.keys() - {"title", "description", "default"}:
         schema.setdefault("unevaluatedProperties", False)
     for key in ("allOf", "anyOf", "oneOf", "prefixItems"):
         for part in schema.get(key, []):

@@ -10,9 +10,13 @@ pub(super) fn fill(gallery: &mut Gallery) {
     gallery.reply::<Vec<CriticalStatus>>("critical list", json!([]));
     gallery.reply::<CriticalStatus>("critical show nginx", down());
     gallery.reply::<CriticalStatus>("critical show postgres", up());
-    for (under_way, dry_run) in [(false, false), (true, false), (false, true)] {
+    for (how, under_way, dry_run) in [
+        ("unit nginx.service was restarted", false, false),
+        ("goes on: process-throttler events --follow tells how it ends", true, false),
+        ("would be restarted by unit nginx.service", false, true),
+    ] {
         let restarted = json!({
-            "name": "nginx", "how": "systemctl restart nginx.service", "under_way": under_way, "dry_run": dry_run,
+            "name": "nginx", "how": how, "under_way": under_way, "dry_run": dry_run,
         });
         let dry = if dry_run { " --dry-run" } else { "" };
         gallery.reply::<CriticalRestarted>(&format!("critical restart nginx{dry}"), restarted);

@@ -23,22 +23,23 @@ pub(super) fn fill(gallery: &mut Gallery) {
     gallery.reply::<DaemonStatus>("daemon status", degraded);
     gallery.reply::<Reloaded>("daemon reload", json!({ "detail": "profiles", "dry_run": false }));
     gallery.reply::<Reloaded>("daemon reload --dry-run", json!({ "detail": "nothing", "dry_run": true }));
-    let stopped = |dry_run: bool, active: bool| {
+    let stopped = |active: bool, released: Value, took_ms: Value, dry_run: bool| {
         json!({
             "active": active, "reason": "disk is full", "uid": 0, "user": "root", "since": "2025-03-01T12:00:00Z",
-            "released": 3, "took_ms": 12, "dry_run": dry_run,
+            "released": released, "took_ms": took_ms, "dry_run": dry_run,
         })
     };
-    gallery.reply::<EmergencyStatus>("emergency stop 'disk is full'", stopped(false, true));
-    gallery.reply::<EmergencyStatus>("emergency stop 'disk is full' --dry-run", stopped(true, true));
-    gallery.reply::<EmergencyStatus>("emergency status", {
-        let mut told = stopped(false, true);
-        told["took_ms"] = Value::Null;
-        told
-    });
+    gallery
+        .reply::<EmergencyStatus>("emergency stop 'disk is full'", stopped(true, json!(3), json!(12), false));
+    gallery.reply::<EmergencyStatus>(
+        "emergency stop 'disk is full' --dry-run",
+        stopped(true, Value::Null, Value::Null, true),
+    );
+    gallery.reply::<EmergencyStatus>("emergency status", stopped(true, json!(1), Value::Null, false));
     gallery.reply::<EmergencyStatus>("emergency status", json!({ "active": false }));
     gallery.reply::<EmergencyStatus>("emergency resume", json!({ "active": false }));
-    gallery.reply::<EmergencyStatus>("emergency resume --dry-run", stopped(true, false));
+    gallery
+        .reply::<EmergencyStatus>("emergency resume --dry-run", stopped(false, json!(3), Value::Null, true));
     health(gallery);
 }
 

@@ -36,7 +36,7 @@ fn by_rule() -> Value {
         "rule": "backups",
         "limits": { "cpu": "30%", "memory_high": "1G", "io_weight": 20, "nice": 10 },
         "scope": "group",
-        "how": "a cgroup of its own: others are in theirs",
+        "how": "by moving: not in place because other processes share their cgroup",
         "conflicts": [{ "at": "/sys/fs/cgroup/a/cpu.max", "ours": "30000 100000", "found": "max 100000" }],
         "members": [
             { "key": { "pid": 4711, "start": 12 }, "comm": "rsync" },
@@ -59,7 +59,7 @@ fn builds() -> Value {
         "policy": {
             "policy": { "type": "gradual", "from": "100%", "over_ms": 300_000, "interval_ms": 1_000 },
             "written": { "cpu": "50%" },
-            "readings": [{ "what": "time", "value": "30 s", "threshold": "of 300 s" }],
+            "readings": [{ "what": "time", "value": "10%", "threshold": "of the ramp" }],
             "changed": "2025-03-01T12:00:30Z",
         },
         "reason": { "cause": "operator", "uid": 0, "request": "throttle --pid 4800" },
@@ -73,7 +73,7 @@ fn by_hand(gallery: &mut Gallery) {
         json!({
             "group": "pid-4711",
             "limits": { "cpu": "30%", "pids": 100 },
-            "how": "a cgroup of its own: others are in theirs",
+            "how": "by moving: not in place because other processes share their cgroup",
             "members": [{ "key": { "pid": 4711, "start": 12 }, "comm": "rsync" }],
             "refused": refused,
             "until": "2025-03-01T12:10:00Z",
@@ -104,7 +104,7 @@ fn profiles(gallery: &mut Gallery) {
                 {
                     "rule": "backups", "limits": { "cpu": "30%" }, "scope": "group",
                     "processes": (1..=6).map(member).collect::<Vec<_>>(),
-                    "how": ["in a cgroup of its own: others are in theirs"],
+                    "how": ["by moving: not in place because other processes share their cgroup"],
                 },
                 { "rule": "old", "limits": { "nice": 5 }, "scope": "process", "processes": [], "note": "disabled" },
             ],
@@ -144,7 +144,7 @@ fn dynamics(gallery: &mut Gallery) {
             {
                 "name": "backups", "rule": "backups", "what": { "policy": adaptive() }, "overridden": true,
                 "active": true, "limits": { "cpu": "25%" },
-                "readings": [{ "what": "group cpu", "value": "38 %", "threshold": "held at 40%" }],
+                "readings": [{ "what": "group cpu", "value": "38%", "threshold": "40%" }],
                 "since": "2025-03-01T12:00:00Z",
             },
             { "name": "mail", "rule": "mail", "what": "conditions", "overridden": false, "active": false, "readings": [] },

@@ -1,5 +1,6 @@
-//! Every form of every view, from fixed replies: what people see is compared with `tests/snapshots/views`, and the JSON
-//! Schemas in `docs/schemas` are made from the types that are serialised. Nothing of it is in the program.
+//! Every form of every view, from fixed replies: what people see is compared with `tests/snapshots/views`, what programs
+//! read with `tests/snapshots/documents`, and the JSON Schemas in `docs/schemas` are made from the types that are
+//! serialised. Nothing of it is in the program.
 
 mod critical;
 mod daemon;
@@ -9,6 +10,7 @@ mod schemas;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -16,8 +18,7 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::output::{Document, View};
-use super::page::Page;
+use super::output::{Document, Format, Output, View};
 use crate::control::proto::API_VERSION;
 use crate::model::id::Name;
 
@@ -43,6 +44,8 @@ struct Kind {
     commands: BTreeSet<String>,
     /// What people see.
     pages: String,
+    /// What programs read.
+    texts: String,
     generator: SchemaGenerator,
     /// Schemas of the data: one for each type.
     data: Vec<Schema>,
@@ -54,6 +57,7 @@ impl Default for Kind {
         Self {
             commands: BTreeSet::new(),
             pages: String::new(),
+            texts: String::new(),
             generator: SchemaSettings::draft2020_12().for_serialize().into_generator(),
             data: Vec::new(),
             documents: Vec::new(),
@@ -93,15 +97,14 @@ impl Gallery {
         }
         let document = Document { api_version: API_VERSION, kind: V::KIND, data: view };
         kind.documents.push(serde_json::to_value(&document).unwrap());
-        let text = |wide| {
-            let mut page = Page::new(wide, true);
-            view.page(&mut page);
-            stable(&page.into_text())
-        };
-        let (table, wide) = (text(false), text(true));
+        let text = |format| stable(&Output { format, headers: true, quiet: false }.rendered(view).unwrap());
+        let (table, wide) = (text(Format::Table), text(Format::Wide));
         kind.pages.push_str(&format!("$ process-throttler {command}\n{table}\n"));
         if wide != table {
             kind.pages.push_str(&format!("$ process-throttler -o wide {command}\n{wide}\n"));
+        }
+        for (form, format) in [("json", Format::Json), ("yaml", Format::Yaml), ("jsonl", Format::Jsonl)] {
+            kind.texts.push_str(&format!("$ process-throttler -o {form} {command}\n{}\n", text(format)));
         }
     }
 
@@ -122,6 +125,10 @@ impl Gallery {
                         .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
                 });
                 let leaf = leaf.unwrap_or_else(|| panic!("{line}: no such command"));
+                let words = std::iter::once(OsString::from(super::BINARY)).chain(words(line));
+                if let Err(error) = super::complaint::parse(&words.collect::<Vec<_>>()) {
+                    panic!("{line}: nobody could type that: {error}");
+                }
                 commands.entry(leaf.clone()).or_default().insert(kind);
             }
         }
@@ -129,14 +136,25 @@ impl Gallery {
     }
 }
 
+/// The words of a command line, as a shell would part them: by spaces outside of single quotes.
+fn words(line: &str) -> Vec<OsString> {
+    let parts = line.split('\'').enumerate();
+    let words = parts.flat_map(|(index, part)| match index % 2 {
+        0 => part.split_whitespace().map(OsString::from).collect(),
+        _ => vec![OsString::from(part)],
+    });
+    words.collect()
+}
+
 /// The text without moments that are of this boot and not of the samples: when a process started.
 fn stable(text: &str) -> String {
-    let moment = regex::Regex::new(r"\b\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d\.\d{3}\+\d\d:\d\d)").unwrap();
+    let moment =
+        regex::Regex::new(r"\b(\d{4}-\d\d-\d\d)([ T])\d\d:\d\d:\d\d(?:\.\d+)?(Z|\+\d\d:\d\d)").unwrap();
     let replaced = moment.replace_all(text, |found: &regex::Captures<'_>| {
-        if found[0].starts_with("2025-03-01 ") {
+        if &found[1] == "2025-03-01" {
             found[0].to_owned()
         } else {
-            "2025-01-01 00:00:00.000+00:00".to_owned()
+            format!("2025-01-01{}00:00:00.000{}", &found[2], &found[3])
         }
     });
     replaced.into_owned()
@@ -212,11 +230,16 @@ mod tests {
     #[test]
     fn reference_is_current() {
         let kinds = Gallery::filled().kinds;
-        let files = kinds.into_iter().map(|(kind, shown)| {
-            assert!(!shown.pages.contains('\u{1b}'), "{kind}");
-            (format!("{kind}.txt"), format!("{}\n", shown.pages.trim_end()))
-        });
-        compare("tests/snapshots/views", ".txt", &files.collect());
+        let (mut pages, mut texts) = (BTreeMap::new(), BTreeMap::new());
+        for (kind, shown) in kinds {
+            let all = [&shown.pages, &shown.texts];
+            assert!(all.iter().all(|text| !text.contains(|c: char| c.is_control() && c != '\n')), "{kind}");
+            assert!(all.iter().all(|text| !text.contains("token=secret")), "{kind} shows a secret");
+            pages.insert(format!("{kind}.txt"), format!("{}\n", shown.pages.trim_end()));
+            texts.insert(format!("{kind}.txt"), format!("{}\n", shown.texts.trim_end()));
+        }
+        compare("tests/snapshots/views", ".txt", &pages);
+        compare("tests/snapshots/documents", ".txt", &texts);
     }
 
     #[test]

@@ -15,7 +15,7 @@ commands print with `-o json`, or as YAML with `-o yaml`: an object of `apiVersi
 
 With `-o jsonl` a document is one line, and where `data` is a list each of its items is a line by itself, without
 `apiVersion` and `kind`: what `properties.data.items` describes. So are the lines of `events --follow` and
-`audit tail --follow`. `status --watch` prints whole documents, one a line.
+`audit tail --follow`. `status --watch` and `latency --watch` print whole documents, one a line.
 
 Within `v1` fields are added and never renamed or removed, so a reader ignores those that it does not know.
 
@@ -50,11 +50,12 @@ fn plain(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
             for (key, value) in map {
-                match value {
-                    Value::String(text) if key == "description" => {
-                        *text = text.replace("[`", "`").replace("`]", "`").replace('\n', " ");
-                    }
-                    _ => plain(value),
+                if let Value::String(text) = value
+                    && key == "description"
+                {
+                    *text = text.replace("[`", "`").replace("`]", "`").replace('\n', " ");
+                } else {
+                    plain(value);
                 }
             }
         }
