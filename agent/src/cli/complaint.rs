@@ -60,6 +60,10 @@ pub(super) fn advised(failure: Failure, words: &[OsString]) -> Failure {
     }
     let hint = match failure.kind {
         FailureKind::Usage => Some(format!("{BINARY} {} --help tells more", path.join(" "))),
+        // What is missing is a file, and no profile.
+        FailureKind::NotFound if path == ["profile", "import"] => {
+            Some("name a file that is there, or - for stdin".to_owned())
+        }
         FailureKind::NotFound => listing(path.first().copied().unwrap_or_default())
             .map(|command| format!("{BINARY} {command} shows what there is")),
         FailureKind::Failed

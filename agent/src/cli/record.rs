@@ -15,6 +15,7 @@ use super::page::Page;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::feature;
 use crate::control::proto::{Request, StreamEnd};
+use crate::model::plural::counted;
 
 /// Arguments of `record`.
 #[derive(Args, Debug)]
@@ -124,7 +125,7 @@ impl View for Recorded {
         if self.dry_run {
             page.line(format!("would record to {file}"));
         } else {
-            page.line(format!("recorded {inputs} inputs ({bytes}) to {file}"));
+            page.line(format!("recorded {} ({bytes}) to {file}", counted(inputs, "input", "inputs")));
         }
     }
 }

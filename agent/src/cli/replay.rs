@@ -86,7 +86,17 @@ fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
     } else {
         FailureKind::Failed
     };
-    Failure::new(kind, format!("open {}: {error}", path.display())).into()
+    let failure = Failure::new(kind, format!("open {}: {error}", path.display()));
+    match kind {
+        FailureKind::NotFound => failure.with_hint("process-throttler record makes such a file").into(),
+        FailureKind::Failed
+        | FailureKind::Usage
+        | FailureKind::NotRunning
+        | FailureKind::Denied
+        | FailureKind::Invalid
+        | FailureKind::Conflict
+        | FailureKind::Partial => failure.into(),
+    }
 }
 
 /// Drives an engine as the daemon would.
@@ -233,7 +243,7 @@ impl View for Vec<Shown> {
             [Always("AFTER"), Always("ID"), Always("ACTION"), Always("WHAT")],
             self.iter().map(|shown| {
                 let (kind, detail) = describe(&shown.action.what);
-                [format!("{:.6}", shown.after), shown.action.id.0.to_string(), kind.to_owned(), detail]
+                [format!("{:.6}s", shown.after), shown.action.id.0.to_string(), kind.to_owned(), detail]
             }),
         );
     }
@@ -245,7 +255,8 @@ fn describe(what: &What) -> (&'static str, String) {
         What::Apply(apply) => {
             let pids: Vec<String> = apply.members.iter().map(|key| key.pid.to_string()).collect();
             let (group, limits, reason) = (&apply.group, &apply.limits, &apply.reason);
-            ("apply", format!("{limits} to group {group}, processes {}: {reason}", pids.join(" ")))
+            let processes = if pids.len() == 1 { "process" } else { "processes" };
+            ("apply", format!("{limits} to group {group}, {processes} {}: {reason}", pids.join(" ")))
         }
         What::Release { group, reason } => ("release", format!("group {group}: {reason}")),
         What::Detach { group, key, reason } => {

@@ -14,6 +14,7 @@ use crate::backup::Database;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{DatabaseState, DatabaseVerdict, Request};
 use crate::daemon::backups::judged;
+use crate::model::plural::counted;
 use crate::store::{Store, check};
 
 /// Arguments of `state`.
@@ -220,7 +221,9 @@ impl View for Migrated {
                 page.line(format!("{path}: the damaged one is {}", kept.display()));
             }
             if let Some(carried) = step.carried {
-                page.line(format!("{path}: {carried} changes could be read and are undone by release --all"));
+                let (changes, are) =
+                    (counted(carried, "change", "changes"), if carried == 1 { "is" } else { "are" });
+                page.line(format!("{path}: {changes} could be read and {are} undone by release --all"));
             }
         }
     }

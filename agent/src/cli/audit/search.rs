@@ -13,6 +13,7 @@ use crate::cli::events::{Since, parse_since};
 use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, Wide, dash, moment};
+use crate::model::plural::counted;
 
 /// Most records that are shown.
 const LIMIT_MAX: i64 = 100_000;
@@ -87,7 +88,10 @@ pub(super) fn show(context: &Context, filter: &Filter, limit: usize) -> CliResul
         search(&place, filter, limit).map_err(|error| unreadable(&place, &error))?;
     if broken > 0 {
         let hint = "process-throttler audit verify tells more";
-        context.output.message(&format!("Warning: {broken} lines of the log are no records; {hint}"));
+        context.output.message(&format!(
+            "Warning: {}; {hint}",
+            counted(broken, "line of the log is no record", "lines of the log are no records")
+        ));
     }
     context.output.show(&records)
 }

@@ -12,6 +12,7 @@ use crate::cli::error::CliResult;
 use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, moment, size};
+use crate::model::plural::counted;
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -42,10 +43,13 @@ impl View for Shown {
             page.field("Newest", moment(newest));
         }
         if stats.missing > 0 {
-            page.field("Missing", format!("{} records could not be written", stats.missing));
+            page.field(
+                "Missing",
+                format!("{} could not be written", counted(stats.missing, "record", "records")),
+            );
         }
         if stats.unreadable > 0 {
-            page.field("Unreadable", format!("{} lines are no records", stats.unreadable));
+            page.field("Unreadable", counted(stats.unreadable, "line is no record", "lines are no records"));
         }
         counts(page, "TYPE", stats.types.iter());
         counts(page, "OUTCOME", stats.outcomes.iter());

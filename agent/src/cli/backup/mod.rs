@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::config::settings::Backup as Configured;
 use crate::daemon::backups::failure;
 use crate::model::id::Name;
+use crate::model::plural::counted;
 
 /// Arguments of `backup`.
 #[derive(Args, Debug)]
@@ -103,9 +104,9 @@ fn configured(context: &Context) -> Configured {
         Err(findings) => {
             let path = context.dirs.config_file();
             let text = format!(
-                "Warning: {} has {} errors; backups are as by default",
+                "Warning: {} has {}; backups are as by default",
                 path.display(),
-                findings.errors()
+                counted(findings.errors(), "error", "errors")
             );
             context.output.message(&text);
             Configured::default()

@@ -100,16 +100,16 @@ pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
         (Fate::Remove, None),
         (Fate::Keep, Some("it has gone on since the backup")),
     ];
-    let place = |name: &str| PathBuf::from("/nonexistent").join(name);
+    let place = |name: &str| PathBuf::from("/etc").join(name);
     let change = |(index, (fate, why)): (usize, (Fate, Option<&str>))| {
-        Change::of(place("etc").join(format!("{index}.yaml")), fate, why.map(str::to_owned))
+        Change::of(place("process-throttler").join(format!("{index}.yaml")), fate, why.map(str::to_owned))
     };
     let changes: Vec<Change> = fates.into_iter().enumerate().map(change).collect();
     gallery.show(
         "backup restore nightly --dry-run",
         &Shown { changes: changes.clone(), before: Vec::new(), dry_run: true },
     );
-    let before = vec![place("etc.before")];
+    let before = vec![place("process-throttler.before")];
     gallery.show("backup restore nightly", &Shown { changes, before, dry_run: false });
     gallery
         .show("backup restore nightly", &Shown { changes: Vec::new(), before: Vec::new(), dry_run: false });

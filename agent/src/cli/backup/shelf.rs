@@ -12,6 +12,7 @@ use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, Wide, moment, size};
 use crate::model::id::Name;
+use crate::model::plural::counted;
 
 pub(super) fn list(context: &Context, shelf: &Shelf) -> CliResult {
     context.output.show(&Listed(shelf.list().map_err(|error| told(&error))?))
@@ -118,7 +119,8 @@ impl View for Verified {
 
     fn page(&self, page: &mut Page) {
         let Self { name, created, files, bytes, verified: _ } = self;
-        page.line(format!("backup {name} of {} is whole: {files} files, {}", moment(*created), size(*bytes)));
+        let files = counted(*files, "file", "files");
+        page.line(format!("backup {name} of {} is whole: {files}, {}", moment(*created), size(*bytes)));
     }
 }
 

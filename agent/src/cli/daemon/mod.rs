@@ -62,6 +62,10 @@ impl Daemon {
             Command::Restart => {
                 let stopped = stop::stop(context)?;
                 if context.dry_run {
+                    if stopped.was.is_none() {
+                        return context.output.show(&start::start(context)?);
+                    }
+                    context.output.message("It would be started again after that.");
                     return context.output.show(&stopped);
                 }
                 let was = stopped.was;
@@ -146,8 +150,9 @@ pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
     for dry_run in [false, true] {
         let dry = if dry_run { " --dry-run" } else { "" };
         gallery.show(&format!("daemon stop{dry}"), &Changed { was: Some(700), is: None, dry_run });
-        gallery.show(&format!("daemon start{dry}"), &Changed { was: None, is: None, dry_run });
     }
+    gallery.show("daemon stop", &Changed { was: None, is: None, dry_run: false });
+    gallery.show("daemon start --dry-run", &Changed { was: None, is: None, dry_run: true });
     gallery.show("daemon start", &Changed { was: None, is: Some(701), dry_run: false });
     gallery.show("daemon restart", &Changed { was: Some(700), is: Some(701), dry_run: false });
 }

@@ -8,6 +8,7 @@ use crate::config::export;
 use crate::config::file::Source;
 use crate::config::profiles::Entry;
 use crate::model::id::Name;
+use crate::model::plural::counted;
 use crate::model::rule::Profile;
 
 /// The profiles, by name.
@@ -76,8 +77,10 @@ impl View for Listed {
                     (true, true) => "active".to_owned(),
                     (false, true) => "-".to_owned(),
                     // The daemon keeps what it read while the file was good.
-                    (true, false) => format!("active, {} errors in its file", item.errors),
-                    (false, false) => format!("{} errors", item.errors),
+                    (true, false) => {
+                        format!("active, {} in its file", counted(item.errors, "error", "errors"))
+                    }
+                    (false, false) => counted(item.errors, "error", "errors"),
                 };
                 [
                     item.name.clone(),

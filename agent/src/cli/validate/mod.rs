@@ -14,6 +14,7 @@ use super::page::Page;
 use crate::config::{Findings, Settings, validate_profile_file};
 use crate::control::failure::{Failure, FailureKind};
 use crate::model::id::Name;
+use crate::model::plural::counted;
 
 /// Arguments of `validate`.
 #[derive(Args, Debug)]
@@ -105,7 +106,9 @@ impl View for Checked {
         }
         let (errors, warnings) = (self.findings.errors(), self.findings.warnings());
         let verdict = if self.valid { "valid" } else { "invalid" };
-        page.line(format!("{} is {verdict}: {errors} errors, {warnings} warnings", self.path));
+        let (errors, warnings) =
+            (counted(errors, "error", "errors"), counted(warnings, "warning", "warnings"));
+        page.line(format!("{} is {verdict}: {errors}, {warnings}", self.path));
     }
 }
 

@@ -12,6 +12,7 @@ use crate::cli::page::{Always, Page, Wide, or_dash};
 use crate::config::Settings;
 use crate::config::webhooks::WebhookFile;
 use crate::model::endpoint::Endpoint;
+use crate::model::plural::counted;
 
 /// Arguments of `webhook list`.
 #[derive(Args, Debug)]
@@ -37,9 +38,9 @@ pub(super) fn single(context: &Context) -> Option<Endpoint> {
         Err(findings) => {
             let path = context.dirs.config_file();
             context.output.message(&format!(
-                "Warning: {} has {} errors; a webhook in it is not known",
+                "Warning: {} has {}; a webhook in it is not known",
                 path.display(),
-                findings.errors()
+                counted(findings.errors(), "error", "errors")
             ));
             None
         }
