@@ -131,7 +131,10 @@ mod tests {
         // The command line of the search holds the pattern.
         let ran = places.run(&["discover", "pt-test-there-is-no-such-thing", "--match", "cmdline"]);
         assert_eq!((ran.code, ran.out.as_str()), (4, ""), "{ran:?}");
-        assert_eq!(ran.err, "Error: no process matches \"pt-test-there-is-no-such-thing\"\n");
+        assert_eq!(
+            ran.err,
+            "Error: no process matches \"pt-test-there-is-no-such-thing\"\nhint: process-throttler list shows what there is\n"
+        );
 
         let mut sleeper = Command::new("sleep").arg("98.7654321").spawn().unwrap();
         let ran = places.run(&["discover", r"98\.7654321$", "--match", "cmdline", "-o", "jsonl"]);

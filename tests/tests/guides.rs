@@ -165,7 +165,7 @@ fn the_handbook_leads_from_the_first_start_to_the_removal() -> Result<()> {
         "profile night activated",
         "\"status\":",
         "group copy released",
-        "Reason:       the backup must finish",
+        "Reason:         the backup must finish",
         "backup before-upgrade written",
     ] {
         ensure!(printed.contains(expected), "{expected}: {printed}");

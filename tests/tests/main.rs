@@ -40,4 +40,6 @@ mod release_on_sigkill;
 mod restart;
 mod roles;
 mod run_command;
+mod schemas;
+mod top;
 mod webhooks;

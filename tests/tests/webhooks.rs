@@ -209,6 +209,44 @@ fn dead_letters_and_tests_work_with_and_without_a_daemon() -> Result<()> {
 }
 
 #[test]
+fn a_replay_can_wait_until_each_delivery_was_tried() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, receiver) = (Places::new()?, Receiver::start()?);
+    run(&places, &["webhook", "add", "ops", &receiver.url(), "--generate-secret"])?.expect(0)?;
+    let daemon = Daemon::start(&places)?;
+    run(&places, &["emergency", "stop"])?.expect(0)?;
+    let is_delivered =
+        |daemon: &Daemon<'_>| Ok(deliveries(daemon)?.iter().all(|one| one["state"] == "delivered"));
+    wait_until("it is delivered", SOON, || Ok(!deliveries(&daemon)?.is_empty() && is_delivered(&daemon)?))?;
+    let number = deliveries(&daemon)?[0]["id"].to_string();
+    let arrived = receiver.requests().len();
+
+    // Both ways to name it; what is said comes after the attempt, and not before.
+    for which in [&[number.as_str()][..], &["--endpoint", "ops", "--state", "delivered", "--yes"]] {
+        let before = receiver.requests().len();
+        let replay =
+            run(&places, &[&["webhook", "replay", "--wait", "-o", "json"], which].concat())?.expect(0)?;
+        ensure!(replay.json()?["data"]["deliveries"] == 1 && replay.stderr.is_empty(), "{replay:?}");
+        ensure!(receiver.requests().len() == before + 1, "it did not wait");
+        wait_until("it is delivered again", SOON, || is_delivered(&daemon))?;
+    }
+    ensure!(id_of(&receiver.requests()[arrived])? == id_of(&receiver.requests()[0])?, "another id");
+
+    // Nothing is sent to an endpoint that is switched off: that is said, and not waited for.
+    daemon.ask(&["webhook", "disable", "ops"])?;
+    let parked = run(&places, &["webhook", "replay", "--wait", &number])?.expect(0)?;
+    ensure!(parked.stderr.contains("1 delivery is kept"), "{parked:?}");
+    daemon.stop()?;
+
+    // Nobody tries anything without a daemon: told before anything is changed.
+    let before = run(&places, &["webhook", "deliveries", &number, "-o", "json"])?.expect(0)?.json()?;
+    run(&places, &["webhook", "replay", "--wait", &number])?.expect(3)?;
+    let after = run(&places, &["webhook", "deliveries", &number, "-o", "json"])?.expect(0)?.json()?;
+    ensure!(before == after, "{before} {after}");
+    Ok(())
+}
+
+#[test]
 fn a_reload_sends_what_is_owed_to_the_new_address() -> Result<()> {
     let _turn = Turn::take()?;
     let (places, old, new) = (Places::new()?, Receiver::start()?, Receiver::start()?);

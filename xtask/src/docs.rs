@@ -1,28 +1,32 @@
-//! `cargo xtask docs`: references that are generated from the program itself.
+//! `cargo xtask docs`: what is generated from the program itself. Unit tests of the program compare it, and write it
+//! anew when they are told to.
 
-use std::fs;
+use anyhow::Result;
 
-use anyhow::{Context as _, Result, ensure};
+use crate::cargo::{cargo_command, run as run_command};
 
-use crate::cargo::{output_of, workspace_root};
+/// Environment variable by which these tests write what they would compare.
+const UPDATE: &str = "UPDATE_REFERENCE";
+/// The name that all of them have.
+const TESTS: &str = "reference_is_current";
 
-const FILE: &str = "docs/cli.md";
-
-/// Writes the references; with `check`, only compares them.
+/// Writes the references, JSON Schemas and snapshots; with `check`, only compares them.
 ///
 /// # Errors
 /// When the agent does not build, a file cannot be written, or, with `check`, one is stale.
 pub(crate) fn run(check: bool) -> Result<()> {
-    let example = ["run", "--quiet", "--package", "process-throttler", "--example", "reference"];
-    let fresh = output_of("cargo", &example)?;
-    let path = workspace_root()?.join(FILE);
-    if check {
-        let committed = fs::read_to_string(&path).with_context(|| format!("read {FILE}"))?;
-        ensure!(committed == fresh, "{FILE} is stale: run `cargo xtask docs`");
-        println!("{FILE} is what the program says");
-        return Ok(());
+    let mut command = cargo_command(&[
+        "test",
+        "--quiet",
+        "--package",
+        "process-throttler",
+        "--lib",
+        "--test",
+        "errors",
+        TESTS,
+    ])?;
+    if !check {
+        command.env(UPDATE, "1");
     }
-    fs::write(&path, fresh).with_context(|| format!("write {FILE}"))?;
-    println!("{FILE} is written");
-    Ok(())
+    run_command(&mut command)
 }

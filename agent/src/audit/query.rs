@@ -80,6 +80,7 @@ pub fn search(place: &Place, filter: &Filter, limit: usize) -> io::Result<Found>
 
 /// Figures of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stats {
     /// Records.
     pub records: u64,

@@ -16,6 +16,7 @@ const FACTS_MAX: usize = 32;
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It was done.
@@ -126,6 +127,7 @@ impl Entry {
 
 /// All of a record that its hash covers, in the order in which it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Body {
     /// [`VERSION`].
     pub v: u32,
@@ -157,6 +159,7 @@ pub struct Body {
 
 /// A record as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Record {
     /// What the hash covers.
     #[serde(flatten)]

@@ -16,6 +16,7 @@ use super::ship::Cursor;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Verified {
     /// Whether nothing is wrong.
     pub intact: bool,
@@ -39,6 +40,7 @@ pub struct Verified {
 
 /// A bad record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Bad {
     /// The file.
     pub file: String,

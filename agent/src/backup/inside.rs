@@ -90,6 +90,7 @@ impl Database {
 /// A path inside of a backup: a place and one to three plain names below it. Never absolute, never hidden, never with
 /// `..`, and only where a backup puts files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Inside {
     place: Place,

@@ -24,6 +24,7 @@ const TOTAL_MAX: u64 = 16 << 30;
 
 /// What a backup holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Manifest {
     /// Format of the archive.
     pub format: u32,
@@ -45,6 +46,7 @@ pub struct Manifest {
 
 /// A file in a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FileRecord {
     /// Where.
     pub path: Inside,
@@ -58,6 +60,7 @@ pub struct FileRecord {
 
 /// A file that was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LeftOut {
     /// Where it is: inside of the backup's places, or anywhere as text.
     pub path: String,

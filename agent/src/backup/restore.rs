@@ -29,6 +29,7 @@ const STAGING: &str = ".restore";
 
 /// What becomes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
     /// It is in the backup only.
@@ -45,6 +46,7 @@ pub enum Fate {
 
 /// What a restore does to a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Change {
     /// The file.
     pub path: PathBuf,
@@ -65,6 +67,12 @@ impl Change {
             Fate::Create | Fate::Replace | Fate::Remove => true,
             Fate::Unchanged | Fate::Keep => false,
         }
+    }
+
+    /// One as it is shown; a backup has no such file.
+    #[cfg(test)]
+    pub(crate) fn of(path: PathBuf, fate: Fate, why: Option<String>) -> Self {
+        Self { path, fate, why, inside: Database::State.inside() }
     }
 }
 

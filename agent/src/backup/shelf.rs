@@ -22,6 +22,7 @@ pub struct Shelf {
 
 /// A backup on the shelf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Entry {
     /// Its name.
     pub name: Name,

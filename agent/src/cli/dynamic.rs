@@ -242,7 +242,7 @@ impl View for DynamicApplied {
 
     fn page(&self, page: &mut Page) {
         let verb = if self.dry_run { "would follow" } else { "follows" };
-        page.line(format!("{} {verb} a {} policy on {}", self.target, self.policy.kind(), self.limits));
+        page.line(format!("{} {verb} the {} policy on {}", self.target, self.policy.kind(), self.limits));
         for group in &self.groups {
             page.line(format!("group {group}"));
         }
@@ -284,6 +284,12 @@ impl View for Vec<Description> {
             }
         }
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn policies() -> Vec<Description> {
+    POLICIES.to_vec()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::control::failure::Failure;
 use crate::control::proto::{Emergency as Spec, EmergencyOrder, EmergencyStatus, Request};
 use crate::daemon::emergency::{check, record, told};
 use crate::model::chain::chain;
+use crate::model::plural::counted;
 use crate::store::block::Block;
 
 /// Arguments of `emergency`.
@@ -48,6 +49,8 @@ impl Emergency {
         };
         let spec = Spec { order, dry_run: context.dry_run };
         let resumes = spec.order == EmergencyOrder::Resume && !spec.dry_run;
+        // Whoever may not read the record is told what holds in either case.
+        let idle = matches!(Block::read(&context.dirs.emergency_file()), Ok(None));
         let status: EmergencyStatus =
             match context.ask_quickly(&Request::Emergency(spec.clone()), PATIENCE)? {
                 Ok(Some(status)) => status,
@@ -58,7 +61,11 @@ impl Emergency {
                 Err(error) => return Err(Failure::from(error).into()),
             };
         if resumes {
-            context.output.message("Rules limit again; what was limited by hand stays released.");
+            context.output.message(if idle {
+                "No emergency stop was in force."
+            } else {
+                "Rules limit again; what was limited by hand stays released."
+            });
         }
         context.output.show(&status)
     }
@@ -126,7 +133,7 @@ impl View for EmergencyStatus {
             page.field("Since", moment(since));
         }
         if let Some(released) = self.released {
-            page.field("Released", format!("{released} groups"));
+            page.field("Released", counted(released, "group", "groups"));
         }
         if let Some(ms) = self.took_ms {
             page.field("Took", format!("{ms} ms"));

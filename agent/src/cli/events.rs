@@ -15,6 +15,7 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::feature;
 use crate::control::proto::{EVENTS_MAX, EventQuery, EventRecord, FollowQuery, Request, StreamEnd};
 use crate::model::notice::Severity;
+use crate::model::plural::counted;
 
 /// Arguments of `events`.
 #[derive(Args, Debug)]
@@ -94,7 +95,7 @@ impl Events {
         }
         while let Some(line) = lines.next().await.map_err(Failure::from)? {
             if let Ok(StreamEnd::StreamCut { lost }) = serde_json::from_slice(&line) {
-                let message = format!("{lost} events lost: this reader was too slow");
+                let message = format!("{} lost: this reader was too slow", counted(lost, "event", "events"));
                 return Err(Failure::new(FailureKind::Failed, message).into());
             }
             let event: EventRecord = serde_json::from_slice(&line).map_err(|error| failed(&error))?;

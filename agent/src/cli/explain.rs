@@ -15,7 +15,13 @@ use crate::model::process::printable;
 #[derive(Args, Debug)]
 pub(super) struct Explain {
     /// Process id
+    #[arg(value_parser = parse_pid)]
     pid: u32,
+}
+
+fn parse_pid(text: &str) -> Result<u32, String> {
+    let pid = text.parse().ok().filter(|pid| *pid > 0);
+    pid.ok_or_else(|| "a pid is a number from 1, such as process-throttler list shows".to_owned())
 }
 
 impl Explain {

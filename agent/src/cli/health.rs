@@ -12,6 +12,7 @@ use super::page::{Always, Page, Wide, dash};
 use crate::control::failure::FailureKind;
 use crate::control::proto::{Reply, Request};
 use crate::health::{Check, Inputs, Report, Status, Told};
+use crate::model::plural::counted;
 
 /// A daemon that takes longer to tell of itself is not well.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -80,7 +81,9 @@ impl View for Report {
         }
         page.gap();
         let verdict = status(self.status);
-        page.line(format!("{verdict}: {} ok, {} warnings, {} errors", self.ok, self.warnings, self.errors));
+        let warnings = counted(self.warnings, "warning", "warnings");
+        let errors = counted(self.errors, "error", "errors");
+        page.line(format!("{verdict}: {} ok, {warnings}, {errors}", self.ok));
     }
 }
 

@@ -7,10 +7,11 @@ use clap::Args;
 use super::error::CliResult;
 use super::globals::Context;
 use super::output::{Output, View};
-use super::page::{Always, Page, Wide, dash, or_dash};
+use super::page::{Always, Page, Wide, or_dash};
 use crate::control::feature;
 use crate::control::proto::{LOOK_MAX_MS, Latency, LatencyLook, LatencyOf, LatencyTarget, Request};
 use crate::model::latency::{BUCKETS, Waits, lower_bound};
+use crate::model::plural::counted;
 
 /// Width of the longest bar in characters.
 const BAR: u64 = 40;
@@ -122,9 +123,11 @@ fn table(page: &mut Page, title: &'static str, rows: &[LatencyOf]) {
     page.table(
         columns,
         rows.iter().map(|one| {
-            let LatencyOf { name, process, waits, count, p50_ns, p90_ns, p99_ns, p999_ns, .. } = one;
+            let LatencyOf { name, process, waits, count, p50_ns, p90_ns, p99_ns, p999_ns, comm, .. } = one;
+            // A process that was asked for by its pid has no other name.
+            let called = if name.is_empty() { or_dash(comm.as_ref()) } else { name.clone() };
             [
-                dash(name.clone()),
+                called,
                 or_dash(process.map(|key| key.pid)),
                 count.to_string(),
                 or_dash(p50_ns.map(nanos)),
@@ -187,19 +190,19 @@ fn delays(page: &mut Page, latency: &Latency) {
 fn left_out(page: &mut Page, latency: &Latency) {
     let totals = &latency.totals;
     let counts = [
-        (latency.left_out, "processes were not watched: they are too many or have ended"),
-        (totals.overflows, "threads are of cgroups that found no slot and count together"),
-        (totals.collisions, "times two threads shared an entry, and a wait was left out"),
-        (totals.skewed, "waits were left out as clocks differed"),
-        (totals.suppressed, "long waits were not reported one by one"),
-        (totals.dropped, "reports of long waits found no room"),
+        (latency.left_out, "process was", "processes were", "not watched: too many at once, or ended"),
+        (totals.overflows, "thread is", "threads are", "of cgroups that found no slot, counted together"),
+        (totals.collisions, "wait was", "waits were", "left out: two threads shared an entry"),
+        (totals.skewed, "wait was", "waits were", "left out: clocks differed"),
+        (totals.suppressed, "long wait was", "long waits were", "not reported one by one"),
+        (totals.dropped, "report", "reports", "of long waits found no room"),
     ];
-    let said: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).collect();
+    let said: Vec<_> = counts.iter().filter(|(count, ..)| *count > 0).collect();
     if !said.is_empty() {
         page.gap();
     }
-    for (count, what) in said {
-        page.line(format!("{count} {what}."));
+    for (count, one, many, what) in said {
+        page.line(format!("{} {what}.", counted(*count, one, many)));
     }
 }
 

@@ -115,11 +115,11 @@ mod tests {
     fn long_alternatives_can_be_broken() {
         let mut root = crate::cli::command();
         root.build();
-        let throttle = find(&root, &["throttle".to_owned()]).unwrap();
-        let page = String::from_utf8(render(throttle).unwrap()).unwrap();
+        let release = find(&root, &["release".to_owned()]).unwrap();
+        let page = String::from_utf8(render(release).unwrap()).unwrap();
         assert!(page.contains("\n.ad l\n.SH NAME"), "{page}");
-        let synopsis = page.lines().find(|line| line.contains(r"\fB\-\-cpu\fR|")).unwrap();
-        assert!(synopsis.contains(r"|\:\fB\-\-cpu\-weight\fR|\:"), "{synopsis}");
+        let synopsis = page.lines().find(|line| line.contains(r"\fB\-\-pid\fR|")).unwrap();
+        assert!(synopsis.contains(r"|\:\fB\-\-group\fR|\:"), "{synopsis}");
     }
 
     #[test]

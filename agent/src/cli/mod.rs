@@ -4,6 +4,8 @@
 
 mod audit;
 mod backup;
+mod bar;
+mod complaint;
 mod completions;
 mod critical;
 mod daemon;
@@ -13,6 +15,8 @@ pub mod error;
 mod emergency;
 mod events;
 mod explain;
+#[cfg(test)]
+mod gallery;
 mod globals;
 mod health;
 mod latency;
@@ -25,6 +29,7 @@ mod page;
 mod processes;
 mod profile;
 mod record;
+#[cfg(test)]
 mod reference;
 mod release;
 mod replay;
@@ -38,6 +43,7 @@ mod validate;
 mod version;
 mod webhook;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -47,8 +53,6 @@ use globals::Globals;
 use output::Output;
 
 use crate::control::failure::{Failure, FailureKind};
-
-pub use reference::reference;
 
 /// Name of the program.
 pub const BINARY: &str = "process-throttler";
@@ -128,7 +132,8 @@ enum Command {
 /// Parses the command line, runs the command, and says how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
-    match completions::answer(std::env::args_os()) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match completions::answer(words.iter().cloned()) {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,
         // The shell shows nothing of it; whoever calls this by hand sees why.
@@ -137,7 +142,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(FailureKind::Usage.exit_code());
         }
     }
-    let cli = match Cli::try_parse() {
+    let cli = match complaint::parse(&words) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are data and go to stdout, errors to stderr; nothing is left to report to.
@@ -153,6 +158,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
         Err(CliError::Failed(failure)) => {
+            let failure = complaint::advised(*failure, &words);
             Output::failure(&failure);
             ExitCode::from(failure.kind.exit_code())
         }
@@ -200,6 +206,12 @@ fn run(cli: Cli) -> CliResult {
     }
 }
 
+/// What is printed about a command line that is no command: help, or why it cannot be meant.
+#[must_use]
+pub fn refusal(words: &[OsString]) -> Option<clap::Error> {
+    complaint::parse(words).err()
+}
+
 /// No command works with what a restore that was killed has half replaced. The daemon undoes it itself.
 fn undo_restore(context: &globals::Context) -> CliResult {
     if !crate::backup::is_pending(&context.dirs) {
@@ -218,8 +230,9 @@ fn undo_restore(context: &globals::Context) -> CliResult {
     Ok(())
 }
 
-/// The whole command line, for completions and references.
-pub(crate) fn command() -> clap::Command {
+/// The whole command line, for completions, references and tests.
+#[must_use]
+pub fn command() -> clap::Command {
     Cli::command()
 }
 

@@ -13,6 +13,7 @@ use super::error::{CliResult, failed};
 use super::page::Page;
 use crate::control::failure::Failure;
 use crate::control::proto::API_VERSION;
+use crate::model::process::is_deceptive;
 
 /// Form of the data on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -42,10 +43,13 @@ pub(super) trait View: Serialize {
 /// Envelope of every document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a, T> {
-    api_version: &'static str,
-    kind: &'static str,
-    data: &'a T,
+pub(super) struct Document<'a, T> {
+    /// [`API_VERSION`].
+    pub api_version: &'static str,
+    /// [`View::KIND`].
+    pub kind: &'static str,
+    /// The view.
+    pub data: &'a T,
 }
 
 /// Where commands print.
@@ -65,35 +69,38 @@ impl Output {
     /// # Errors
     /// When it cannot be written or encoded.
     pub(super) fn show<V: View>(&self, view: &V) -> CliResult {
+        self.raw(self.rendered(view)?.as_bytes())
+    }
+
+    /// A view in the chosen form, as it is printed.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub(super) fn rendered<V: View>(&self, view: &V) -> CliResult<String> {
         let document = Document { api_version: API_VERSION, kind: V::KIND, data: view };
-        let mut out = io::stdout().lock();
         match self.format {
             Format::Table | Format::Wide => {
                 let mut page = Page::new(self.format == Format::Wide, self.headers);
                 view.page(&mut page);
-                out.write_all(page.into_text().as_bytes())?;
+                Ok(page.into_text())
             }
             Format::Json => {
                 let text = serde_json::to_string_pretty(&document).map_err(|error| failed(&error))?;
-                writeln!(out, "{text}")?;
+                Ok(format!("{text}\n"))
             }
-            Format::Yaml => out.write_all(yaml(&document)?.as_bytes())?,
+            Format::Yaml => yaml(&document),
             Format::Jsonl => {
                 let text = serde_json::to_string(view).map_err(|error| failed(&error))?;
                 if text.starts_with('[') {
                     let items: Vec<&RawValue> =
                         serde_json::from_str(&text).map_err(|error| failed(&error))?;
-                    for item in items {
-                        writeln!(out, "{item}")?;
-                    }
+                    Ok(items.iter().map(|item| format!("{item}\n")).collect())
                 } else {
                     let line = serde_json::to_string(&document).map_err(|error| failed(&error))?;
-                    writeln!(out, "{line}")?;
+                    Ok(format!("{line}\n"))
                 }
             }
         }
-        out.flush()?;
-        Ok(())
     }
 
     /// Shows a view in place of the one before: on a cleared terminal, or as another line of JSON.
@@ -185,20 +192,35 @@ impl Output {
 }
 
 fn to_stderr(text: &str) {
+    let lines: Vec<String> = escape_controls(text).lines().map(abridged).collect();
     // There is nowhere to report that this failed.
-    drop(writeln!(io::stderr().lock(), "{}", escape_controls(text)));
+    drop(writeln!(io::stderr().lock(), "{}", lines.join("\n")));
+}
+
+/// A line that nobody has to scroll for: a path or a pattern may be of any length.
+fn abridged(line: &str) -> String {
+    const START: usize = 1_500;
+    const END: usize = 400;
+    if line.len() <= START + END {
+        return line.to_owned();
+    }
+    let (start, end) = (line.floor_char_boundary(START), line.ceil_char_boundary(line.len() - END));
+    let (head, tail) = (line.get(..start).unwrap_or_default(), line.get(end..).unwrap_or_default());
+    format!("{head} … {} bytes left out … {tail}", end - start)
 }
 
 fn yaml<T: Serialize>(value: &T) -> CliResult<String> {
     serde_yaml::to_string(value).map_err(|error| failed(&error))
 }
 
-/// Control characters but newlines as `\xNN`.
+/// Control characters but newlines as `\xNN`, and others that are not seen themselves as `\u{NNNN}`.
 pub(super) fn escape_controls(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' {
             safe.push_str(&format!("\\x{:02x}", u32::from(c)));
+        } else if is_deceptive(c) && c != '\n' {
+            safe.push_str(&c.escape_unicode().to_string());
         } else {
             safe.push(c);
         }

@@ -12,7 +12,12 @@ pub(super) struct Page {
     wide: bool,
     headers: bool,
     text: String,
+    /// Names and values in a row, which are aligned once all are known.
+    fields: Vec<(String, String)>,
 }
+
+/// The least width of the names of fields, so that pages of one program look alike.
+const NAMES: usize = 13;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +32,11 @@ pub(super) use Column::{Always, Wide};
 
 impl Page {
     pub(super) fn new(wide: bool, headers: bool) -> Self {
-        Self { wide, headers, text: String::new() }
+        Self { wide, headers, text: String::new(), fields: Vec::new() }
     }
 
-    pub(super) fn into_text(self) -> String {
+    pub(super) fn into_text(mut self) -> String {
+        self.settle();
         self.text
     }
 
@@ -42,18 +48,32 @@ impl Page {
 
     /// A line.
     pub(super) fn line(&mut self, text: impl Display) {
-        self.text.push_str(&escape_controls(&text.to_string()));
+        self.settle();
+        self.push(&text.to_string());
+    }
+
+    fn push(&mut self, text: &str) {
+        self.text.push_str(&escape_controls(text));
         self.text.push('\n');
     }
 
     /// An empty line between parts.
     pub(super) fn gap(&mut self) {
+        self.settle();
         self.text.push('\n');
     }
 
-    /// A name and a value.
+    /// A name and a value. Values of fields that follow each other begin in one column.
     pub(super) fn field(&mut self, name: &str, value: impl Display) {
-        self.line(format!("{name:<13} {value}", name = format!("{name}:")));
+        self.fields.push((format!("{name}:"), value.to_string()));
+    }
+
+    fn settle(&mut self) {
+        let fields = std::mem::take(&mut self.fields);
+        let width = fields.iter().map(|(name, _)| name.chars().count()).fold(NAMES, usize::max);
+        for (name, value) in fields {
+            self.push(&format!("{name:<width$} {value}"));
+        }
     }
 
     /// A table. Each row has a cell per column, those of wide ones included.
@@ -62,6 +82,7 @@ impl Page {
         columns: [Column; N],
         rows: impl IntoIterator<Item = [String; N]>,
     ) {
+        self.settle();
         let shown = |index: usize| self.wide || matches!(columns.get(index), Some(Always(_)));
         let mut grid = Grid::new();
         grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -121,7 +142,9 @@ pub(super) fn duration(ms: u64) -> String {
 /// A time of day with its offset, as this machine shows it.
 #[must_use]
 pub(super) fn moment(at: jiff::Timestamp) -> String {
-    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f%:z").to_string()
+    // Pages of tests are compared with files.
+    let zone = if cfg!(test) { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
+    at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S%.3f%:z").to_string()
 }
 
 #[cfg(test)]
@@ -138,6 +161,16 @@ mod tests {
         let mut page = Page::new(true, false);
         page.table(columns, rows());
         assert_eq!(page.into_text(), "1  a\\x0ab\\x1b[31m  w\n");
+    }
+
+    #[test]
+    fn values_of_fields_begin_in_one_column() {
+        let mut page = Page::new(false, true);
+        page.field("A", 1);
+        page.field("Longer than most", 2);
+        page.gap();
+        page.field("B", 3);
+        assert_eq!(page.into_text(), "A:                1\nLonger than most: 2\n\nB:            3\n");
     }
 
     #[test]

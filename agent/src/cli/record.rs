@@ -15,6 +15,7 @@ use super::page::Page;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::feature;
 use crate::control::proto::{Request, StreamEnd};
+use crate::model::plural::counted;
 
 /// Arguments of `record`.
 #[derive(Args, Debug)]
@@ -28,6 +29,7 @@ pub(super) struct Record {
 
 /// What was recorded.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Recorded {
     file: PathBuf,
     inputs: u64,
@@ -123,7 +125,15 @@ impl View for Recorded {
         if self.dry_run {
             page.line(format!("would record to {file}"));
         } else {
-            page.line(format!("recorded {inputs} inputs ({bytes}) to {file}"));
+            page.line(format!("recorded {} ({bytes}) to {file}", counted(inputs, "input", "inputs")));
         }
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    let recorded = |dry_run| Recorded { file: "/tmp/x".into(), inputs: 12, bytes: 2_048, dry_run };
+    gallery.show("record /tmp/x --for 1m", &recorded(false));
+    gallery.show("record /tmp/x --for 1m --dry-run", &recorded(true));
 }

@@ -12,7 +12,7 @@ Generated from the program's own help; do not edit. `stdout` carries data, `stde
 
 /// The reference of every command, as Markdown.
 #[must_use]
-pub fn reference() -> String {
+pub(super) fn reference() -> String {
     let mut text = HEAD.to_owned();
     for (path, help) in pages() {
         text.push_str(&format!("\n## {path}\n\n```text\n{help}```\n"));
@@ -21,7 +21,7 @@ pub fn reference() -> String {
 }
 
 /// Every visible command with its long help, parents first.
-pub(super) fn pages() -> Vec<(String, String)> {
+fn pages() -> Vec<(String, String)> {
     let mut pages = Vec::new();
     // Global options reach the subcommands only when built. A fixed width, whatever terminal this runs in.
     let mut root = super::command().term_width(100);

@@ -86,7 +86,17 @@ fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
     } else {
         FailureKind::Failed
     };
-    Failure::new(kind, format!("open {}: {error}", path.display())).into()
+    let failure = Failure::new(kind, format!("open {}: {error}", path.display()));
+    match kind {
+        FailureKind::NotFound => failure.with_hint("process-throttler record makes such a file").into(),
+        FailureKind::Failed
+        | FailureKind::Usage
+        | FailureKind::NotRunning
+        | FailureKind::Denied
+        | FailureKind::Invalid
+        | FailureKind::Conflict
+        | FailureKind::Partial => failure.into(),
+    }
 }
 
 /// Drives an engine as the daemon would.
@@ -204,6 +214,7 @@ fn given(members: Vec<ProcKey>, at: Timestamp) -> Outcome {
 
 /// An action with its time since the recording began.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Shown {
     /// In seconds.
     after: f64,
@@ -232,7 +243,7 @@ impl View for Vec<Shown> {
             [Always("AFTER"), Always("ID"), Always("ACTION"), Always("WHAT")],
             self.iter().map(|shown| {
                 let (kind, detail) = describe(&shown.action.what);
-                [format!("{:.6}", shown.after), shown.action.id.0.to_string(), kind.to_owned(), detail]
+                [format!("{:.6}s", shown.after), shown.action.id.0.to_string(), kind.to_owned(), detail]
             }),
         );
     }
@@ -244,7 +255,8 @@ fn describe(what: &What) -> (&'static str, String) {
         What::Apply(apply) => {
             let pids: Vec<String> = apply.members.iter().map(|key| key.pid.to_string()).collect();
             let (group, limits, reason) = (&apply.group, &apply.limits, &apply.reason);
-            ("apply", format!("{limits} to group {group}, processes {}: {reason}", pids.join(" ")))
+            let processes = if pids.len() == 1 { "process" } else { "processes" };
+            ("apply", format!("{limits} to group {group}, {processes} {}: {reason}", pids.join(" ")))
         }
         What::Release { group, reason } => ("release", format!("group {group}: {reason}")),
         What::Detach { group, key, reason } => {
@@ -284,4 +296,40 @@ fn sampled(wants: &SampleWants) -> String {
     let named = [(*pressure, "pressure"), (*cpu, "cpu"), (*load, "load"), (!zones.is_empty(), "clock")];
     let named = named.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name.to_owned());
     named.chain(groups.iter().map(|group| format!("group {group}"))).collect::<Vec<_>>().join(", ")
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    let action = |id: u64, what: serde_json::Value| {
+        let mut action = serde_json::json!({ "id": id, "at": 1_500_000_000 + id });
+        if let (serde_json::Value::Object(action), serde_json::Value::Object(what)) = (&mut action, what) {
+            action.extend(what);
+        }
+        Shown::new(serde_json::from_value(action).unwrap(), Timestamp::default())
+    };
+    let key = serde_json::json!({ "pid": 4711, "start": 12 });
+    let reason = serde_json::json!({ "cause": "empty" });
+    gallery.show(
+        "replay /tmp/x --profile web",
+        &vec![
+            action(1, serde_json::json!({ "action": "watch", "key": key, "on": true, "protected": true })),
+            action(
+                2,
+                serde_json::json!({
+                    "action": "apply", "group": "backups", "limits": { "cpu": "30%" }, "scope": "group",
+                    "allow_move": false, "in_place": true, "members": [key], "reason": reason,
+                    "caused_at": 1_000,
+                }),
+            ),
+            action(3, serde_json::json!({ "action": "sample", "pressure": true, "groups": ["backups"] })),
+            action(
+                4,
+                serde_json::json!({
+                    "action": "restart", "name": "nginx", "by": { "unit": "nginx.service" }, "force": false,
+                }),
+            ),
+            action(5, serde_json::json!({ "action": "release", "group": "backups", "reason": reason })),
+        ],
+    );
 }

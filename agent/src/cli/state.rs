@@ -14,6 +14,7 @@ use crate::backup::Database;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{DatabaseState, DatabaseVerdict, Request};
 use crate::daemon::backups::judged;
+use crate::model::plural::counted;
 use crate::store::{Store, check};
 
 /// Arguments of `state`.
@@ -120,6 +121,7 @@ impl DatabaseVerdict {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 struct Checked(Vec<DatabaseState>);
 
@@ -150,12 +152,14 @@ impl View for Checked {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Migrated {
     databases: Vec<Step>,
     dry_run: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 enum Action {
     /// Nothing is to be done.
@@ -167,6 +171,7 @@ enum Action {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Step {
     path: PathBuf,
     action: Action,
@@ -216,8 +221,42 @@ impl View for Migrated {
                 page.line(format!("{path}: the damaged one is {}", kept.display()));
             }
             if let Some(carried) = step.carried {
-                page.line(format!("{path}: {carried} changes could be read and are undone by release --all"));
+                let (changes, are) =
+                    (counted(carried, "change", "changes"), if carried == 1 { "is" } else { "are" });
+                page.line(format!("{path}: {changes} could be read and {are} undone by release --all"));
             }
         }
+    }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    let state = |name: &str, verdict, schema, damage: &[&str], orphans: &[&str]| DatabaseState {
+        path: PathBuf::from("/var/lib/process-throttler").join(name),
+        verdict,
+        schema,
+        known: 9,
+        damage: damage.iter().map(ToString::to_string).collect(),
+        orphans: orphans.iter().map(ToString::to_string).collect(),
+    };
+    let states = || {
+        vec![
+            state("a.db", DatabaseVerdict::Sound, Some(9), &[], &["2 attempts of deliveries that are gone"]),
+            state("b.db", DatabaseVerdict::Absent, None, &[], &[]),
+            state("c.db", DatabaseVerdict::Older, Some(7), &[], &[]),
+            state("d.db", DatabaseVerdict::Newer, Some(10), &[], &[]),
+            state("e.db", DatabaseVerdict::Damaged, None, &["file is not a database"], &[]),
+        ]
+    };
+    gallery.show("state check", &Checked(states()));
+    for dry_run in [false, true] {
+        let mut databases: Vec<Step> = states().iter().map(Step::new).collect();
+        if let Some(last) = databases.last_mut().filter(|_| !dry_run) {
+            (last.kept, last.carried) =
+                (Some(PathBuf::from("/var/lib/process-throttler/e.db.damaged")), Some(3));
+        }
+        let line = if dry_run { "state migrate --dry-run" } else { "state migrate" };
+        gallery.show(line, &Migrated { databases, dry_run });
     }
 }

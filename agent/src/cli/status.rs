@@ -13,6 +13,7 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{GroupStatus, Member, PolicyStatus, Request};
 use crate::model::id::Name;
 use crate::model::limits::Scope;
+use crate::model::plural::counted;
 use crate::model::reason::readings;
 use crate::store::block::Block;
 
@@ -139,7 +140,7 @@ pub(super) fn group_fields(page: &mut Page, group: &GroupStatus) {
         page.field("Conflict", clash);
     }
     if let (Some(periods), Some(us)) = (group.throttled_periods, group.throttled_us) {
-        page.field("Held back", format!("{} in {periods} periods", held_back(us)));
+        page.field("Held back", format!("{} in {}", held_back(us), counted(periods, "period", "periods")));
     }
 }
 

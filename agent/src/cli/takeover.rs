@@ -11,6 +11,7 @@ use crate::control::proto::{DryRun, Reloaded, Request};
 
 /// What the daemon said.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(super) enum Daemon {
     /// There was nothing to say to it.

@@ -5,7 +5,8 @@ use std::path::Path;
 use clap::Parser as _;
 
 use super::error::requires_daemon;
-use super::{AFTER_HELP, Cli, command, reference};
+use super::reference::reference;
+use super::{AFTER_HELP, Cli, command};
 use crate::control::failure::FailureKind;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -143,5 +144,51 @@ fn command_lines_that_cannot_be_meant_are_refused() {
     ] {
         let error = parse(line).err().unwrap_or_else(|| panic!("{line}: accepted"));
         assert!(error.use_stderr(), "{line}: not an error");
+    }
+}
+
+/// The paths of all commands, groups of commands included.
+fn paths(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>) {
+    found.push(path.to_owned());
+    for child in command.get_subcommands() {
+        assert!(!child.is_hide_set(), "{} is not in the reference", child.get_name());
+        paths(child, &[path, &[child.get_name().to_owned()]].concat(), found);
+    }
+}
+
+/// What a command prints when it is asked for help, 100 columns wide.
+fn help(path: &[String], flag: &str) -> String {
+    let words = [path, &[flag.to_owned()]].concat();
+    let error = command().term_width(100).try_get_matches_from(words).unwrap_err();
+    assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{path:?}");
+    error.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// The long options that a help lists.
+fn listed(help: &str) -> Vec<&str> {
+    let option = |line: &&str| line.starts_with('-');
+    // Behind two spaces is what it does.
+    let names = help.lines().map(str::trim_start).filter(option).filter_map(|line| line.split("  ").next());
+    names.flat_map(str::split_whitespace).filter(|word| word.starts_with("--")).collect()
+}
+
+#[test]
+fn help_of_every_command_is_what_the_reference_has_and_the_short_one_is_of_the_same() {
+    let reference = reference();
+    let mut found = Vec::new();
+    paths(&command(), &[super::BINARY.to_owned()], &mut found);
+    for path in found {
+        let (long, short) = (help(&path, "--help"), help(&path, "-h"));
+        let title = path.join(" ");
+        assert!(reference.contains(&format!("\n## {title}\n\n```text\n{long}```\n")), "{title}:\n{long}");
+        assert_eq!(short.lines().next(), long.lines().next(), "{title}: what it does");
+        assert!(!long.starts_with("Usage"), "{title} does not say what it does");
+        let usage = |help: &str| help.lines().find(|line| line.starts_with("Usage: ")).map(str::to_owned);
+        assert!(usage(&short).is_some() && usage(&short) == usage(&long), "{title}:\n{short}");
+        assert_eq!(listed(&short), listed(&long), "{title}");
+        // clap never breaks a usage: one that does not fit two lines of a terminal of 60 columns is written by hand.
+        let most = |line: &str| if line.starts_with("Usage: ") { 120 } else { 100 };
+        let wide = short.lines().chain(long.lines()).find(|line| line.chars().count() > most(line));
+        assert_eq!(wide, None, "{title}");
     }
 }

@@ -24,10 +24,15 @@ const AFTER_HELP: &str = "\
 The limits outlive the daemon: after a restart or a crash it sets them again, with --for for the time that is \
 left, until they are released or the processes have ended. A reboot ends them.";
 
+/// The one that would be generated names every limit in one line.
+const USAGE: &str =
+    "process-throttler throttle [OPTIONS] <--pid <PID>...|--pattern <REGEX> --match <FIELD>> <LIMITS>";
+
 /// Arguments of `throttle`.
 #[derive(Args, Debug)]
 #[command(
     after_help = AFTER_HELP,
+    override_usage = USAGE,
     group = ArgGroup::new("processes").required(true).args(["pid", "pattern"]),
     group = ArgGroup::new("some_limit").required(true).multiple(true).args([
         "cpu", "cpu_weight", "memory", "memory_high", "io_read", "io_write", "io_weight", "pids", "nice",
@@ -60,6 +65,7 @@ pub(super) struct Selection {
 
 /// How they are put together, and for how long.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Where and how long")]
 pub(super) struct Grouping {
     /// Group to put them in; by default one named after the first pid
     #[arg(long, value_name = "GROUP")]

@@ -11,6 +11,7 @@ use super::page::Page;
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Version {
     version: &'static str,
     /// Of the records between kernel and agent.
@@ -30,4 +31,10 @@ impl View for Version {
     fn page(&self, page: &mut Page) {
         page.line(format!("process-throttler {} (kernel ABI {}, {})", self.version, self.abi, self.target));
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    gallery.show("version", &Version { version: "0.1.0", abi: 7, target: "x86_64-linux".to_owned() });
 }

@@ -9,6 +9,7 @@ use crate::model::rule::{Profile, Rule};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Difference {
     /// What, such as `throttling_rules.backups.limits.cpu`.
     pub path: String,

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The configuration does not come into force.
@@ -26,11 +27,13 @@ impl fmt::Display for Severity {
 
 /// One thing found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
     /// How bad.
     pub severity: Severity,
     /// The file.
     #[serde(serialize_with = "path_as_text")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub file: PathBuf,
     /// Line, from 1; 0 when the finding is about the file as a whole.
     pub line: u32,

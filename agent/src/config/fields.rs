@@ -129,7 +129,12 @@ impl<'a> Cursor<'a> {
         if chosen.is_none() {
             let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
             let message = format!("{text:?} is not one of {}", words.join(", "));
-            findings.push(suggest(self.error(message), text, &words));
+            let finding = self.error(message);
+            // The message has named all of them.
+            findings.push(match nearest(text, &words) {
+                Some(near) => finding.with_fix(format!("did you mean {near}?")),
+                None => finding.with_fix("write one of them"),
+            });
         }
         chosen
     }
@@ -229,15 +234,20 @@ impl<'a> Map<'a> {
 
 /// Adds the nearest known word as the fix, or all of them.
 fn suggest(finding: Finding, word: &str, known: &[&str]) -> Finding {
+    finding.with_fix(match nearest(word, known) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("known are {}", known.join(", ")),
+    })
+}
+
+/// The known word that is most like another, if any is like it.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     // The distance is quadratic in the length, and a word far longer than any key resembles none.
-    if word.len() <= 64 {
-        let lower = word.to_lowercase().replace('-', "_");
-        let distances = known.iter().map(|known| (strsim::damerau_levenshtein(&lower, known), known));
-        if let Some((distance, near)) = distances.min()
-            && distance <= 2.max(near.len() / 3)
-        {
-            return finding.with_fix(format!("did you mean {near}?"));
-        }
+    if word.len() > 64 {
+        return None;
     }
-    finding.with_fix(format!("known are {}", known.join(", ")))
+    let lower = word.to_lowercase().replace('-', "_");
+    let distances = known.iter().map(|known| (strsim::damerau_levenshtein(&lower, known), *known));
+    let (distance, near) = distances.min()?;
+    (distance <= 2.max(near.len() / 3)).then_some(near)
 }

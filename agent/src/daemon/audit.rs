@@ -15,6 +15,7 @@ use crate::audit::{Actor, Entry, Log, Outcome, notice};
 use crate::clock;
 use crate::model::chain::chain;
 use crate::model::notice::Notice;
+use crate::model::plural::counted;
 
 /// Records on their way to the thread.
 const QUEUE: usize = 4_096;
@@ -82,7 +83,8 @@ impl Audit {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let failed = Some(self.failed()).filter(|failed| *failed > 0);
-        let lost = failed.map(|failed| format!("{failed} records could not be written"));
+        let lost =
+            failed.map(|failed| format!("{} could not be written", counted(failed, "record", "records")));
         lost.into_iter().chain(self.shipping.problems()).collect()
     }
 
@@ -146,7 +148,8 @@ impl Writer {
         let owed = self.shared.owed.load(Ordering::Relaxed);
         let (mut entries, mut waiting) = (Vec::with_capacity(batch.len() + 1), Vec::new());
         if owed > 0 {
-            let detail = format!("{owed} records before this one could not be written");
+            let detail =
+                format!("{} before this one could not be written", counted(owed, "record", "records"));
             let entry = Entry::new(now(), GAP, Actor::Daemon, "audit log").ended(Outcome::Failure, detail);
             entries.push(entry.with("missing", owed));
         }

@@ -22,6 +22,7 @@ use crate::model::circumstances::Circumstances;
 use crate::model::critical::{Checked, Critical, HealthCheck, Probe, RestartBy, Restarted};
 use crate::model::death::Obituary;
 use crate::model::id::{Name, ProcKey};
+use crate::model::plural::counted;
 use crate::model::process::Comm;
 use crate::model::time::Timestamp;
 use crate::store::restarts::{Became, RestartRow};
@@ -100,7 +101,8 @@ impl Turn {
             );
         }
         if alive > 0 && matches!(by, RestartBy::Command(_)) {
-            let message = format!("{name} has {alive} instances, beside which {by} would start another one");
+            let instances = counted(alive, "instance", "instances");
+            let message = format!("{name} has {instances}, beside which {by} would start another one");
             return send(
                 answer,
                 Err(Failure::new(FailureKind::Conflict, message).with_hint("stop them first")),

@@ -44,6 +44,12 @@ pub fn told(block: Block) -> EmergencyStatus {
     }
 }
 
+/// What ending it would leave, as nothing is done: no stop in force, and what is told of the one that is.
+#[must_use]
+pub fn would_resume(block: Option<Block>) -> EmergencyStatus {
+    EmergencyStatus { active: false, dry_run: true, ..block.map(told).unwrap_or_default() }
+}
+
 /// Refuses a reason that nobody could read.
 ///
 /// # Errors
@@ -93,7 +99,7 @@ impl Office {
                 self.stop_all(path, block, uid).await
             }
             EmergencyOrder::Resume if dry_run => {
-                Ok(EmergencyStatus { dry_run, ..tell()?.unwrap_or_default() })
+                Ok(would_resume(Block::read(&path).map_err(|error| unrecorded(&error))?))
             }
             EmergencyOrder::Resume => {
                 Block::clear(&path).map_err(|error| unrecorded(&error))?;

@@ -8,6 +8,7 @@ use crate::daemon::turn::Turn;
 use crate::engine::view::{CriticalView, RestartState, View};
 use crate::model::critical::RestartPolicy;
 use crate::model::id::Name;
+use crate::model::plural::counted;
 use crate::model::rule::Rule;
 
 /// Instances of critical processes whose protection is looked at.
@@ -194,7 +195,10 @@ impl Office {
         if self.endpoints() == 0 {
             disabled("no webhook is configured and enabled")
         } else if overflown > 0 {
-            (FeatureState::Degraded, format!("{overflown} deliveries given up: too many were pending"))
+            (FeatureState::Degraded, {
+                let deliveries = counted(overflown, "delivery", "deliveries");
+                format!("{deliveries} given up: too many were pending")
+            })
         } else {
             (FeatureState::Working, String::new())
         }

@@ -22,6 +22,7 @@ use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::moves::is_same;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
+use crate::model::plural::counted;
 use crate::store::{Intent, Kind, Store, StoreError};
 
 pub(crate) use self::attribute::born_after;
@@ -59,7 +60,10 @@ pub(super) fn recover_groups(
     // A full disk must not keep limits in force: what cannot be written is reported, and done again next time.
     match store.write(|tables| tables.forget_other_boots(&kernel.boot)) {
         Ok(0) => {}
-        Ok(count) => report.notes.push(format!("{count} changes of an earlier boot are gone with it")),
+        Ok(count) => {
+            let changes = counted(count, "change", "changes");
+            report.notes.push(format!("{changes} of an earlier boot: gone with it"));
+        }
         Err(error) => report.failures.push(chain(&error)),
     }
     let (rows, groups) = store.read(|tables| Ok::<_, StoreError>((tables.intents()?, tables.groups()?)))?;

@@ -14,11 +14,13 @@ use crate::model::time::Timestamp;
 
 /// Number of an action, rising by one from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ActionId(pub u64);
 
 /// One action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Action {
     /// Its number, by which its outcome is reported.
     pub id: ActionId,
@@ -31,6 +33,7 @@ pub struct Action {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum What {
     /// Read these facts of a process and answer with `Input::Inspected`.
@@ -187,6 +190,7 @@ impl What {
 
 /// What to measure.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SampleWants {
     /// Pressure.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -220,6 +224,7 @@ const fn is_false(value: &bool) -> bool {
 
 /// Limits to bring into force on a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Apply {
     /// The group's name: the rule's, or the operator's choice.
     pub group: Name,

@@ -2,6 +2,7 @@
 
 use super::{Category, Check, Told};
 use crate::control::proto::{DaemonState, DaemonStatus, Feature, FeatureState};
+use crate::model::plural::counted;
 
 const ABOUT: Category = Category::Daemon;
 
@@ -63,17 +64,21 @@ fn source(status: &DaemonStatus) -> Check {
 
 fn losses(status: &DaemonStatus) -> Check {
     let source = &status.source;
-    let counted = |check: Check| {
+    let of_source = |check: Check| {
         let check = check.detail("produced", source.produced).detail("sent", source.sent);
         check.detail("dropped", source.dropped).detail("malformed", source.malformed)
     };
     if source.dropped == 0 && source.malformed == 0 {
         let words =
             if source.exact { "nothing was lost" } else { "no loss was noticed; this source counts none" };
-        return counted(Check::ok(ABOUT, "losses", words));
+        return of_source(Check::ok(ABOUT, "losses", words));
     }
-    let message = format!("{} records were lost and {} not understood", source.dropped, source.malformed);
-    counted(Check::warning(ABOUT, "losses", message)).advise(
+    let message = format!(
+        "{} lost and {} not understood",
+        counted(source.dropped, "record was", "records were"),
+        source.malformed
+    );
+    of_source(Check::warning(ABOUT, "losses", message)).advise(
         "the process table was rebuilt each time; larger rings (config.yaml, rings:) hold longer storms",
     )
 }

@@ -19,6 +19,7 @@ use crate::control::proto::{CriticalStatus, DaemonStatus};
 
 /// How a check ended. In the order of how bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// As it should be.
@@ -31,6 +32,7 @@ pub enum Status {
 
 /// What a check is about. In the order of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Category {
     /// The machine, and what it permits.
@@ -64,6 +66,7 @@ impl Category {
 
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Check {
     /// What it is about.
     pub category: Category,
@@ -131,6 +134,7 @@ impl Check {
 
 /// All checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     /// The worst of them.
     pub status: Status,

@@ -10,6 +10,7 @@ use crate::model::process::Comm;
 
 /// Why instances are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Absence {
     /// There were never enough since the profile came into force.
@@ -37,6 +38,7 @@ impl fmt::Display for Absence {
 
 /// How a critical process came to be there again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum Revival {
     /// Somebody other than the agent started it.
@@ -54,6 +56,7 @@ pub enum Revival {
 
 /// Deaths in such a number that they are summed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Flapping {
     /// How many.
     pub deaths: u64,

@@ -112,6 +112,7 @@ fn error(value: &str, expected: &'static str) -> UnitError {
 
 /// A scheduling policy below the normal one, sched(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Sched {
     /// `SCHED_BATCH`: as the normal one, but it does not preempt others when it wakes.
@@ -151,6 +152,7 @@ impl fmt::Display for Sched {
 
 /// An I/O scheduling class that is not real-time, ioprio_set(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum IoClass {
     /// The normal one.
@@ -258,6 +260,7 @@ macro_rules! number {
 
 /// Priority within the best-effort class, 0 (first) to 7 (last).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "i64", into = "i64")]
 pub struct IoLevel(u8);
 number!(IoLevel, u8, (0..=7), "an I/O priority from 0 to 7");
@@ -269,6 +272,7 @@ impl IoLevel {
 
 /// What is added to the OOM killer's score, -1000 (never) to 1000 (first).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "i64", into = "i64")]
 pub struct OomScoreAdj(i16);
 number!(OomScoreAdj, i16, (-1000..=1000), "an OOM score adjustment from -1000 to 1000");

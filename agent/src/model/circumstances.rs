@@ -10,6 +10,7 @@ use crate::model::signal::Hundredths;
 
 /// As read right after the death. What is absent could not be had.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Circumstances {
     /// Share of the last 10 s in which some task of the machine waited for the CPU, for memory and for I/O. On the
     /// CPU, tasks count that quotas hold back.
@@ -34,6 +35,7 @@ pub struct Circumstances {
 
 /// What a CPU quota has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct QuotaUse {
     /// Periods in which the cgroup ran.
     pub periods: u64,
@@ -45,6 +47,7 @@ pub struct QuotaUse {
 
 /// A group that the agent limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LimitedGroup {
     /// The group.
     pub group: Name,

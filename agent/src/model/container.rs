@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What runs a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Runtime {
     /// A pod of Kubernetes, whichever runtime it uses.
@@ -58,6 +59,7 @@ impl fmt::Display for Runtime {
 
 /// The container that a cgroup is a part of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Membership {
     /// What runs it.
     pub runtime: Runtime,

@@ -9,6 +9,7 @@ use crate::model::unit::UnitError;
 
 /// CPUs, at least one. Kept as ascending ranges with a gap between any two, so that equal sets are equal texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuList(Vec<(u16, u16)>);
 

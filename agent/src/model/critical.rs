@@ -15,6 +15,7 @@ use crate::model::unit::{Bytes, Nice, Weight};
 /// A process that must live. Its death is an alert; it is exempt from limits as well if its match is one that
 /// a process cannot forge, see [`Match::is_forgeable`]. Only then may it be protected or restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Critical {
     /// Unique within the profile.
     pub name: Name,
@@ -57,6 +58,7 @@ impl Critical {
 /// What the kernel is told about a critical process. The configuration has resolved the level and what
 /// overrides it; an absent field is left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Protection {
     /// The level as written, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,6 +132,7 @@ impl fmt::Display for Protection {
 
 /// How much protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// The least.
@@ -157,6 +160,7 @@ impl Level {
 
 /// How a critical process is brought back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Restart {
     /// After which deaths.
     pub policy: RestartPolicy,
@@ -174,6 +178,7 @@ pub struct Restart {
 
 /// After which deaths something is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartPolicy {
     /// All of them.
@@ -213,6 +218,7 @@ impl RestartPolicy {
 
 /// What restarts it. Never a command line that was read from a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RestartBy {
     /// The service manager restarts this unit.
@@ -234,6 +240,7 @@ impl fmt::Display for RestartBy {
 
 /// What came of an attempt to restart something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Restarted {
     /// What restarts it did so. Whether an instance came of it is another matter.
@@ -260,6 +267,7 @@ pub enum Restarted {
 
 /// How an attempt to restart a critical process ended, as it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RestartResult {
     /// It runs again.
@@ -287,6 +295,7 @@ impl RestartResult {
 
 /// A program to run, without a shell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Program {
     /// The absolute path of the program, then its arguments.
     pub command: Vec<String>,
@@ -305,6 +314,7 @@ pub struct Program {
 
 /// How a critical process is asked whether it works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HealthCheck {
     /// What is asked.
     pub probe: Probe,
@@ -320,6 +330,7 @@ pub struct HealthCheck {
 
 /// What a health check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Checked {
     /// It works.
@@ -338,6 +349,7 @@ pub enum Checked {
 
 /// A kind of health check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Probe {
     /// A TCP connection to `host:port` is accepted.
@@ -367,6 +379,7 @@ pub enum Probe {
 
 /// What there is to be of a critical process at all times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Expect {
     /// Instances, at least 1.
     pub min_instances: u32,

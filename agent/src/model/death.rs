@@ -11,6 +11,7 @@ use crate::model::unit::Bytes;
 
 /// What is known beyond the wait status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cause {
     /// The signal that ended the process; if it ended by itself, the last one before that asked it to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,6 +34,7 @@ impl Cause {
 
 /// A signal and who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sent {
     /// Number of the signal.
     pub signal: u8,
@@ -44,6 +46,7 @@ pub struct Sent {
 
 /// Who sent a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Sender {
     /// The kernel: a fault, the OOM killer, a terminal, a broken pipe.
@@ -63,6 +66,7 @@ pub enum Sender {
 
 /// A limit that the OOM killer enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OomLimit {
     /// The memory limit of a cgroup.

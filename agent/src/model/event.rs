@@ -36,6 +36,7 @@ impl Event {
 
 /// The end of a process and the account of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Exit {
     /// The process as it died.
     pub process: Process,
@@ -65,6 +66,7 @@ impl Exit {
 
 /// How a process ended, from its wait status (wait(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// By itself, with this code.

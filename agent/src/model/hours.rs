@@ -46,6 +46,7 @@ impl fmt::Display for LocalMinute {
 /// A set of spans of the week. A span that ends before it begins crosses midnight and belongs to the day on which
 /// it begins: `Fri 22:00-06:00` ends on Saturday.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Hours {
     spans: Vec<Span>,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The start is in clock ticks since boot (field 22 of `/proc/PID/stat`, proc_pid_stat(5)), the one unit in
 /// which the kernel's records, `/proc` and the task iterator agree. A pid cannot come round within a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProcKey {
     /// Process id (tgid) in the initial namespace.
     pub pid: u32,
@@ -37,6 +38,7 @@ impl fmt::Display for ProcKey {
 /// Name of a profile, group, rule, endpoint or backup: `[a-z0-9][a-z0-9._-]{0,63}`, so that it is safe as a
 /// file name, a cgroup name and a log field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 

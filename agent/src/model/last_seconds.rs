@@ -12,6 +12,7 @@ use crate::model::signal::Hundredths;
 
 /// Between a look at the machine while it lived and one right after its death.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LastSeconds {
     /// How long that is, in ms.
     pub window_ms: u64,
@@ -33,6 +34,7 @@ pub struct LastSeconds {
 
 /// How long the threads of a process waited for a CPU, those that a quota held back included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Waiting {
     /// Over how long, in ms.
     pub window_ms: u64,
@@ -49,6 +51,7 @@ pub struct Waiting {
 
 /// What the quota did that held it back for longest: that of its cgroup, or of one above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Held {
     /// The cgroup with the quota, everything odd in it escaped; its own cgroup where none held it back.
     pub cgroup: String,
@@ -63,6 +66,7 @@ pub struct Held {
 
 /// A cgroup that used CPU time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CpuUser {
     /// Path of the cgroup, everything odd in it escaped.
     pub cgroup: String,

@@ -18,6 +18,7 @@ pub const fn lower_bound(bucket: usize) -> u64 {
 
 /// Waits for a CPU, by length.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Waits {
     /// How many, by bucket.
     pub counts: [u64; BUCKETS],
@@ -148,6 +149,7 @@ pub fn blame<K: Clone>(waiter: &[Waits], users: &[(K, ByCpu)]) -> Vec<(K, u32)> 
 
 /// A thread that waited, or had the CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Party {
     /// Thread id.
     pub pid: u32,
@@ -159,6 +161,7 @@ pub struct Party {
 
 /// A watched process waited long for a CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Delay {
     /// When the wait ended.
     pub at: Timestamp,
@@ -195,6 +198,7 @@ pub struct Reading {
 
 /// See [`Reading`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
     /// Switches from one thread to another.
     pub switches: u64,

@@ -8,6 +8,7 @@ use crate::model::unit::{Bytes, CpuPercent, Nice, Weight};
 
 /// Limits of a group. An absent field is left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// CPU quota: a hard cap even on an idle machine, in percent of one CPU.
@@ -160,6 +161,7 @@ impl std::fmt::Display for Limits {
 
 /// How a rule's processes share its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// One cgroup per rule: the limits are shared by all its processes.

@@ -21,6 +21,7 @@ pub mod last_seconds;
 pub mod latency;
 pub mod limits;
 pub mod notice;
+pub mod plural;
 pub mod policy;
 pub mod process;
 pub mod reason;

@@ -22,6 +22,7 @@ use crate::model::reason::Reason;
 
 /// How bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing.
@@ -34,6 +35,7 @@ pub enum Severity {
 
 /// A value of ours that somebody else changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Clash {
     /// The file or property that holds it, and the part of it.
     pub at: String,
@@ -52,6 +54,7 @@ impl fmt::Display for Clash {
 
 /// What was done about a value that somebody else changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
     /// Theirs stays.
@@ -74,6 +77,7 @@ impl fmt::Display for Response {
 
 /// A notice: one of the event types of the contract, with its facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Notice {
     /// A critical process died. Begins that it is down if `remaining` is less than `wanted`.

@@ -13,6 +13,7 @@ use crate::model::unit::CpuPercent;
 
 /// How limits change over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Policy {
     /// Not at all.
@@ -47,6 +48,7 @@ impl Policy {
 
 /// The policies by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// See [`Policy::Fixed`].
@@ -80,6 +82,7 @@ impl std::fmt::Display for Kind {
 
 /// Parameters of [`Policy::Gradual`]. The end is the group's own `cpu` limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gradual {
     /// The quota at first.
     pub from: CpuPercent,
@@ -91,6 +94,7 @@ pub struct Gradual {
 
 /// Parameters of [`Policy::Adaptive`]. The quota at first is the group's own `cpu` limit, if it has one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Adaptive {
     /// What is held, and where.
     pub target: Target,
@@ -108,6 +112,7 @@ pub struct Adaptive {
 
 /// What an adaptive policy holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// CPU time of the group itself, in percent of one CPU.
@@ -163,6 +168,7 @@ impl std::fmt::Display for Target {
 
 /// Parameters of [`Policy::Schedule`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Schedule {
     /// The first one that contains the present moment decides; outside of all, the group's own limits do.
     pub windows: Vec<Span>,
@@ -173,6 +179,7 @@ pub struct Schedule {
 
 /// Limits at certain hours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Span {
     /// When.
     pub hours: Hours,
@@ -182,6 +189,7 @@ pub struct Span {
 
 /// A time zone by name. Whether there is one of that name is checked where it is read in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Zone(Option<String>);
 
@@ -207,6 +215,7 @@ impl Zone {
 
 /// Conditions under which a rule holds; all of them must.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct When {
     /// On measures of the machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -223,6 +232,7 @@ pub struct When {
 
 /// A measure beyond which a rule holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Threshold {
     /// The measure.
     pub signal: Signal,
@@ -236,6 +246,7 @@ pub struct Threshold {
 
 /// A side of a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Greater values.

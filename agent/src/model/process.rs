@@ -10,6 +10,7 @@ use crate::model::time::Timestamp;
 
 /// A process's comm: up to 15 bytes chosen by the process itself, so not UTF-8 and not to be trusted.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct Comm(pub CommBytes);
 
 impl Comm {
@@ -54,8 +55,18 @@ impl<'de> Deserialize<'de> for Comm {
     }
 }
 
-/// Bytes as text for people and JSON: valid UTF-8 as it is, but control characters, backslashes and
-/// invalid bytes as `\xNN`. Reversible by [`unprintable`].
+/// Whether a character acts upon the text around it instead of being seen: controls, and the formatting characters of
+/// Unicode (UAX #9, section 2; U+200B to U+200F, U+2028 to U+202E, U+2060 to U+206F, U+FEFF) by which a name can
+/// pass for another.
+#[must_use]
+pub fn is_deceptive(c: char) -> bool {
+    let formats =
+        matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+    c.is_control() || formats || c == '\u{feff}'
+}
+
+/// Bytes as text for people and JSON: valid UTF-8 as it is, but control characters and such as [`is_deceptive`] tells,
+/// backslashes and invalid bytes as `\xNN`. Reversible by [`unprintable`].
 #[must_use]
 pub fn printable(bytes: &[u8]) -> Printable<'_> {
     Printable(bytes)
@@ -70,7 +81,7 @@ impl fmt::Display for Printable<'_> {
         use fmt::Write as _;
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c == '\\' || c.is_control() {
+                if c == '\\' || is_deceptive(c) {
                     let mut buffer = [0; 4];
                     for byte in c.encode_utf8(&mut buffer).bytes() {
                         write!(f, "\\x{byte:02x}")?;
@@ -108,6 +119,7 @@ pub fn unprintable(text: &str) -> Option<Vec<u8>> {
 
 /// A live process, as known from a kernel record or the task iterator: no `/proc` read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process {
     /// Identity.
     pub key: ProcKey,
@@ -133,20 +145,25 @@ pub struct Process {
 
 /// What only `/proc` tells of a process; read when a rule needs it. Absent where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Facts {
     /// Target of `/proc/PID/exe`, a ` (deleted)` ending removed.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub exe: Option<Vec<u8>>,
     /// `/proc/PID/cmdline` with NULs as spaces, cut at 4096 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub cmdline: Option<Vec<u8>>,
     /// Path of its cgroup below the root of the hierarchy that the driver uses, with a leading `/`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub cgroup_path: Option<Vec<u8>>,
 }
 
 /// Facts that only `/proc` has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Wants {
     /// Executable path.
     pub exe: bool,
@@ -219,13 +236,21 @@ mod tests {
 
     #[test]
     fn hostile_bytes_survive_a_round_trip() {
-        for bytes in
-            [&b"plain"[..], b"new\nline", b"\x1b[31m", b"\xff\xfe", b"back\\slash", "umläut\u{85}".as_bytes()]
-        {
+        for bytes in [
+            &b"plain"[..],
+            b"new\nline",
+            b"\x1b[31m",
+            b"\xff\xfe",
+            b"back\\slash",
+            "umläut\u{85}".as_bytes(),
+            "cod.\u{202e}txt\u{feff}\u{200b}\u{2066}".as_bytes(),
+        ] {
             let text = printable(bytes).to_string();
-            assert!(!text.chars().any(char::is_control), "{text:?}");
+            assert!(!text.chars().any(is_deceptive), "{text:?}");
             assert_eq!(unprintable(&text).unwrap(), bytes);
         }
+        // Letters of any script are what they are.
+        assert_eq!(printable("umläut кот 猫 🐈".as_bytes()).to_string(), "umläut кот 猫 🐈");
         for bad in ["\\", "\\x", "\\x1", "\\xzz", "\\n12"] {
             assert_eq!(unprintable(bad), None, "{bad:?}");
         }

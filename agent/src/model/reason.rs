@@ -9,6 +9,7 @@ use crate::model::policy::Kind;
 
 /// The cause of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "cause", rename_all = "snake_case")]
 pub enum Reason {
     /// A rule of the active profile matched.
@@ -71,6 +72,7 @@ pub enum Reason {
 
 /// A measured value and what it is compared with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reading {
     /// What was measured, such as `group cpu` or `pressure_cpu_some_avg10`.
     pub what: String,

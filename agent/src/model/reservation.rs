@@ -18,6 +18,7 @@ const MILLIS_PER_CPU: u64 = 100_000;
 
 /// A share of something, by weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Share {
     /// The weight.
     pub weight: Weight,
@@ -27,6 +28,7 @@ pub struct Share {
 
 /// What all instances of a critical process are to have together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reservation {
     /// Of the CPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,6 +86,7 @@ impl fmt::Display for Reservation {
 
 /// CPU time that is reserved, and the weight that comes to it on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReservedCpu {
     /// In percent of one CPU.
     pub percent: CpuPercent,

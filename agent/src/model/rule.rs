@@ -9,6 +9,7 @@ use crate::model::policy::{Policy, When};
 
 /// How a text field is compared. Byte-wise, because processes choose these texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Pattern {
     /// The whole text equals this.
@@ -23,6 +24,7 @@ pub enum Pattern {
 
 /// A condition on a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Match {
     /// All hold; an empty list never matches.
@@ -84,6 +86,7 @@ impl Match {
 
 /// What to do when somebody else changes a value that a limit set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnConflict {
     /// Leave theirs in force, until the limits are stated anew.
@@ -95,6 +98,7 @@ pub enum OnConflict {
 
 /// A throttling rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rule {
     /// Unique within the profile; also the name of its group.
     pub name: Name,
@@ -129,6 +133,7 @@ pub struct Rule {
 
 /// A profile, validated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Profile {
     /// Its name, which is also its file's.
     pub name: Name,
@@ -147,6 +152,7 @@ pub struct Profile {
 
 /// A profile that comes into force by the calendar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Turn {
     /// When, as crontab(5) writes it, by the machine's wall clock.
     pub cron: String,

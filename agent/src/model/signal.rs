@@ -59,6 +59,7 @@ impl Window {
 
 /// A measure of the whole machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub enum Signal {
     /// Pressure stall information: the share of time in which tasks waited.
@@ -166,6 +167,7 @@ impl From<Signal> for String {
 
 /// A number with two decimals, as the kernel prints pressure and load: `12.34` is 1234.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Hundredths(pub u32);
 

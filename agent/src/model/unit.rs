@@ -21,6 +21,7 @@ fn error(value: &str, expected: &'static str) -> UnitError {
 
 /// CPU time per wall time, in thousandths of a percent of **one** CPU: `150%` is one and a half CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuPercent(u64);
 
@@ -82,6 +83,7 @@ impl fmt::Display for CpuPercent {
 
 /// An amount of memory, or of I/O per second, in bytes. Suffixes are powers of 1024, as systemd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Bytes(u64);
 
@@ -151,6 +153,7 @@ impl fmt::Display for Bytes {
 
 /// A share relative to siblings: 1 to 10000, 100 is the default, as in cgroup v2 and systemd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Weight(u16);
 
@@ -200,6 +203,7 @@ impl fmt::Display for Weight {
 
 /// Scheduling priority, -20 (first) to 19 (last).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "i64", into = "i64")]
 pub struct Nice(i8);
 

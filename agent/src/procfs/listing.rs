@@ -13,6 +13,7 @@ use crate::procfs::{Proc, ProcError, read};
 
 /// One process. Its JSON form escapes bytes that are not printable text as `\xNN`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Row {
     /// Identity.
     #[serde(flatten)]
@@ -27,9 +28,11 @@ pub struct Row {
     pub comm: Comm,
     /// Command line, NULs as spaces, cut at 4096 bytes; empty for kernel threads and zombies.
     #[serde(serialize_with = "escaped")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub cmdline: Vec<u8>,
     /// Executable; absent for kernel threads and where it may not be read.
     #[serde(serialize_with = "escaped_option")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub exe: Option<Vec<u8>>,
     /// State letter of proc_pid_stat(5).
     pub state: char,
@@ -43,6 +46,7 @@ pub struct Row {
     pub threads: u32,
     /// Path of its cgroup below the root of the hierarchy in use.
     #[serde(serialize_with = "escaped_option")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub cgroup: Option<Vec<u8>>,
     /// Start, to 1/100 s.
     pub started: Timestamp,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::model::plural::counted;
 use crate::store::{Durability, Store, StoreError, Tables, schema};
 
 /// Most problems that are told of one database.
@@ -133,20 +134,20 @@ impl Tables {
     }
 
     fn orphans(&self, durability: Durability, found: &mut Inspection) -> Result<(), StoreError> {
-        let (what, sql) = match durability {
+        let ((one, many), sql) = match durability {
             Durability::Process => (
-                "groups without any change to undo",
+                ("group without any change to undo", "groups without any change to undo"),
                 "SELECT count(*) FROM groups WHERE name NOT IN (SELECT grp FROM intents WHERE grp IS NOT NULL)",
             ),
             Durability::Power => (
-                "attempts at deliveries that are gone",
+                ("attempt at a delivery that is gone", "attempts at deliveries that are gone"),
                 "SELECT count(*) FROM attempts WHERE delivery NOT IN (SELECT id FROM outbox)",
             ),
         };
         let count = self.rows("look for orphans", sql, (), |row| row.get::<_, i64>(0))?;
         found
             .orphans
-            .extend(count.into_iter().filter(|count| *count > 0).map(|count| format!("{count} {what}")));
+            .extend(count.into_iter().filter(|count| *count > 0).map(|count| counted(count, one, many)));
         Ok(())
     }
 
@@ -232,7 +233,7 @@ mod tests {
             .unwrap();
         store.copy_to(&dir.path().join("copy")).unwrap();
         let found = inspect(&dir.path().join("copy"), Durability::Process).unwrap();
-        assert_eq!(found.orphans, ["1 groups without any change to undo"]);
+        assert_eq!(found.orphans, ["1 group without any change to undo"]);
         let mut copy = Store::open(&dir.path().join("copy"), Durability::Process).unwrap().store;
         copy.forget_changes().unwrap();
         assert!(copy.inspect().unwrap().orphans.is_empty());

@@ -61,3 +61,11 @@ fn unreadable(place: &Place, error: &std::io::Error) -> CliError {
     let failure = Failure::new(kind, format!("read the audit log in {}: {error}", place.dir().display()));
     if denied { failure.with_hint("become root").into() } else { failure.into() }
 }
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    search::samples(gallery);
+    stats::samples(gallery);
+    verify::samples(gallery);
+}

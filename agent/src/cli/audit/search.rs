@@ -13,6 +13,7 @@ use crate::cli::events::{Since, parse_since};
 use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, Wide, dash, moment};
+use crate::model::plural::counted;
 
 /// Most records that are shown.
 const LIMIT_MAX: i64 = 100_000;
@@ -87,7 +88,10 @@ pub(super) fn show(context: &Context, filter: &Filter, limit: usize) -> CliResul
         search(&place, filter, limit).map_err(|error| unreadable(&place, &error))?;
     if broken > 0 {
         let hint = "process-throttler audit verify tells more";
-        context.output.message(&format!("Warning: {broken} lines of the log are no records; {hint}"));
+        context.output.message(&format!(
+            "Warning: {}; {hint}",
+            counted(broken, "line of the log is no record", "lines of the log are no records")
+        ));
     }
     context.output.show(&records)
 }
@@ -124,4 +128,27 @@ impl View for VecDeque<Record> {
             }),
         );
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    let record = |seq: u64, actor: serde_json::Value, kind: &str, outcome: &str, detail: &str| -> Record {
+        let record = serde_json::json!({
+            "v": 1, "seq": seq, "time": "2025-03-01T12:00:00Z", "type": kind, "actor": actor,
+            "subject": "group backups", "outcome": outcome, "detail": detail, "event": "evt_1",
+            "facts": { "cpu": "30%" }, "prev": "0".repeat(64), "hash": "1".repeat(64),
+        });
+        serde_json::from_value(record).unwrap()
+    };
+    let user = serde_json::json!({ "kind": "user", "uid": 0, "gid": 0, "pid": 700, "loginuid": 1000 });
+    let rule = serde_json::json!({ "kind": "rule", "rule": "backups" });
+    let daemon = serde_json::json!({ "kind": "daemon" });
+    let records = VecDeque::from([
+        record(1, user, "request.throttle", "denied", "no role\n\u{1b}[31m"),
+        record(2, rule, "throttle.applied", "success", ""),
+        record(3, daemon, "audit.repaired", "observed", "a torn line was cut off"),
+    ]);
+    gallery.show("audit search --since 1h", &records);
+    gallery.show("audit tail -n 0", &VecDeque::<Record>::new());
 }

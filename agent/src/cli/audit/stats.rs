@@ -12,8 +12,10 @@ use crate::cli::error::CliResult;
 use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, moment, size};
+use crate::model::plural::counted;
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Shown {
     #[serde(flatten)]
     stats: Stats,
@@ -41,10 +43,13 @@ impl View for Shown {
             page.field("Newest", moment(newest));
         }
         if stats.missing > 0 {
-            page.field("Missing", format!("{} records could not be written", stats.missing));
+            page.field(
+                "Missing",
+                format!("{} could not be written", counted(stats.missing, "record", "records")),
+            );
         }
         if stats.unreadable > 0 {
-            page.field("Unreadable", format!("{} lines are no records", stats.unreadable));
+            page.field("Unreadable", counted(stats.unreadable, "line is no record", "lines are no records"));
         }
         counts(page, "TYPE", stats.types.iter());
         counts(page, "OUTCOME", stats.outcomes.iter());
@@ -67,4 +72,25 @@ fn counts<'a, K: Display + 'a>(
         [Always(name), Always("RECORDS")],
         counts.map(|(key, count)| [key.to_string(), count.to_string()]),
     );
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    use crate::audit::Outcome;
+    let count = |name: &str, number| (name.to_owned(), number);
+    let stats = Stats {
+        records: 3,
+        unreadable: 1,
+        files: 2,
+        bytes: 4_096,
+        oldest: Some(crate::cli::gallery::moment("11:00:00")),
+        newest: Some(crate::cli::gallery::moment("12:00:00")),
+        missing: 2,
+        types: BTreeMap::from([count("request.throttle", 1), count("throttle.applied", 2)]),
+        outcomes: BTreeMap::from([(Outcome::Success, 2), (Outcome::Denied, 1)]),
+        actors: BTreeMap::from([count("daemon", 2), count("uid 0", 1)]),
+    };
+    gallery.show("audit stats", &Shown { stats, shipped: BTreeMap::from([count("journald", 3)]) });
+    gallery.show("audit stats", &Shown { stats: Stats::default(), shipped: BTreeMap::new() });
 }

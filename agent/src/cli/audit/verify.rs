@@ -7,6 +7,7 @@ use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::Page;
 use crate::control::failure::FailureKind;
+use crate::model::plural::counted;
 
 pub(super) fn run(context: &Context) -> CliResult {
     let place = place(context);
@@ -23,12 +24,31 @@ impl View for Verified {
         let Self { intact: _, records, files, first, last, head, bad } = self;
         if let Some(Bad { file, line, why }) = bad {
             page.line(format!("{file}:{line}: {why}"));
-            page.line(format!("{records} records before it are good"));
+            page.line(counted(*records, "record before it is good", "records before it are good"));
             return;
         }
-        page.line(format!("{records} records in {files} files are good"));
+        let (files, are) = (counted(*files, "file", "files"), if *records == 1 { "is" } else { "are" });
+        page.line(format!("{} in {files} {are} good", counted(*records, "record", "records")));
         if let (Some(first), Some(last), Some(head)) = (first, last, head) {
             page.line(format!("numbers {first} to {last}, the last with the hash {head}"));
         }
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    let verified = |intact, bad| Verified {
+        intact,
+        records: 3,
+        files: 2,
+        first: Some(1),
+        last: Some(3),
+        head: Some("1".repeat(64)),
+        bad,
+    };
+    gallery.show("audit verify", &verified(true, None));
+    let bad =
+        Bad { file: "audit.jsonl".to_owned(), line: 4, why: "its hash is not that of its text".to_owned() };
+    gallery.show("audit verify", &verified(false, Some(bad)));
 }

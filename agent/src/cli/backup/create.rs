@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Bar, configured, recipients_of, told};
+use super::{configured, recipients_of, told};
 use crate::backup::{BackupError, Database};
+use crate::cli::bar::Bar;
 use crate::cli::error::{CliResult, usage};
 use crate::cli::globals::Context;
 use crate::cli::offline;
@@ -79,7 +80,7 @@ fn here(context: &Context, asked: BackUp) -> CliResult<BackedUp> {
             check::copy(&path, &draft.database(database)).map_err(|error| told(&BackupError::from(error)))?;
         }
     }
-    let bar = Bar::new(context, "backup", total);
+    let bar = Bar::bytes(context, "backup", total);
     Ok(job.finish(draft, &mut |bytes| bar.advance(bytes))?)
 }
 
@@ -98,4 +99,22 @@ impl View for BackedUp {
             page.field(if self.dry_run { "Would delete" } else { "Deleted" }, name);
         }
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    use crate::cli::gallery::name;
+    let done = |size, encrypted, dry_run| BackedUp {
+        name: name("nightly"),
+        path: PathBuf::from("/var/backups/nightly.tar.gz"),
+        size,
+        encrypted,
+        files: 7,
+        left_out: vec!["webhook.secret: it may hold a secret".to_owned()],
+        deleted: vec![name("auto-1")],
+        dry_run,
+    };
+    gallery.show("backup create nightly --recipient age1x", &done(Some(2_048), true, false));
+    gallery.show("backup create nightly --dry-run", &done(None, false, true));
 }

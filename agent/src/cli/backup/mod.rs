@@ -5,11 +5,9 @@ mod create;
 mod restore;
 mod shelf;
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CliResult;
 use super::globals::Context;
@@ -18,6 +16,7 @@ use crate::config::Settings;
 use crate::config::settings::Backup as Configured;
 use crate::daemon::backups::failure;
 use crate::model::id::Name;
+use crate::model::plural::counted;
 
 /// Arguments of `backup`.
 #[derive(Args, Debug)]
@@ -105,40 +104,12 @@ fn configured(context: &Context) -> Configured {
         Err(findings) => {
             let path = context.dirs.config_file();
             let text = format!(
-                "Warning: {} has {} errors; backups are as by default",
+                "Warning: {} has {}; backups are as by default",
                 path.display(),
-                findings.errors()
+                counted(findings.errors(), "error", "errors")
             );
             context.output.message(&text);
             Configured::default()
-        }
-    }
-}
-
-/// A bar for long work, on a terminal only.
-struct Bar(Option<ProgressBar>);
-
-impl Bar {
-    fn new(context: &Context, what: &'static str, total: u64) -> Self {
-        if context.output.quiet || !std::io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let bar = ProgressBar::new(total).with_message(what);
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}");
-        Self(Some(bar.with_style(style.unwrap_or_else(|_unknown_key| ProgressStyle::default_bar()))))
-    }
-
-    fn advance(&self, bytes: u64) {
-        if let Some(bar) = &self.0 {
-            bar.inc(bytes);
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
         }
     }
 }
@@ -149,4 +120,12 @@ fn recipients_of(path: &Path) -> CliResult<Vec<String>> {
         .map_err(|source| told(&BackupError::Io { operation: "read", path: path.to_owned(), source }))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(lines.map(ToOwned::to_owned).collect())
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    create::samples(gallery);
+    shelf::samples(gallery);
+    restore::samples(gallery);
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Bar, Which, told};
+use super::{Which, told};
 use crate::backup::{Change, Fate, Prepared, Shelf, foresee};
+use crate::cli::bar::Bar;
 use crate::cli::error::{CliError, CliResult, failed};
 use crate::cli::globals::Context;
 use crate::cli::offline;
@@ -20,7 +21,7 @@ pub(super) fn run(context: &Context, which: &Which, shelf: &Shelf) -> CliResult 
         let archive = which.open(shelf)?;
         let scratch =
             std::env::temp_dir().join(format!("process-throttler-{}", uuid::Uuid::now_v7().simple()));
-        let bar = Bar::new(context, "check", archive.manifest().total());
+        let bar = Bar::bytes(context, "check", archive.manifest().total());
         let changes = foresee(&context.dirs, archive, &scratch, &mut |bytes| bar.advance(bytes));
         drop(bar);
         let changes = changes.map_err(|error| told(&error))?;
@@ -33,7 +34,7 @@ pub(super) fn run(context: &Context, which: &Which, shelf: &Shelf) -> CliResult 
     let _lock = offline::lock(context).map_err(stop_first)?;
     let archive = which.open(shelf)?;
     let at = jiff::Timestamp::try_from(clock::wall()).map_err(|error| failed(&error))?;
-    let bar = Bar::new(context, "restore", archive.manifest().total());
+    let bar = Bar::bytes(context, "restore", archive.manifest().total());
     let prepared = Prepared::new(&context.dirs, archive, at, &mut |bytes| bar.advance(bytes));
     drop(bar);
     let prepared = prepared.map_err(|error| told(&error))?;
@@ -51,6 +52,7 @@ fn stop_first(error: CliError) -> CliError {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Shown {
     changes: Vec<Change>,
     before: Vec<PathBuf>,
@@ -86,4 +88,29 @@ impl View for Shown {
             page.field("Old files", path.display());
         }
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    let fates = [
+        (Fate::Create, None),
+        (Fate::Replace, None),
+        (Fate::Unchanged, None),
+        (Fate::Remove, None),
+        (Fate::Keep, Some("it has gone on since the backup")),
+    ];
+    let place = |name: &str| PathBuf::from("/etc").join(name);
+    let change = |(index, (fate, why)): (usize, (Fate, Option<&str>))| {
+        Change::of(place("process-throttler").join(format!("{index}.yaml")), fate, why.map(str::to_owned))
+    };
+    let changes: Vec<Change> = fates.into_iter().enumerate().map(change).collect();
+    gallery.show(
+        "backup restore nightly --dry-run",
+        &Shown { changes: changes.clone(), before: Vec::new(), dry_run: true },
+    );
+    let before = vec![place("process-throttler.before")];
+    gallery.show("backup restore nightly", &Shown { changes, before, dry_run: false });
+    gallery
+        .show("backup restore nightly", &Shown { changes: Vec::new(), before: Vec::new(), dry_run: false });
 }

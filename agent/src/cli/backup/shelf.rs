@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Bar, told};
+use super::told;
 use crate::backup::{Archive, Entry, Manifest, Shelf};
+use crate::cli::bar::Bar;
 use crate::cli::error::CliResult;
 use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, Wide, moment, size};
 use crate::model::id::Name;
+use crate::model::plural::counted;
 
 pub(super) fn list(context: &Context, shelf: &Shelf) -> CliResult {
     context.output.show(&Listed(shelf.list().map_err(|error| told(&error))?))
@@ -34,7 +36,7 @@ pub(super) fn verify(context: &Context, archive: Archive) -> CliResult {
 
 /// Reads all of an archive.
 pub(super) fn verified(context: &Context, archive: Archive) -> CliResult<Manifest> {
-    let bar = Bar::new(context, "verify", archive.manifest().total());
+    let bar = Bar::bytes(context, "verify", archive.manifest().total());
     archive.verify(&mut |bytes| bar.advance(bytes)).map_err(|error| told(&error))
 }
 
@@ -48,6 +50,7 @@ pub(super) fn delete(context: &Context, shelf: &Shelf, name: &Name) -> CliResult
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 struct Listed(Vec<Entry>);
 
@@ -102,6 +105,7 @@ impl View for Manifest {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Verified {
     name: Name,
     created: jiff::Timestamp,
@@ -115,11 +119,13 @@ impl View for Verified {
 
     fn page(&self, page: &mut Page) {
         let Self { name, created, files, bytes, verified: _ } = self;
-        page.line(format!("backup {name} of {} is whole: {files} files, {}", moment(*created), size(*bytes)));
+        let files = counted(*files, "file", "files");
+        page.line(format!("backup {name} of {} is whole: {files}, {}", moment(*created), size(*bytes)));
     }
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Deleted {
     name: Name,
     path: PathBuf,
@@ -132,5 +138,37 @@ impl View for Deleted {
     fn page(&self, page: &mut Page) {
         let verb = if self.dry_run { "would be deleted" } else { "deleted" };
         page.line(format!("backup {} {verb}: {}", self.name, self.path.display()));
+    }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    use crate::cli::gallery::{moment, name};
+    let path = |name: &str| PathBuf::from(format!("/var/backups/{name}.tar.gz"));
+    let entry = |text: &str, encrypted| Entry {
+        name: name(text),
+        created: moment("12:00:00"),
+        size: 5 << 20,
+        encrypted,
+        path: path(text),
+    };
+    gallery.show("backup list", &Listed(vec![entry("nightly", true), entry("before-upgrade", false)]));
+    gallery.show("backup list", &Listed(Vec::new()));
+    let manifest = serde_json::json!({
+        "format": 1, "version": "0.1.0", "name": "nightly", "created": "2025-03-01T12:00:00Z", "host": "web-1",
+        "encrypted": false,
+        "files": [{ "path": "config/config.yaml", "size": 120, "sha256": "0".repeat(64), "mode": 0o600 }],
+        "left_out": [{ "path": "config/webhook.secret", "why": "it may hold a secret" }],
+    });
+    gallery.show::<Manifest>("backup show nightly", &serde_json::from_value(manifest).unwrap());
+    let created = moment("12:00:00");
+    gallery.show(
+        "backup verify nightly",
+        &Verified { name: name("nightly"), created, files: 7, bytes: 5 << 20, verified: true },
+    );
+    for dry_run in [false, true] {
+        let line = if dry_run { "backup delete nightly --dry-run" } else { "backup delete nightly" };
+        gallery.show(line, &Deleted { name: name("nightly"), path: path("nightly"), dry_run });
     }
 }

@@ -4,6 +4,7 @@ use crate::cli::output::View;
 use crate::cli::page::{Always, Page, duration, moment};
 use crate::control::proto::{CriticalHealth, CriticalRestarts, CriticalStatus};
 use crate::model::critical::Checked;
+use crate::model::plural::counted;
 
 impl View for CriticalStatus {
     const KIND: &'static str = "Critical";
@@ -25,7 +26,7 @@ impl View for CriticalStatus {
             let lived = duration(death.lived_ms);
             page.field(
                 "Last death",
-                format!("{}{when}: it {}, after {lived}", death.process.key.pid, death.how),
+                format!("pid {}{when}: it {}, after {lived}", death.process.key.pid, death.how),
             );
             if let Some(found) =
                 death.circumstances.as_ref().map(ToString::to_string).filter(|found| !found.is_empty())
@@ -61,7 +62,9 @@ fn health_fields(page: &mut Page, health: &CriticalHealth) {
     if let (Some(found), Some(at)) = (&health.found, health.checked) {
         let found = match found {
             Checked::Healthy => "well".to_owned(),
-            Checked::Unhealthy { error } => format!("{error} ({} failures in a row)", health.failures),
+            Checked::Unhealthy { error } => {
+                format!("{error} ({} in a row)", counted(health.failures, "failure", "failures"))
+            }
             Checked::NotRun { why } => format!("not asked: {why}"),
         };
         page.field("Last check", format!("{}: {found}", moment(at)));

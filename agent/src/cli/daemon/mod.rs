@@ -62,6 +62,10 @@ impl Daemon {
             Command::Restart => {
                 let stopped = stop::stop(context)?;
                 if context.dry_run {
+                    if stopped.was.is_none() {
+                        return context.output.show(&start::start(context)?);
+                    }
+                    context.output.message("It would be started again after that.");
                     return context.output.show(&stopped);
                 }
                 let was = stopped.was;
@@ -90,6 +94,7 @@ impl Run {
 
 /// What became of the daemon.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Changed {
     /// Pid before; absent when it did not run.
     was: Option<u32>,
@@ -136,4 +141,18 @@ pub(super) fn holder(context: &Context) -> CliResult<Option<u32>> {
 /// Whether no daemon runs, but a service manager may listen in its place.
 pub(super) fn sleeps(context: &Context) -> CliResult<bool> {
     Ok(systemd::has_unit(context) && holder(context)?.is_none())
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    status::samples(gallery);
+    for dry_run in [false, true] {
+        let dry = if dry_run { " --dry-run" } else { "" };
+        gallery.show(&format!("daemon stop{dry}"), &Changed { was: Some(700), is: None, dry_run });
+    }
+    gallery.show("daemon stop", &Changed { was: None, is: None, dry_run: false });
+    gallery.show("daemon start --dry-run", &Changed { was: None, is: None, dry_run: true });
+    gallery.show("daemon start", &Changed { was: None, is: Some(701), dry_run: false });
+    gallery.show("daemon restart", &Changed { was: Some(700), is: Some(701), dry_run: false });
 }

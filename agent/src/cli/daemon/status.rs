@@ -11,6 +11,7 @@ use crate::control::client::ClientError;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::feature;
 use crate::control::proto::{DaemonState, DaemonStatus, Feature, FeatureState, Request};
+use crate::model::plural::counted;
 
 pub(super) fn status(context: &Context) -> CliResult {
     // Where a service manager listens on the socket, asking would start what is only asked after.
@@ -40,6 +41,7 @@ fn stopped(context: &Context) -> CliResult {
 
 /// A daemon that does not run.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Stopped {
     state: &'static str,
     features: Vec<Feature>,
@@ -90,23 +92,30 @@ impl View for DaemonStatus {
         for why in &source.degraded {
             page.field("Degraded", why);
         }
-        let counted = if source.exact { "" } else { " (losses are not counted by this source)" };
+        let uncounted = if source.exact { "" } else { " (losses are not counted by this source)" };
         page.field(
             "Records",
             format!(
-                "{} produced, {} sent, {} dropped, {} malformed, {} wake-ups{counted}",
-                source.produced, source.sent, source.dropped, source.malformed, source.wakeups
+                "{} produced, {} sent, {} dropped, {} malformed, {}{uncounted}",
+                source.produced,
+                source.sent,
+                source.dropped,
+                source.malformed,
+                counted(source.wakeups, "wake-up", "wake-ups")
             ),
         );
-        page.field(
-            "Processes",
-            format!("{} known, {} limited in {} groups", self.processes, self.throttled, self.groups),
-        );
+        page.field("Processes", {
+            let groups = counted(self.groups, "group", "groups");
+            format!("{} known, {} limited in {groups}", self.processes, self.throttled)
+        });
         if let Some(ms) = self.watchdog_ms {
             page.field("Watchdog", format!("fed; systemd restarts it after {}", duration(ms)));
         }
         if self.audit_failed > 0 {
-            page.field("Audit", format!("{} records could not be written", self.audit_failed));
+            page.field(
+                "Audit",
+                format!("{} could not be written", counted(self.audit_failed, "record", "records")),
+            );
         }
         page.field("Cost", format!("{} resident, {:.2} s CPU", size(self.rss), self.cpu_ms as f64 / 1e3));
         page.gap();
@@ -136,4 +145,10 @@ const fn state(state: DaemonState) -> &'static str {
         DaemonState::Running => "running",
         DaemonState::Stopping => "stopping",
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    gallery.show("daemon status", &Stopped::now());
 }

@@ -7,7 +7,7 @@ use crate::cli::globals::Context;
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::proto::{Emergency, EmergencyOrder, EmergencyStatus, Request};
-use crate::daemon::emergency::{record, told};
+use crate::daemon::emergency::{record, told, would_resume};
 use crate::effect::restore;
 use crate::store::block::Block;
 
@@ -33,7 +33,8 @@ fn carry_out(context: &Context, spec: Emergency) -> CliResult<EmergencyStatus> {
         }
         EmergencyOrder::Resume => {
             if spec.dry_run {
-                return Ok(EmergencyStatus { dry_run: true, ..EmergencyStatus::default() });
+                let block = Block::read(&path).map_err(|error| store_failure(&error))?;
+                return Ok(would_resume(block));
             }
             Block::clear(&path).map_err(|error| store_failure(&error))?;
             Ok(EmergencyStatus::default())

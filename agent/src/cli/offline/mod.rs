@@ -19,6 +19,7 @@ use crate::daemon::lock::{LockError, PidLock};
 use crate::effect::{EffectError, Kernel, Step, Throttle};
 use crate::engine::action::{Action, ActionId, What};
 use crate::engine::input::Outcome;
+use crate::model::plural::counted;
 use crate::model::reason::Reason;
 use crate::store::{Durability, Store, StoreError};
 
@@ -41,9 +42,9 @@ fn kernel(context: &Context) -> CliResult<Kernel> {
         Err(findings) => {
             let (path, root) = (context.dirs.config_file(), roots.cgroup.display());
             context.output.message(&format!(
-                "Warning: {} has {} errors; cgroups are looked for in {root}",
+                "Warning: {} has {}; cgroups are looked for in {root}",
                 path.display(),
-                findings.errors()
+                counted(findings.errors(), "error", "errors")
             ));
         }
     }
@@ -80,8 +81,9 @@ fn open_store(context: &Context) -> CliResult<Store> {
         Store::open(&context.dirs.state_db(), Durability::Process).map_err(|error| store_failure(&error))?;
     if let Some((aside, kept)) = opened.set_aside {
         context.output.message(&format!(
-            "Warning: the state was damaged and set aside as {}; {kept} changes could be read and are kept",
-            aside.display()
+            "Warning: the state was damaged and set aside as {}; {} could be read, and kept",
+            aside.display(),
+            counted(kept, "change", "changes")
         ));
     }
     Ok(opened.store)

@@ -15,6 +15,7 @@ use crate::effect::restore::{self, Report};
 use crate::engine::action::What;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
+use crate::model::plural::counted;
 use crate::store::Wish;
 
 /// Restores prior values.
@@ -161,6 +162,9 @@ fn told(context: &Context, report: Report) -> CliResult<Released> {
     }
     let kind = if restored > 0 { FailureKind::Partial } else { FailureKind::Failed };
     let failures = failures.join("\n  ");
-    let message = format!("{restored} changes were undone; these could not be:\n  {failures}");
+    let message = format!(
+        "{} undone; these could not be:\n  {failures}",
+        counted(restored, "change was", "changes were")
+    );
     Err(Failure::new(kind, message).with_hint("what is left is kept on record: try again").into())
 }

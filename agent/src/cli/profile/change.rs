@@ -40,6 +40,7 @@ pub(super) struct Change {
 
 /// What came of it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Changed {
     name: Name,
     action: &'static str,
@@ -202,5 +203,48 @@ impl View for Changed {
             );
         }
         daemon.tell(page);
+    }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    let note = |key: &str, carried, outcome: &str| MigrationNote {
+        key: key.to_owned(),
+        line: 4,
+        column: 3,
+        carried,
+        outcome: outcome.to_owned(),
+    };
+    for (line, action, differs, migration, daemon, dry_run) in [
+        ("create web", "create", true, vec![], Daemon::NotRunning, false),
+        ("create web --dry-run", "create", true, vec![], Daemon::NotAsked, true),
+        (
+            "import old.yaml",
+            "import",
+            true,
+            vec![note("cpu_quota", true, "limits.cpu: 30%"), note("author", false, "there is no such key")],
+            Daemon::NotAsked,
+            false,
+        ),
+        ("edit web", "edit", true, vec![], Daemon::Reloaded { detail: "profile web".to_owned() }, false),
+        ("edit web", "edit", false, vec![], Daemon::NotAsked, false),
+        ("clone web night", "clone", true, vec![], Daemon::NotAsked, false),
+        ("rollback 7", "rollback", true, vec![], Daemon::Refused { why: "no user www".to_owned() }, false),
+        ("delete web", "delete", true, vec![], Daemon::NotAsked, false),
+    ] {
+        let changed = Changed {
+            name: crate::cli::gallery::name("web"),
+            action,
+            path: "/etc/process-throttler/profiles/web.yaml".to_owned(),
+            differs,
+            rules: 2,
+            critical: 1,
+            migration,
+            change: (!dry_run).then_some(7),
+            daemon,
+            dry_run,
+        };
+        gallery.show(&format!("profile {line}"), &changed);
     }
 }

@@ -45,6 +45,7 @@ impl Diff {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Shown {
     before: String,
     after: String,
@@ -69,4 +70,24 @@ impl View for Shown {
             self.differences.iter().map(|one| [one.path.clone(), value(&one.before), value(&one.after)]),
         );
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    let shown = |differences| Shown { before: "web".to_owned(), after: "night".to_owned(), differences };
+    gallery.show("profile diff web night", &shown(Vec::new()));
+    let one = |path: &str, before: Option<Value>, after: Option<Value>| Difference {
+        path: path.to_owned(),
+        before,
+        after,
+    };
+    gallery.show(
+        "profile diff web night",
+        &shown(vec![
+            one("version", Some("1.0".into()), Some("2.0".into())),
+            one("throttling_rules.backups.limits.pids", None, Some(100.into())),
+            one("throttling_rules.mail", Some(serde_json::json!({ "match": { "comm": "mail" } })), None),
+        ]),
+    );
 }

@@ -99,10 +99,12 @@ fn not_found(id: i64) -> CliError {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 struct Shown(Vec<Item>);
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Item {
     id: i64,
     at: Timestamp,
@@ -183,4 +185,32 @@ impl View for Shown {
             }),
         );
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    use crate::cli::gallery::{moment, name};
+    let item = |id, user: Option<&str>, uid, by: &str, action, outcome| Item {
+        id,
+        at: moment("12:00:00"),
+        uid,
+        user: user.map(str::to_owned),
+        by: by.to_owned(),
+        action,
+        profile: Some(name("web")),
+        previous: None,
+        before: None,
+        after: Some("0123456789abcdef".repeat(4)),
+        outcome,
+    };
+    let mut activated = item(3, None, None, "schedule", "activate", "done");
+    activated.previous = Some(name("night"));
+    let items = vec![
+        activated,
+        item(2, None, Some(4_000_000), "command", "edit", "undone"),
+        item(1, Some("root"), Some(0), "command", "create", "done"),
+    ];
+    gallery.show("profile history", &Shown(items));
+    gallery.show("profile history web", &Shown(Vec::new()));
 }

@@ -274,3 +274,12 @@ fn of_revision(revise: &ReviseError, error: &StoreError) -> Failure {
         }
     }
 }
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    shelf::samples(gallery);
+    change::samples(gallery);
+    diff::samples(gallery);
+    history::samples(gallery);
+}

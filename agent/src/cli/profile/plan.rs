@@ -8,53 +8,59 @@ impl View for Plan {
     const KIND: &'static str = "Plan";
 
     fn page(&self, page: &mut Page) {
-        let wide = page.is_wide();
+        lay_out(self, page, false);
+    }
+}
+
+/// A plan as what would be done, or once it is done.
+fn lay_out(plan: &Plan, page: &mut Page, done: bool) {
+    let (has, would_be) = if done { ("has", "") } else { ("would have", "would be ") };
+    let wide = page.is_wide();
+    page.table(
+        [Always("RULE"), Always("LIMITS"), Always("PROCESSES"), Always("WHICH"), Always("NOTE")],
+        plan.rules.iter().map(|rule| {
+            [
+                rule.rule.to_string(),
+                rule.limits.to_string(),
+                rule.processes.len().to_string(),
+                which(&rule.processes, wide),
+                or_dash(rule.note.as_ref()),
+            ]
+        }),
+    );
+    for rule in plan.rules.iter().filter(|rule| !rule.how.is_empty()) {
+        page.gap();
+        page.line(format!("rule {}:", rule.rule));
+        for how in &rule.how {
+            page.line(format!("  {how}"));
+        }
+    }
+    if !plan.critical.is_empty() {
+        page.gap();
         page.table(
-            [Always("RULE"), Always("LIMITS"), Always("PROCESSES"), Always("WHICH"), Always("NOTE")],
-            self.rules.iter().map(|rule| {
+            [Always("CRITICAL"), Always("PROTECTION"), Always("PROCESSES"), Always("WHICH")],
+            plan.critical.iter().map(|entry| {
                 [
-                    rule.rule.to_string(),
-                    rule.limits.to_string(),
-                    rule.processes.len().to_string(),
-                    which(&rule.processes, wide),
-                    or_dash(rule.note.as_ref()),
+                    entry.name.to_string(),
+                    dash(entry.protection.to_string()),
+                    entry.processes.len().to_string(),
+                    which(&entry.processes, wide),
                 ]
             }),
         );
-        for rule in self.rules.iter().filter(|rule| !rule.how.is_empty()) {
-            page.gap();
-            page.line(format!("rule {}:", rule.rule));
-            for how in &rule.how {
-                page.line(format!("  {how}"));
-            }
+    }
+    for entry in plan.critical.iter().filter(|entry| !entry.reservation.is_empty()) {
+        page.gap();
+        page.line(format!("critical {} {has} {}:", entry.name, entry.reservation));
+        if entry.processes.is_empty() {
+            page.line("  with its first process");
         }
-        if !self.critical.is_empty() {
-            page.gap();
-            page.table(
-                [Always("CRITICAL"), Always("PROTECTION"), Always("PROCESSES"), Always("WHICH")],
-                self.critical.iter().map(|entry| {
-                    [
-                        entry.name.to_string(),
-                        dash(entry.protection.to_string()),
-                        entry.processes.len().to_string(),
-                        which(&entry.processes, wide),
-                    ]
-                }),
-            );
+        for how in &entry.how {
+            page.line(format!("  {how}"));
         }
-        for entry in self.critical.iter().filter(|entry| !entry.reservation.is_empty()) {
-            page.gap();
-            page.line(format!("critical {} would have {}:", entry.name, entry.reservation));
-            if entry.processes.is_empty() {
-                page.line("  with its first process");
-            }
-            for how in &entry.how {
-                page.line(format!("  {how}"));
-            }
-        }
-        for group in &self.released {
-            page.line(format!("group {group} would be released"));
-        }
+    }
+    for group in &plan.released {
+        page.line(format!("group {group} {would_be}released"));
     }
 }
 
@@ -85,7 +91,7 @@ impl View for Activated {
         }
         if let Some(plan) = &self.plan {
             page.gap();
-            plan.page(page);
+            lay_out(plan, page, !self.dry_run);
         }
     }
 }

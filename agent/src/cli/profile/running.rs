@@ -10,6 +10,7 @@ use crate::cli::processes::{self, Field, Query};
 use crate::config::export::quoted;
 use crate::control::failure::{Failure, FailureKind};
 use crate::model::id::{NAME_MAX, Name};
+use crate::model::plural::counted;
 use crate::procfs::listing::Row;
 
 /// Most rules: nobody edits more.
@@ -59,8 +60,10 @@ impl Running {
         let rows = processes::find_targets(&processes::host(context)?, &query)?;
         let (programs, passed) = programs(&rows);
         if passed > 0 {
-            let message =
-                format!("{passed} processes are passed over: their executable is unknown or no text");
+            let message = format!(
+                "{} passed over: the executable is unknown or no text",
+                counted(passed, "process is", "processes are")
+            );
             context.output.message(&message);
         }
         if programs.is_empty() {

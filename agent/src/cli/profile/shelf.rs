@@ -8,14 +8,17 @@ use crate::config::export;
 use crate::config::file::Source;
 use crate::config::profiles::Entry;
 use crate::model::id::Name;
+use crate::model::plural::counted;
 use crate::model::rule::Profile;
 
 /// The profiles, by name.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub(super) struct Listed(Vec<Item>);
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Item {
     name: String,
     active: bool,
@@ -74,8 +77,10 @@ impl View for Listed {
                     (true, true) => "active".to_owned(),
                     (false, true) => "-".to_owned(),
                     // The daemon keeps what it read while the file was good.
-                    (true, false) => format!("active, {} errors in its file", item.errors),
-                    (false, false) => format!("{} errors", item.errors),
+                    (true, false) => {
+                        format!("active, {} in its file", counted(item.errors, "error", "errors"))
+                    }
+                    (false, false) => counted(item.errors, "error", "errors"),
                 };
                 [
                     item.name.clone(),
@@ -94,6 +99,7 @@ impl View for Listed {
 
 /// A profile: what holds once its bases are merged in, and for people the text of its file.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Shown {
     #[serde(flatten)]
     profile: Profile,
@@ -125,4 +131,69 @@ impl View for Shown {
             page.line(line);
         }
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    let item = |name: &str, active, valid, version: &str, errors| Item {
+        name: name.to_owned(),
+        active,
+        valid,
+        version: version.to_owned(),
+        rules: 2,
+        critical: 1,
+        description: String::new(),
+        errors,
+        path: format!("/etc/process-throttler/profiles/{name}.yaml"),
+        shared: false,
+        hides: Vec::new(),
+    };
+    let packaged = Item {
+        path: "/usr/share/process-throttler/profiles/base.yaml".to_owned(),
+        shared: true,
+        ..item("base", false, true, "1.0", 0)
+    };
+    let own = Item {
+        hides: vec!["/usr/share/process-throttler/profiles/web.yaml".to_owned()],
+        description: "web server with background jobs".to_owned(),
+        ..item("web", true, true, "2.0", 0)
+    };
+    let items = vec![
+        item("bad", false, false, "", 2),
+        packaged,
+        item("night", false, true, "1.0", 0),
+        item("stale", true, false, "", 1),
+        own,
+    ];
+    gallery.show("profile list", &Listed(items));
+    let profile = || -> Profile {
+        let matches = serde_json::json!({ "any": [
+            { "comm": { "exact": "rsync" } }, { "not": { "user": { "name": "root", "uid": 0 } } },
+        ] });
+        let profile = serde_json::json!({
+            "name": "web", "version": "1.0", "description": "web server",
+            "critical": [{
+                "name": "nginx", "matches": { "exe": { "exact": "/usr/sbin/nginx" } },
+                "protection": { "level": "high", "oom_score_adj": -800, "nice": -5 },
+                "restart": {
+                    "policy": "on-failure", "by": { "unit": "nginx.service" },
+                    "backoff": { "secs": 1, "nanos": 0 }, "backoff_max": { "secs": 60, "nanos": 0 },
+                    "most": 5, "per": { "secs": 600, "nanos": 0 },
+                },
+            }],
+            "rules": [{
+                "name": "backups", "matches": matches, "limits": { "cpu": "30%" }, "scope": "group",
+                "allow_move": true, "priority": 1, "enabled": true,
+            }],
+            "schedule": [{ "cron": "0 9 * * 1-5", "profile": "night" }],
+        });
+        serde_json::from_value(profile).unwrap()
+    };
+    let source = || {
+        let path = "/etc/process-throttler/profiles/web.yaml".into();
+        Source::new(path, "# kept\nname: web\n".to_owned())
+    };
+    gallery.show("profile show web", &Shown::as_written(profile(), source()));
+    gallery.show("profile show web --resolved", &Shown::resolved(profile(), &source()));
 }

@@ -49,13 +49,19 @@ impl Top {
         let mut feed = Feed::new(context)?;
         let mut screen = Screen::new(feed.read()?);
         let mut keyboard = Keyboard::open()?;
-        // Also leaves a hook that gives the terminal back when something panics.
-        let mut terminal = ratatui::try_init()?;
-        let ended = show(&mut terminal, &mut screen, &mut feed, &mut keyboard, self.interval);
-        // Before anything is said: the alternate screen would swallow it.
-        ratatui::try_restore()?;
-        ended
+        on_terminal(|terminal| show(terminal, &mut screen, &mut feed, &mut keyboard, self.interval))
     }
+}
+
+/// Has the terminal to itself, and gives it back whatever happens.
+fn on_terminal(shown: impl FnOnce(&mut DefaultTerminal) -> CliResult) -> CliResult {
+    // Also leaves a hook that gives the terminal back when something panics.
+    let mut terminal = ratatui::try_init()?;
+    let ended = shown(&mut terminal);
+    // Before anything is said: the alternate screen would swallow it.
+    let restored = ratatui::try_restore();
+    ended?;
+    Ok(restored?)
 }
 
 fn show(
@@ -84,5 +90,41 @@ fn show(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use integration_tests::terminal::Terminal;
+
+    use super::*;
+
+    /// Set for the process that panics: the terminal of whoever runs the tests is left alone.
+    const INSIDE: &str = "PROCESS_THROTTLER_TEST_TOP_PANICS";
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_is_told() {
+        if std::env::var_os(INSIDE).is_some() {
+            on_terminal(|terminal| {
+                terminal.draw(|frame| frame.render_widget("healthy", frame.area()))?;
+                panic!("a defect")
+            })
+            .unwrap();
+        }
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args([
+            "--exact",
+            "--nocapture",
+            "cli::top::tests::a_panic_gives_the_terminal_back_before_it_is_told",
+        ]);
+        again.env(INSIDE, "1");
+        let mut terminal = Terminal::start(&again, 24, 80).unwrap();
+        assert!(!terminal.wait().unwrap().success());
+        terminal.ensure_restored().unwrap();
+        let printed = terminal.printed();
+        let at = |text: &str| printed.find(text).unwrap_or_else(|| panic!("no {text:?} in {printed:?}"));
+        assert!(at("healthy") < at("\x1b[?1049l") && at("\x1b[?1049l") < at("a defect"), "{printed:?}");
     }
 }

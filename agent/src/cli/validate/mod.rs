@@ -14,6 +14,7 @@ use super::page::Page;
 use crate::config::{Findings, Settings, validate_profile_file};
 use crate::control::failure::{Failure, FailureKind};
 use crate::model::id::Name;
+use crate::model::plural::counted;
 
 /// Arguments of `validate`.
 #[derive(Args, Debug)]
@@ -88,9 +89,11 @@ fn tell(context: &Context, path: &Path, valid: bool, findings: Findings) -> CliR
 
 /// What was found.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Checked {
     path: String,
     valid: bool,
+    #[cfg_attr(test, schemars(with = "Vec<crate::config::Finding>"))]
     findings: Findings,
 }
 
@@ -103,6 +106,28 @@ impl View for Checked {
         }
         let (errors, warnings) = (self.findings.errors(), self.findings.warnings());
         let verdict = if self.valid { "valid" } else { "invalid" };
-        page.line(format!("{} is {verdict}: {errors} errors, {warnings} warnings", self.path));
+        let (errors, warnings) =
+            (counted(errors, "error", "errors"), counted(warnings, "warning", "warnings"));
+        page.line(format!("{} is {verdict}: {errors}, {warnings}", self.path));
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    use crate::config::error::{Finding, Severity};
+    let path = Path::new("/etc/process-throttler/profiles/web.yaml");
+    let mut findings = Findings::new();
+    let line = "    limits: { cpu: 0% }";
+    findings.push(
+        Finding::at(Severity::Error, path, line, 5, 20, "0% is no CPU quota".to_owned())
+            .with_key("throttling_rules[0].limits.cpu")
+            .with_fix("write a percentage from 1%"),
+    );
+    findings.push(Finding::about_file(Severity::Warning, path, "others may write to it".to_owned(), None));
+    let checked = |valid, findings| Checked { path: path.display().to_string(), valid, findings };
+    gallery.show("validate profile web", &checked(false, findings));
+    gallery.show("profile validate web", &checked(true, Findings::new()));
+    gallery.show("validate config", &checked(true, Findings::new()));
+    gallery.show("validate system", &checked(true, Findings::new()));
 }

@@ -18,6 +18,7 @@ use crate::model::id::Name;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verb {
     Added,
@@ -42,6 +43,7 @@ impl Verb {
 
 /// What became of an endpoint.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Changed {
     name: String,
     what: Verb,
@@ -163,4 +165,50 @@ pub(super) fn not_the_single(context: &Context, name: &Name) -> CliResult {
         return Err(CliError::from(failure.with_hint("change it there, or choose another name")));
     }
     Ok(())
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    for (line, what, differs, secret_file, daemon, dry_run) in [
+        (
+            "add chat https://h/ --generate-secret",
+            Verb::Added,
+            true,
+            Some("/etc/pt/key"),
+            Daemon::NotRunning,
+            false,
+        ),
+        ("add chat https://h/ --dry-run", Verb::Added, true, None, Daemon::NotAsked, true),
+        (
+            "edit chat --rate 5",
+            Verb::Changed,
+            true,
+            None,
+            Daemon::Reloaded { detail: "webhooks".to_owned() },
+            false,
+        ),
+        ("enable chat", Verb::Enabled, false, None, Daemon::NotAsked, false),
+        (
+            "disable chat",
+            Verb::Disabled,
+            true,
+            None,
+            Daemon::Refused { why: "config.yaml: 1 error".to_owned() },
+            false,
+        ),
+        ("remove chat", Verb::Removed, true, None, Daemon::NotAsked, false),
+    ] {
+        let changed = Changed {
+            name: "chat".to_owned(),
+            what,
+            differs,
+            path: "/etc/process-throttler/webhooks.yaml".to_owned(),
+            secret_file: secret_file.map(str::to_owned),
+            endpoint: super::show::sample(true),
+            daemon,
+            dry_run,
+        };
+        gallery.show(&format!("webhook {line}"), &changed);
+    }
 }

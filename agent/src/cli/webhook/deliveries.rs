@@ -7,7 +7,7 @@ use super::outbox;
 use crate::cli::error::{CliResult, failed};
 use crate::cli::globals::Context;
 use crate::cli::output::View;
-use crate::cli::page::{Always, Page, Wide, moment};
+use crate::cli::page::{Always, Page, Wide, dash, moment, or_dash};
 use crate::control::proto::{DELIVERIES_MAX, DeliveryDetail, DeliveryQuery, DeliveryStatus, Request};
 use crate::daemon::webhooks;
 use crate::model::delivery::DeliveryState;
@@ -103,10 +103,10 @@ impl View for Vec<DeliveryStatus> {
                     delivery.endpoint.clone(),
                     delivery.state.as_str().to_owned(),
                     delivery.attempts.to_string(),
-                    delivery.next_attempt.map(moment).unwrap_or_default(),
+                    or_dash(delivery.next_attempt.map(moment)),
                     delivery.event.clone(),
                     delivery.bytes.to_string(),
-                    delivery.last_error.clone().unwrap_or_default(),
+                    or_dash(delivery.last_error.as_ref()),
                 ]
             }),
         );
@@ -129,14 +129,14 @@ impl View for DeliveryDetail {
         }
         page.gap();
         page.table(
-            [Always("TIME"), Always("STATUS"), Always("MS"), Always("ERROR"), Always("ANSWER")],
+            [Always("TIME"), Always("STATUS"), Always("TOOK"), Always("ERROR"), Always("ANSWER")],
             self.history.iter().map(|attempt| {
                 [
                     moment(attempt.at),
-                    attempt.status.map(|status| status.to_string()).unwrap_or_default(),
-                    attempt.latency_ms.to_string(),
-                    attempt.error.clone().unwrap_or_default(),
-                    attempt.answer.clone(),
+                    or_dash(attempt.status),
+                    format!("{} ms", attempt.latency_ms),
+                    or_dash(attempt.error.as_ref()),
+                    dash(attempt.answer.clone()),
                 ]
             }),
         );

@@ -12,6 +12,7 @@ use crate::cli::page::{Always, Page, Wide, or_dash};
 use crate::config::Settings;
 use crate::config::webhooks::WebhookFile;
 use crate::model::endpoint::Endpoint;
+use crate::model::plural::counted;
 
 /// Arguments of `webhook list`.
 #[derive(Args, Debug)]
@@ -37,9 +38,9 @@ pub(super) fn single(context: &Context) -> Option<Endpoint> {
         Err(findings) => {
             let path = context.dirs.config_file();
             context.output.message(&format!(
-                "Warning: {} has {} errors; a webhook in it is not known",
+                "Warning: {} has {}; a webhook in it is not known",
                 path.display(),
-                findings.errors()
+                counted(findings.errors(), "error", "errors")
             ));
             None
         }
@@ -48,6 +49,7 @@ pub(super) fn single(context: &Context) -> Option<Endpoint> {
 
 /// The endpoints.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 struct Listed(Vec<Shown>);
 
@@ -82,4 +84,11 @@ impl View for Listed {
             }),
         );
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    gallery.show("webhook list", &Listed(vec![super::show::sample(true), super::show::sample(false)]));
+    gallery.show("webhook list", &Listed(Vec::new()));
 }

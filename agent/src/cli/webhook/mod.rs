@@ -115,3 +115,11 @@ fn of_system(error: &WebhookError, source: &std::io::Error) -> Failure {
 fn outbox(context: &Context) -> CliResult<Option<Store>> {
     super::offline::existing_journal(context)
 }
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut super::gallery::Gallery) {
+    show::samples(gallery);
+    list::samples(gallery);
+    change::samples(gallery);
+}

@@ -10,7 +10,7 @@ use super::refused;
 use crate::cli::error::CliResult;
 use crate::cli::globals::Context;
 use crate::cli::output::View;
-use crate::cli::page::Page;
+use crate::cli::page::{Page, duration};
 use crate::config::webhooks::WebhookFile;
 use crate::model::endpoint::{Endpoint, Network, Noise, SecretSource};
 use crate::model::id::Name;
@@ -40,6 +40,7 @@ impl Show {
 
 /// An endpoint without secrets.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Shown {
     pub(super) name: String,
     pub(super) url: String,
@@ -134,37 +135,82 @@ impl View for Shown {
             if texts.is_empty() { none.to_owned() } else { texts.join(", ") }
         };
         let option = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        page.field("name", &self.name);
-        page.field("state", if self.enabled { "enabled" } else { "disabled" });
-        page.field("url", &self.url);
-        page.field("format", self.format);
-        page.field("events", list(&self.events, "all"));
-        page.field("severity", format!("{} and worse", self.min_severity));
-        page.field("signed with", list(&self.secrets, "nothing"));
+        page.field("Name", &self.name);
+        page.field("State", if self.enabled { "enabled" } else { "disabled" });
+        page.field("URL", &self.url);
+        page.field("Format", self.format);
+        page.field("Events", list(&self.events, "all"));
+        page.field("Severity", format!("{} and worse", self.min_severity));
+        page.field("Signed with", list(&self.secrets, "nothing"));
         if self.hub_signature {
-            page.field("also signed", "X-Hub-Signature-256");
+            page.field("Also signed", "X-Hub-Signature-256");
         }
         if self.routing_key.is_some() {
-            page.field("routing key", option(&self.routing_key));
+            page.field("Routing key", option(&self.routing_key));
         }
-        page.field("timeout", format!("{} ms", self.timeout_ms));
+        page.field("Timeout", {
+            let timeout = u64::try_from(self.timeout_ms).unwrap_or(u64::MAX);
+            humantime::format_duration(std::time::Duration::from_millis(timeout))
+        });
         page.field(
-            "rate",
+            "Rate",
             self.rate.map_or_else(|| "no limit".to_owned(), |rate| format!("{rate} a minute")),
         );
-        page.field("plain http", if self.allow_http { "allowed" } else { "to this machine only" });
-        page.field("networks", list(&self.allow_networks, "public ones"));
-        page.field("proxy", option(&self.proxy));
-        page.field("trusts", self.ca_file.as_deref().unwrap_or("the system's certificates"));
+        page.field("Plain HTTP", if self.allow_http { "allowed" } else { "to this machine only" });
+        page.field("Networks", list(&self.allow_networks, "public ones"));
+        page.field("Proxy", option(&self.proxy));
+        page.field("Trusts", self.ca_file.as_deref().unwrap_or("the system's certificates"));
         page.field(
-            "repeated",
+            "Repeated",
             match self.repeat_interval_s {
                 0 => "never".to_owned(),
-                seconds => format!("every {seconds} s"),
+                seconds => format!("every {}", duration(seconds.saturating_mul(1_000))),
             },
         );
-        page.field("its end", if self.send_resolved { "told" } else { "not told" });
-        page.field("grouped", format!("for {} s, then {} s", self.group_wait_s, self.group_interval_s));
-        page.field("file", &self.file);
+        page.field("Its end", if self.send_resolved { "told" } else { "not told" });
+        let [first, then] =
+            [self.group_wait_s, self.group_interval_s].map(|s| duration(s.saturating_mul(1_000)));
+        page.field("Grouped", format!("for {first}, then {then}"));
+        page.field("File", &self.file);
     }
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn sample(full: bool) -> Shown {
+    use crate::model::endpoint::Format;
+    let endpoint = Endpoint {
+        name: crate::cli::gallery::name(if full { "chat" } else { "ops" }),
+        url: format!("https://hooks.example.com/{}?token=secret", if full { "T0/secret" } else { "ops" }),
+        enabled: full,
+        events: if full {
+            vec!["critical_process_down".to_owned(), "events_lost".to_owned()]
+        } else {
+            Vec::new()
+        },
+        min_severity: Severity::Warning,
+        format: if full { Format::Slack } else { Format::Standard },
+        secrets: if full { vec![SecretSource::File("/etc/pt/key".into())] } else { Vec::new() },
+        hub_signature: full,
+        routing_key: full.then(|| SecretSource::Credential("routing".to_owned())),
+        timeout: std::time::Duration::from_secs(15),
+        rate: full.then_some(30),
+        allow_http: full,
+        allow_networks: if full {
+            vec![Network { address: [10, 0, 0, 0].into(), prefix: 8 }]
+        } else {
+            Vec::new()
+        },
+        proxy: full.then(|| "http://proxy:3128".to_owned()),
+        ca_file: full.then(|| "/etc/ssl/own.pem".into()),
+        noise: Noise::DEFAULT,
+    };
+    Shown::new(&endpoint, Path::new("/etc/process-throttler/webhooks.yaml"))
+}
+
+/// For `crate::cli::gallery`.
+#[cfg(test)]
+pub(super) fn samples(gallery: &mut crate::cli::gallery::Gallery) {
+    gallery.show("webhook show chat", &sample(true));
+    gallery.show("webhook show ops", &sample(false));
 }

@@ -17,6 +17,7 @@ use crate::model::rule::{Critical, Profile, Rule, Turn};
 
 /// What became of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MigrationNote {
     /// Path of the key in the imported file.
     pub key: String,

@@ -30,6 +30,7 @@ pub struct Acknowledge {
 
 /// Answer to [`Acknowledge`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Acknowledged {
     /// The alerts, as they are now.
     pub alerts: Vec<AlertStatus>,
@@ -39,6 +40,7 @@ pub struct Acknowledged {
 
 /// An alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AlertStatus {
     /// The same in every event and delivery of it.
     pub key: String,
@@ -76,6 +78,7 @@ pub struct AlertStatus {
 
 /// Who looks after an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AcknowledgedBy {
     /// Uid of whoever said so.
     pub uid: u32,
@@ -91,6 +94,7 @@ pub struct AcknowledgedBy {
 
 /// An endpoint that was told of an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ToldTo {
     /// The endpoint.
     pub endpoint: Name,

@@ -28,6 +28,7 @@ pub struct BackUp {
 
 /// Answer to [`BackUp`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BackedUp {
     /// Its name.
     pub name: Name,
@@ -49,6 +50,7 @@ pub struct BackedUp {
 
 /// A database looked over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DatabaseState {
     /// The file.
     pub path: PathBuf,
@@ -66,6 +68,7 @@ pub struct DatabaseState {
 
 /// See [`DatabaseState`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DatabaseVerdict {
     /// It can be used as it is.

@@ -22,6 +22,7 @@ pub struct CriticalRestart {
 
 /// A critical process of the active profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CriticalStatus {
     /// Its name.
     pub name: Name,
@@ -57,6 +58,7 @@ pub struct CriticalStatus {
 
 /// What is reserved for the instances of a critical process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CriticalReservation {
     /// What they are to have together.
     pub values: Reservation,
@@ -86,6 +88,7 @@ impl std::fmt::Display for CriticalReservation {
 
 /// A death.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CriticalDeath {
     /// Who died.
     pub process: Member,
@@ -106,6 +109,7 @@ pub struct CriticalDeath {
 
 /// The health of a critical process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CriticalHealth {
     /// What is asked.
     pub check: String,
@@ -126,6 +130,7 @@ pub struct CriticalHealth {
 
 /// The restarts of a critical process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CriticalRestarts {
     /// After which deaths.
     pub policy: RestartPolicy,
@@ -155,6 +160,7 @@ pub struct CriticalRestarts {
 
 /// Answer to a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CriticalRestarted {
     /// Its name.
     pub name: Name,

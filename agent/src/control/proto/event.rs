@@ -6,6 +6,7 @@ use crate::model::notice::{Notice, Severity};
 
 /// An event of the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EventRecord {
     /// Rises with every event, also across restarts of the daemon.
     pub seq: u64,
@@ -30,6 +31,7 @@ impl EventRecord {
 
 /// Why a stream ended early: its last line, `{"type":"stream_cut","lost":N}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum StreamEnd {
     /// The reader was too slow and this many lines are lost to it.

@@ -34,6 +34,7 @@ pub enum LatencyTarget {
 
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Latency {
     /// How long it was looked, in ms.
     pub for_ms: u64,
@@ -60,6 +61,7 @@ pub struct Latency {
 
 /// Waits of one process or cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LatencyOf {
     /// What it is called: the path of a cgroup, the name of the critical process or group of a process.
     pub name: String,
@@ -92,6 +94,7 @@ pub struct LatencyOf {
 
 /// Who had a CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Holder {
     /// Path of the cgroup.
     pub cgroup: String,

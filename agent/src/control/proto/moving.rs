@@ -9,6 +9,7 @@ use crate::model::reason::Reading;
 
 /// How the limits of a group change over time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PolicyStatus {
     /// The policy with its parameters.
     pub policy: Policy,
@@ -23,6 +24,7 @@ pub struct PolicyStatus {
 
 /// Something that changes by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DynamicStatus {
     /// The group, or the rule.
     pub name: Name,
@@ -47,6 +49,7 @@ pub struct DynamicStatus {
 
 /// What changes by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Moving {
     /// The limits of a group, by this policy.
@@ -57,6 +60,7 @@ pub enum Moving {
 
 /// Answer to `dynamic apply` on a rule or a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DynamicApplied {
     /// The rule or the group.
     pub target: Name,
@@ -72,6 +76,7 @@ pub struct DynamicApplied {
 
 /// Answer to `dynamic remove`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DynamicRemoved {
     /// The rule or the group.
     pub target: Name,

@@ -16,6 +16,7 @@ use crate::model::reservation::Reservation;
 
 /// Where the daemon is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DaemonState {
     /// Not ready yet.
@@ -28,6 +29,7 @@ pub enum DaemonState {
 
 /// State of the daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DaemonStatus {
     /// Its pid.
     pub pid: u32,
@@ -71,6 +73,7 @@ pub struct DaemonStatus {
 
 /// Whether an emergency stop is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EmergencyStatus {
     /// Whether nothing may be limited.
     pub active: bool,
@@ -99,6 +102,7 @@ pub struct EmergencyStatus {
 
 /// Where events come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SourceStatus {
     /// `ebpf`, `netlink` or `poll`.
     pub name: String,
@@ -120,6 +124,7 @@ pub struct SourceStatus {
 
 /// Whether a feature works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FeatureState {
     /// It does its work.
@@ -134,6 +139,7 @@ pub enum FeatureState {
 
 /// A feature of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Feature {
     /// Its name, as the "requires the daemon" message has it.
     pub name: String,
@@ -148,6 +154,7 @@ pub struct Feature {
 
 /// A throttled group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GroupStatus {
     /// Its name.
     pub group: Name,
@@ -186,6 +193,7 @@ pub struct GroupStatus {
 
 /// A process of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Member {
     /// Identity.
     pub key: ProcKey,
@@ -195,6 +203,7 @@ pub struct Member {
 
 /// Answer to `throttle`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Throttled {
     /// The group.
     pub group: Name,
@@ -216,6 +225,7 @@ pub struct Throttled {
 
 /// A process left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Refused {
     /// Its pid.
     pub pid: u32,
@@ -225,6 +235,7 @@ pub struct Refused {
 
 /// Answer to `release`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Released {
     /// Groups that are released whole.
     pub groups: Vec<Name>,
@@ -237,6 +248,7 @@ pub struct Released {
 
 /// Why a process is or is not limited.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// Identity.
     pub key: ProcKey,
@@ -276,6 +288,7 @@ pub struct Explanation {
 
 /// What a rule says of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RuleVerdict {
     /// The rule, or the critical process's entry.
     pub rule: Name,
@@ -290,6 +303,7 @@ pub struct RuleVerdict {
 
 /// What activating a profile would do to the processes alive now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Plan {
     /// The profile.
     pub profile: Name,
@@ -303,6 +317,7 @@ pub struct Plan {
 
 /// What a rule would limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlannedRule {
     /// The rule.
     pub rule: Name,
@@ -323,6 +338,7 @@ pub struct PlannedRule {
 
 /// Which processes an entry would make critical.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlannedCritical {
     /// The entry.
     pub name: Name,
@@ -341,6 +357,7 @@ pub struct PlannedCritical {
 
 /// Answer to `activate` and `deactivate`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Activated {
     /// The profile in force afterwards.
     pub profile: Option<Name>,
@@ -365,6 +382,7 @@ pub struct ActiveProfile {
 
 /// Answer to `reload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reloaded {
     /// What changed, in words; `nothing` when nothing did.
     pub detail: String,

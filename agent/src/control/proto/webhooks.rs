@@ -75,6 +75,7 @@ pub struct WebhookTest {
 
 /// What came of a test event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WebhookTested {
     /// The endpoint.
     pub endpoint: Name,
@@ -89,6 +90,7 @@ pub struct WebhookTested {
 
 /// An attempt at a delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AttemptStatus {
     /// When it ended.
     pub at: jiff::Timestamp,
@@ -125,6 +127,7 @@ pub struct DeliveryQuery {
 
 /// A delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DeliveryStatus {
     /// Its number: the order in which its endpoint gets it.
     pub id: i64,
@@ -150,6 +153,7 @@ pub struct DeliveryStatus {
 
 /// A delivery with all that is known of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DeliveryDetail {
     /// The delivery.
     #[serde(flatten)]
@@ -183,6 +187,7 @@ pub enum Replayed {
 
 /// Answer to a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WebhookReplayed {
     /// Deliveries that are owed again.
     pub deliveries: u64,

@@ -7,6 +7,7 @@ use crate::model::absence::{Flapping, Revival};
 use crate::model::critical::RestartResult;
 use crate::model::death::Obituary;
 use crate::model::notice::Notice;
+use crate::model::plural::counted;
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,8 +57,9 @@ impl fmt::Display for Notice {
                 match how {
                     Revival::ByOthers { key, comm, parent } => write!(
                         f,
-                        "critical process {name} is back after {seconds:.3} s: pid {} ({comm}) was started by pid {parent}, {instances} instances",
-                        key.pid
+                        "critical process {name} is back after {seconds:.3} s: pid {} ({comm}) was started by pid {parent}, {}",
+                        key.pid,
+                        counted(*instances, "instance", "instances")
                     ),
                     Revival::NotRequired => write!(
                         f,
@@ -89,7 +91,11 @@ impl fmt::Display for Notice {
                 write!(f, "critical process {name} is healthy again after {:.3} s", lasted.as_secs_f64())
             }
             Self::ThrottleApplied { group, limits, processes, how, reason, latency_ns } => {
-                write!(f, "group {group} limited to {limits} {how}, {} processes added", processes.len())?;
+                write!(
+                    f,
+                    "group {group} limited to {limits} {how}, {} added",
+                    counted(processes.len(), "process", "processes")
+                )?;
                 if let Some(nanos) = latency_ns {
                     write!(f, ", in force after {} µs", nanos / 1_000)?;
                 }
@@ -106,7 +112,11 @@ impl fmt::Display for Notice {
                 write!(f, "group {group}: {clash}; {response}")
             }
             Self::EmergencyStop { reason, uid, groups } => {
-                write!(f, "emergency stop by uid {uid}, {groups} groups lifted: {reason}")
+                write!(
+                    f,
+                    "emergency stop by uid {uid}, {} lifted: {reason}",
+                    counted(*groups, "group", "groups")
+                )
             }
             Self::EmergencyResumed { uid } => write!(f, "emergency over, says uid {uid}: rules limit again"),
             Self::ProtectionFailed { name, process, error } => {

@@ -7,6 +7,7 @@ use crate::model::policy::Kind;
 
 /// A policy, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Description {
     /// Its name.
     pub policy: Kind,
@@ -18,6 +19,7 @@ pub struct Description {
 
 /// A parameter of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Parameter {
     /// Its key in a profile; on the command line with `--` and hyphens.
     pub name: &'static str,
