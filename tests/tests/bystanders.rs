@@ -130,3 +130,28 @@ fn a_stranger_in_the_cgroup_is_freed_with_it() -> Result<()> {
     ensure!(removed["reason"]["who"].as_str().is_some_and(|who| who.starts_with(&named)), "{removed}");
     daemon.stop()
 }
+
+#[test]
+fn who_shared_its_cgroup_is_limited_when_the_other_one_is_gone() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, cgroup) = (Places::new()?, TestCgroup::new("shared")?);
+    let (hog, other) =
+        (Program::Spin.write(&places.bin(), "pt-hog-s")?, Program::Wait.write(&places.bin(), "pt-other")?);
+    let daemon = Daemon::start(&places)?;
+    daemon.activate(&ProfileText::new("hogs").rule("hogs", "pt-hog-s", &json!({ "cpu": "30%" })))?;
+    let bystander = Workload::spawn_in(&other, &cgroup)?;
+    // The first is refused because of the bystander, and then each because of the others.
+    let hogs = [Workload::spawn_in(&hog, &cgroup)?, Workload::spawn_in(&hog, &cgroup)?];
+    let failed = daemon.wait_event("throttle_failed", |event| event["group"] == "hogs")?;
+    ensure!(failed["error"].as_str().is_some_and(|error| error.contains("share")), "{failed}");
+    ensure!(cgroup.cpu_quota()?.is_none(), "the bystander is held along");
+
+    drop(bystander);
+
+    wait_until("the quota is in force", SOON, || Ok(cgroup.cpu_quota()? == Some(30.0)))?;
+    let applied = daemon.wait_event("throttle_applied", |event| event["group"] == "hogs")?;
+    ensure!(applied["processes"].as_array().is_some_and(|held| held.len() == hogs.len()), "{applied}");
+    let told = daemon.events("throttle_failed")?;
+    ensure!(told.len() == 1, "{told:#?}");
+    daemon.stop()
+}

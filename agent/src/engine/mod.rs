@@ -20,6 +20,7 @@ mod outbox;
 mod observe;
 mod keep;
 mod decide;
+mod refused;
 mod adjust;
 mod request;
 mod report;
@@ -52,10 +53,11 @@ use crate::engine::policy::critical::Criticals;
 use crate::engine::policy::dynamic::gauge::Gauge;
 use crate::engine::policy::health::Health;
 use crate::engine::policy::protection::Protections;
+use crate::engine::policy::refusal::Refusals;
 use crate::engine::policy::reservation::Reservations;
 use crate::engine::policy::restart::Restarts;
 use crate::engine::policy::throttle::Throttle;
-use crate::engine::process::{Bars, Table};
+use crate::engine::process::Table;
 use crate::engine::rule::RuleSet;
 use crate::engine::view::Counts;
 use crate::model::hints::Hints;
@@ -109,6 +111,7 @@ pub struct Engine {
     restarts: Restarts,
     protections: Protections,
     reservations: Reservations,
+    refusals: Refusals,
     /// Critical processes that a snapshot missed, and until when their exit records may come in.
     missing: BTreeSet<(Timestamp, ProcKey)>,
     /// Processes whose evaluation waits for facts of an ancestor: ancestor, process.
@@ -155,6 +158,7 @@ impl Engine {
             restarts: Restarts::default(),
             protections: Protections::default(),
             reservations: Reservations::default(),
+            refusals: Refusals::default(),
             missing: BTreeSet::new(),
             waiting: BTreeSet::new(),
             resync: Resync::default(),
@@ -201,9 +205,7 @@ impl Engine {
             Input::RestartByHand { name } => self.restart_by_hand(&name),
             Input::Outcome { id, outcome } => {
                 let refused = self.throttle.outcome(id, outcome, &mut self.counts, &mut self.out);
-                for (key, why) in refused {
-                    self.note_refusal(key, why);
-                }
+                self.refused(refused);
             }
         }
     }
@@ -220,6 +222,7 @@ impl Engine {
         self.reservations.expire(now, &mut self.out);
         self.advance(now);
         self.look_after(now);
+        self.ask_again(now);
         while let Some(&(until, key)) = self.missing.first()
             && until <= now
         {
@@ -244,6 +247,7 @@ impl Engine {
             self.emergency.next_timeout(),
             self.protections.next_timeout(),
             self.reservations.next_timeout(),
+            self.refusals.next_timeout(),
             self.conditions.due,
             self.criticals.next_timeout(),
             self.next_care(),
@@ -273,13 +277,6 @@ impl Engine {
             self.resync.asked = true;
             self.counts.resyncs += 1;
             self.out.push(What::Resync);
-        }
-    }
-
-    fn note_refusal(&mut self, key: ProcKey, why: String) {
-        if let Some(entry) = self.table.get_mut(key) {
-            entry.group = None;
-            entry.bars.get_or_insert_with(Box::<Bars>::default).refused = Some(why);
         }
     }
 }

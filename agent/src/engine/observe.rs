@@ -84,6 +84,7 @@ impl Engine {
             .and_then(|_| self.critical_at_death(&exit.process));
         let Some(entry) = self.table.bury(key) else { return };
         self.throttle.died(entry.group.as_ref(), key);
+        self.refusals.died(entry.process.cgroup, key);
         self.missing.retain(|(_, missing)| *missing != key);
         self.protections.want(key, None, &mut self.out);
         self.reservations.want(key, None, &mut self.out);

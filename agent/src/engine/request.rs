@@ -8,6 +8,7 @@ use crate::engine::action::What;
 use crate::engine::input::{ManualThrottle, ReleaseTarget};
 use crate::engine::policy::group::{Origin, Terms};
 use crate::engine::policy::protect;
+use crate::engine::policy::refusal::Refusals;
 use crate::engine::policy::throttle::Joiner;
 use crate::engine::process::Open;
 use crate::engine::rule::RuleSet;
@@ -30,6 +31,7 @@ impl Engine {
         };
         let before = std::mem::replace(&mut self.rules, rules.clone());
         self.ruled = self.out.now();
+        self.refusals = Refusals::default();
         self.renew_conditions(before.as_deref());
         self.retire(rules.as_deref());
         let criticals = rules.iter().flat_map(|rules| &rules.criticals);

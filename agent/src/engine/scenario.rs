@@ -80,6 +80,19 @@ impl Rig {
         self.outcome(action.id, outcome)
     }
 
+    /// Answers an `Apply` by the refusal of all.
+    fn refused(&mut self, action: &Action) -> Vec<Action> {
+        let refused = apply(action).members.iter().map(|key| (*key, "shared".to_owned())).collect();
+        let outcome = Outcome::Applied {
+            how: String::new(),
+            members: vec![],
+            refused,
+            borrowed: false,
+            at: at(self.now),
+        };
+        self.outcome(action.id, outcome)
+    }
+
     fn sleep(&mut self, time: Duration) -> Vec<Action> {
         self.now += u64::try_from(time.as_millis()).unwrap();
         let mut actions = Vec::new();
@@ -483,17 +496,55 @@ fn failures_are_told_once_and_tried_again_ever_more_slowly() {
 }
 
 #[test]
-fn a_refused_process_is_left_alone_until_it_runs_something_else() {
+fn a_refusal_that_lasts_is_told_once_and_asked_about_less_and_less() {
     let mut rig = Rig::new(rsync_rule());
-    let action = one(rig.exec(process(10, "rsync")));
-    let refused = vec![(key(10), "in a container".to_owned())];
-    let outcome =
-        Outcome::Applied { how: String::new(), members: vec![], refused, borrowed: false, at: at(rig.now) };
-    assert_eq!(kinds(&rig.outcome(action.id, outcome)), ["throttle_failed"]);
+    let mut action = one(rig.exec(process(10, "rsync")));
+    assert!(rig.refused(&action).is_empty(), "it may be over in a moment");
     assert!(rig.engine.snapshot().groups.is_empty());
     assert!(rig.alive(process(10, "rsync").ppid(4).execed(rig.now - 2)).is_empty());
-    assert_eq!(rig.engine.explain(10).unwrap().refused.as_deref(), Some("in a container"));
-    assert_eq!(kinds(&rig.exec(process(10, "rsync"))), ["apply"]);
+    assert_eq!(rig.engine.explain(10).unwrap().refused.as_deref(), Some("shared"));
+    for (again, wait) in [10, 100, 1_000, 10_000].into_iter().enumerate() {
+        assert!(rig.sleep(Duration::from_millis(wait - 5)).is_empty(), "not before its time");
+        action = one(rig.sleep(Duration::from_millis(5)));
+        let told = rig.refused(&action);
+        let expected: &[&str] = if again == 0 { &["throttle_failed"] } else { &[] };
+        assert_eq!(kinds(&told), expected);
+    }
+    assert_eq!(kinds(&rig.exec(process(10, "rsync"))), ["apply"], "another program is asked about at once");
+    rig.exit(process(10, "rsync"));
+    rig.sleep(Duration::from_millis(60_000));
+    rig.sleep(Duration::from_millis(60_000));
+    assert!(rig.engine.refusals.next_timeout().is_none(), "nobody is left to ask about");
+}
+
+#[test]
+fn those_that_were_refused_one_by_one_are_asked_about_together() {
+    let mut rig = Rig::new(rsync_rule());
+    // The next one is in the cgroup already, but has not run its program yet.
+    for pid in 10..13 {
+        rig.alive(process(pid + 1, "sh").cgroup(77));
+        let action = one(rig.exec(process(pid, "rsync").cgroup(77)));
+        assert!(!apply(&action).in_place);
+        assert!(rig.refused(&action).is_empty());
+    }
+    rig.exit(process(13, "sh").cgroup(77));
+    let action = one(rig.sleep(Duration::from_millis(10)));
+    assert!(apply(&action).in_place, "all that are there belong to the rule");
+    assert_eq!(apply(&action).members, [key(10), key(11), key(12)]);
+    assert_eq!(kinds(&rig.applied(&action)), ["throttle_applied"]);
+    assert_eq!(rig.group_of(11).as_deref(), Some("backups"));
+    assert!(rig.sleep(Duration::from_millis(200)).is_empty());
+    assert!(rig.engine.refusals.next_timeout().is_none(), "there is nobody to ask about any more");
+}
+
+#[test]
+fn another_cgroup_is_another_question() {
+    let mut rig = Rig::new(rsync_rule());
+    let action = one(rig.exec(process(10, "rsync").cgroup(77)));
+    assert!(rig.refused(&action).is_empty());
+    let action = one(rig.alive(process(10, "rsync").cgroup(78).execed(rig.now)));
+    assert_eq!(kinds(&rig.applied(&action)), ["throttle_applied"]);
+    assert!(rig.sleep(Duration::from_millis(200)).is_empty());
 }
 
 #[test]

@@ -23,18 +23,27 @@ const BACK_OFF: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5),
 /// Wait before a group that seemed empty is looked at again.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
+/// Whom the executor refused to limit.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    /// The processes, and why.
+    pub(crate) members: Vec<(ProcKey, String)>,
+    /// The group that nobody could be limited for, in words, and why it was asked for.
+    pub(crate) nobody: Option<(Name, String, Reason)>,
+}
+
 impl Throttle {
-    /// Takes in what became of an action. Returns the members that the executor refused, and why.
+    /// Takes in what became of an action. Returns whom the executor refused.
     pub(crate) fn outcome(
         &mut self,
         id: ActionId,
         outcome: Outcome,
         counts: &mut Counts,
         out: &mut Outbox,
-    ) -> Vec<(ProcKey, String)> {
+    ) -> Refused {
         let Some(Flight { group: name, step }) = self.flights.remove(&id) else {
             counts.odd_outcomes += 1;
-            return Vec::new();
+            return Refused::default();
         };
         if let Some(group) = self.groups.get_mut(&name) {
             group.flying = group.flying.saturating_sub(1);
@@ -48,7 +57,7 @@ impl Throttle {
                 }
                 Step::Detach { key, .. } => {
                     self.departed(&[key]);
-                    return Vec::new();
+                    return Refused::default();
                 }
                 Step::Release { .. } | Step::Reap => {
                     "the executor answered a release by an application".into()
@@ -58,22 +67,22 @@ impl Throttle {
                 Step::Release { reason, keys } => {
                     self.departed(&keys);
                     self.released(&name, reason, counts, out);
-                    return Vec::new();
+                    return Refused::default();
                 }
                 Step::Reap => {
                     self.released(&name, Reason::Empty, counts, out);
-                    return Vec::new();
+                    return Refused::default();
                 }
                 Step::Detach { key, .. } => {
                     self.departed(&[key]);
-                    return Vec::new();
+                    return Refused::default();
                 }
                 Step::Apply { .. } => "the executor answered an application by a release".into(),
             },
             Outcome::Busy => match step {
                 Step::Reap => {
                     self.pause(&name, Pause::Busy(out.now().after(BUSY_WAIT)));
-                    return Vec::new();
+                    return Refused::default();
                 }
                 Step::Release { .. } | Step::Detach { .. } | Step::Apply { .. } => {
                     "the executor reports processes that remain".into()
@@ -83,25 +92,19 @@ impl Throttle {
                 Step::Detach { key, reason: reason @ Reason::Protected { .. } } => {
                     self.departed(&[key]);
                     self.untangle(&name, reason);
-                    return Vec::new();
+                    return Refused::default();
                 }
                 Step::Detach { .. } | Step::Release { .. } | Step::Reap | Step::Apply { .. } => why,
             },
             Outcome::Failed { error } => error,
         };
         self.failed(&name, step, error, counts, out);
-        Vec::new()
+        Refused::default()
     }
 
-    fn applied(
-        &mut self,
-        name: &Name,
-        applied: Applied,
-        counts: &mut Counts,
-        out: &mut Outbox,
-    ) -> Vec<(ProcKey, String)> {
+    fn applied(&mut self, name: &Name, applied: Applied, counts: &mut Counts, out: &mut Outbox) -> Refused {
         let Applied { how, members, mut refused, borrowed, at, asked, limits, batch } = applied;
-        let Some(group) = self.groups.get_mut(name) else { return Vec::new() };
+        let Some(group) = self.groups.get_mut(name) else { return Refused::default() };
         let limited: BTreeSet<ProcKey> = members.into_iter().collect();
         let named: BTreeSet<ProcKey> = refused.iter().map(|(key, _)| *key).collect();
         let (took, left): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(key, _)| limited.contains(key));
@@ -113,6 +116,7 @@ impl Throttle {
         let silent = left.into_iter().filter(|(key, _)| !named.contains(key));
         refused.extend(silent.map(|(key, _)| (key, "the executor did not confirm it".to_owned())));
         refused.retain(|(key, _)| group.remove(*key).is_some());
+        let mut nobody = None;
         (group.failures, group.error) = (0, None);
         if !limited.is_empty() || group.in_force.is_some() {
             group.in_force.get_or_insert(at);
@@ -130,7 +134,7 @@ impl Throttle {
                     to: limits,
                     reason: batch.reason,
                 });
-                return refused;
+                return Refused { members: refused, nobody };
             }
             out.notify(Notice::ThrottleApplied {
                 group: name.clone(),
@@ -143,9 +147,9 @@ impl Throttle {
         } else if let Some((key, why)) = refused.first() {
             counts.failed += 1;
             let error = format!("every process was refused, first pid {}: {why}", key.pid);
-            out.notify(Notice::ThrottleFailed { group: name.clone(), error, reason: batch.reason });
+            nobody = Some((name.clone(), error, batch.reason));
         }
-        refused
+        Refused { members: refused, nobody }
     }
 
     fn released(&mut self, name: &Name, reason: Reason, counts: &mut Counts, out: &mut Outbox) {

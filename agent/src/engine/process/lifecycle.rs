@@ -171,12 +171,12 @@ impl Entry {
             // A member's cgroup changed because we moved it: its origin stays what rules look at.
             cgroup_path: moved && self.group.is_none(),
         });
+        if let Some(bars) = self.bars.as_mut().filter(|_| new_program || moved) {
+            bars.refused = None;
+        }
         if new_program {
             self.cause = process.execed.unwrap_or(now);
             self.open = self.open.max(Open::ToRules);
-            if let Some(bars) = &mut self.bars {
-                bars.refused = None;
-            }
             Seen::Execed
         } else {
             self.cause = now;
