@@ -69,6 +69,13 @@ fn profile(critical: &std::path::Path, allow_move: bool) -> ProfileText {
     }))
 }
 
+/// A program that is limited, another one that is not, and the profile that says so.
+fn hog_and_stranger(places: &Places) -> Result<(PathBuf, PathBuf, ProfileText)> {
+    let hog = Program::Spin.write(&places.bin(), "pt-hog-s")?;
+    let other = Program::Wait.write(&places.bin(), "pt-other")?;
+    Ok((hog, other, ProfileText::new("hogs").rule("hogs", "pt-hog-s", &json!({ "cpu": "30%" }))))
+}
+
 #[test]
 fn it_leaves_a_cgroup_of_ours() -> Result<()> {
     let _turn = Turn::take()?;
@@ -111,10 +118,9 @@ fn limits_on_the_cgroup_that_it_shares_are_lifted() -> Result<()> {
 fn a_stranger_in_the_cgroup_is_freed_with_it() -> Result<()> {
     let _turn = Turn::take()?;
     let (places, cgroup) = (Places::new()?, TestCgroup::new("stranger")?);
-    let (hog, other) =
-        (Program::Spin.write(&places.bin(), "pt-hog-s")?, Program::Wait.write(&places.bin(), "pt-other")?);
+    let (hog, other, profile) = hog_and_stranger(&places)?;
     let daemon = Daemon::start(&places)?;
-    daemon.activate(&ProfileText::new("hogs").rule("hogs", "pt-hog-s", &json!({ "cpu": "30%" })))?;
+    daemon.activate(&profile)?;
     let _hog = Workload::spawn_in(&hog, &cgroup)?;
     let stranger = Workload::spawn(&other)?;
     wait_until("the quota is in force", SOON, || Ok(cgroup.cpu_quota()? == Some(30.0)))?;
@@ -135,10 +141,9 @@ fn a_stranger_in_the_cgroup_is_freed_with_it() -> Result<()> {
 fn who_shared_its_cgroup_is_limited_when_the_other_one_is_gone() -> Result<()> {
     let _turn = Turn::take()?;
     let (places, cgroup) = (Places::new()?, TestCgroup::new("shared")?);
-    let (hog, other) =
-        (Program::Spin.write(&places.bin(), "pt-hog-s")?, Program::Wait.write(&places.bin(), "pt-other")?);
+    let (hog, other, profile) = hog_and_stranger(&places)?;
     let daemon = Daemon::start(&places)?;
-    daemon.activate(&ProfileText::new("hogs").rule("hogs", "pt-hog-s", &json!({ "cpu": "30%" })))?;
+    daemon.activate(&profile)?;
     let bystander = Workload::spawn_in(&other, &cgroup)?;
     // The first is refused because of the bystander, and then each because of the others.
     let hogs = [Workload::spawn_in(&hog, &cgroup)?, Workload::spawn_in(&hog, &cgroup)?];

@@ -50,7 +50,7 @@ impl Emergency {
         let spec = Spec { order, dry_run: context.dry_run };
         let resumes = spec.order == EmergencyOrder::Resume && !spec.dry_run;
         // Whoever may not read the record is told what holds in either case.
-        let idle = matches!(Block::read(&context.dirs.emergency_file()), Ok(None));
+        let idle = resumes && matches!(Block::read(&context.dirs.emergency_file()), Ok(None));
         let status: EmergencyStatus =
             match context.ask_quickly(&Request::Emergency(spec.clone()), PATIENCE)? {
                 Ok(Some(status)) => status,

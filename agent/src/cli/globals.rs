@@ -8,11 +8,12 @@ use clap::Args;
 
 use super::error::{CliResult, failed, requires_daemon, usage};
 use super::output::{Format, Output};
-use crate::config::Dirs;
 use crate::config::paths::Overrides;
+use crate::config::{Dirs, Settings};
 use crate::control::client::{Client, ClientError, LineReader};
 use crate::control::failure::Failure;
 use crate::control::proto::{Reply, Request};
+use crate::model::plural::counted;
 
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
@@ -100,6 +101,20 @@ impl Globals {
 }
 
 impl Context {
+    /// The settings. A broken configuration is warned about, with what holds `instead`: it must not keep anyone from
+    /// what can be done without it.
+    pub(super) fn settings_or(&self, instead: &str) -> Option<Settings> {
+        match Settings::load_own(&self.dirs) {
+            Ok((settings, _warnings)) => Some(settings),
+            Err(findings) => {
+                let errors = counted(findings.errors(), "error", "errors");
+                let path = self.dirs.config_file();
+                self.output.message(&format!("Warning: {} has {errors}; {instead}", path.display()));
+                None
+            }
+        }
+    }
+
     /// A client of the control socket.
     #[must_use]
     pub(super) fn client(&self) -> Client {

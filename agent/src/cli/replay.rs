@@ -79,23 +79,13 @@ impl Replay {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
-    let kind = if error.kind() == std::io::ErrorKind::NotFound {
-        FailureKind::NotFound
+    let failure = |kind| Failure::new(kind, format!("open {}: {error}", path.display()));
+    if error.kind() == std::io::ErrorKind::NotFound {
+        failure(FailureKind::NotFound).with_hint("process-throttler record makes such a file").into()
     } else if error.kind() == std::io::ErrorKind::PermissionDenied {
-        FailureKind::Denied
+        failure(FailureKind::Denied).into()
     } else {
-        FailureKind::Failed
-    };
-    let failure = Failure::new(kind, format!("open {}: {error}", path.display()));
-    match kind {
-        FailureKind::NotFound => failure.with_hint("process-throttler record makes such a file").into(),
-        FailureKind::Failed
-        | FailureKind::Usage
-        | FailureKind::NotRunning
-        | FailureKind::Denied
-        | FailureKind::Invalid
-        | FailureKind::Conflict
-        | FailureKind::Partial => failure.into(),
+        failure(FailureKind::Failed).into()
     }
 }
 

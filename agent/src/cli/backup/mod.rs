@@ -12,11 +12,9 @@ use clap::{Args, Subcommand};
 use super::error::CliResult;
 use super::globals::Context;
 use crate::backup::{Archive, BackupError, Shelf};
-use crate::config::Settings;
 use crate::config::settings::Backup as Configured;
 use crate::daemon::backups::failure;
 use crate::model::id::Name;
-use crate::model::plural::counted;
 
 /// Arguments of `backup`.
 #[derive(Args, Debug)]
@@ -99,19 +97,7 @@ fn told(error: &BackupError) -> super::error::CliError {
 
 /// The settings as far as they can be read: a broken configuration must not keep anyone from restoring a good one.
 fn configured(context: &Context) -> Configured {
-    match Settings::load_own(&context.dirs) {
-        Ok((settings, _warnings)) => settings.backup,
-        Err(findings) => {
-            let path = context.dirs.config_file();
-            let text = format!(
-                "Warning: {} has {}; backups are as by default",
-                path.display(),
-                counted(findings.errors(), "error", "errors")
-            );
-            context.output.message(&text);
-            Configured::default()
-        }
-    }
+    context.settings_or("backups are as by default").map(|settings| settings.backup).unwrap_or_default()
 }
 
 /// The text of a file that names recipients.

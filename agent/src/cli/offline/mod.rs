@@ -13,7 +13,6 @@ use std::path::Path;
 use super::error::{CliError, CliResult, failed};
 use super::globals::Context;
 use crate::cgroup::Roots;
-use crate::config::Settings;
 use crate::control::failure::{Failure, FailureKind};
 use crate::daemon::lock::{LockError, PidLock};
 use crate::effect::{EffectError, Kernel, Step, Throttle};
@@ -34,19 +33,10 @@ fn kernel(context: &Context) -> CliResult<Kernel> {
     let host = &context.dirs.host;
     let mut roots = Roots::of_agent(host.cgroup.clone(), host.proc.clone(), &context.dirs.state);
     let mut allow_containers = false;
-    match Settings::load_own(&context.dirs) {
-        Ok((settings, _warnings)) => {
-            roots.cgroup = settings.cgroup_root;
-            allow_containers = settings.allow_containers;
-        }
-        Err(findings) => {
-            let (path, root) = (context.dirs.config_file(), roots.cgroup.display());
-            context.output.message(&format!(
-                "Warning: {} has {}; cgroups are looked for in {root}",
-                path.display(),
-                counted(findings.errors(), "error", "errors")
-            ));
-        }
+    let instead = format!("cgroups are looked for in {}", roots.cgroup.display());
+    if let Some(settings) = context.settings_or(&instead) {
+        roots.cgroup = settings.cgroup_root;
+        allow_containers = settings.allow_containers;
     }
     let kernel = Kernel::open(roots).map_err(|error| effect_failure(&error))?;
     Ok(Kernel { allow_containers, ..kernel })

@@ -9,10 +9,8 @@ use crate::cli::error::CliResult;
 use crate::cli::globals::Context;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, Wide, or_dash};
-use crate::config::Settings;
 use crate::config::webhooks::WebhookFile;
 use crate::model::endpoint::Endpoint;
-use crate::model::plural::counted;
 
 /// Arguments of `webhook list`.
 #[derive(Args, Debug)]
@@ -33,18 +31,7 @@ impl List {
 
 /// The endpoint of `config.yaml`. Errors in that file must not hide the others.
 pub(super) fn single(context: &Context) -> Option<Endpoint> {
-    match Settings::load_own(&context.dirs) {
-        Ok((settings, _warnings)) => settings.endpoints.into_iter().next(),
-        Err(findings) => {
-            let path = context.dirs.config_file();
-            context.output.message(&format!(
-                "Warning: {} has {}; a webhook in it is not known",
-                path.display(),
-                counted(findings.errors(), "error", "errors")
-            ));
-            None
-        }
-    }
+    context.settings_or("a webhook in it is not known")?.endpoints.into_iter().next()
 }
 
 /// The endpoints.
