@@ -19,12 +19,16 @@ pub fn now() -> Timestamp {
 /// kernel interfaces that use the latter.
 #[must_use]
 pub fn suspended() -> Duration {
-    let time = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    let monotonic = Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos));
+    let monotonic = monotonic();
     // Read second, so that the few ns between the two readings show as suspension and never as its lack.
-    now().since(monotonic)
+    Duration::from_nanos(now().as_nanos()).saturating_sub(monotonic)
+}
+
+/// Time since boot without suspend: the clock of systemd's `…TimestampMonotonic` properties, for instance.
+#[must_use]
+pub fn monotonic() -> Duration {
+    let time = clock_gettime(ClockId::Monotonic);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Wall-clock time, for people and for receivers; never for measuring.

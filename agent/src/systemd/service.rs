@@ -5,8 +5,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zbus::Variant;
 
+use crate::clock;
 use crate::model::critical::{Program, Restarted};
 use crate::systemd::bus::{Bus, MANAGER, MANAGER_PATH};
 use crate::systemd::error::SystemdError;
@@ -21,6 +25,9 @@ const KILLED_WITHIN: Duration = Duration::from_secs(5);
 /// Exit statuses by which systemd says that it could not even start a program: 200 to 243, "Process Exit Codes" of
 /// systemd.exec(5).
 const NOT_EXECUTED: std::ops::RangeInclusive<i32> = 200..=243;
+/// How young the main process of a service may be for nobody to restart it: what is looked for in it may not have
+/// come up yet.
+const YOUNG: Duration = Duration::from_secs(10);
 /// `CLD_EXITED`, waitid(2).
 const CLD_EXITED: i32 = 1;
 
@@ -54,6 +61,11 @@ pub fn restart(bus: &Bus, name: &str, force: bool, patience: Duration) -> Result
             let why = format!("systemd has unit {name} in hand: it is {}", unit.active);
             return Ok(Restarted::Pending { why });
         }
+        if unit.active == "active"
+            && let Some(why) = is_being_replaced(bus, &unit)?
+        {
+            return Ok(Restarted::Pending { why: format!("systemd has unit {name} in hand: {why}") });
+        }
         if unit.active == "inactive" && stopped_on_purpose(bus, &unit)? {
             let why = format!("unit {name} was stopped, on purpose as far as systemd tells");
             return Ok(Restarted::Declined { why });
@@ -70,6 +82,37 @@ pub fn restart(bus: &Bus, name: &str, force: bool, patience: Duration) -> Result
         }
         None => Err(SystemdError::other(what(), "it is gone afterwards")),
     }
+}
+
+/// Why an active service is not to be restarted yet, if it is not. The kernel tells of a death before systemd has
+/// taken it in: until then the service is active with a dead main process, and soon after it may be active with a new
+/// one.
+fn is_being_replaced(bus: &Bus, unit: &Unit) -> Result<Option<String>, SystemdError> {
+    if unit.interface() != SERVICE {
+        return Ok(None);
+    }
+    let main: u32 = unit.get(bus, SERVICE, "MainPID")?;
+    let Some(pid) = i32::try_from(main).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    let ended = has_ended(pid)
+        .map_err(|error| SystemdError::other(format!("look at process {main}"), error.to_string()))?;
+    if ended {
+        return Ok(Some(format!("it has not seen yet that process {main} has ended")));
+    }
+    let started: u64 = unit.get(bus, SERVICE, "ExecMainStartTimestampMonotonic")?;
+    let age = clock::monotonic().saturating_sub(Duration::from_micros(started));
+    Ok((age < YOUNG).then(|| format!("it has started process {main} {age:.1?} ago")))
+}
+
+/// Whether a process is gone, or a zombie that its parent has not waited for: its pidfd is readable then
+/// (pidfd_open(2)).
+fn has_ended(pid: Pid) -> Result<bool, Errno> {
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&at_once))? > 0)
 }
 
 /// Whether a service left its active state before its main process ended: then somebody asked for it. When the

@@ -64,6 +64,39 @@ fn what_systemd_or_somebody_else_has_in_hand_is_left_alone() {
 }
 
 #[test]
+fn what_systemd_has_not_seen_to_yet_is_left_to_it() {
+    let own = std::process::id();
+    let started = |ago: Duration| {
+        let at = clock::monotonic().saturating_sub(ago).as_micros();
+        [("ExecMainStartTimestampMonotonic".to_owned(), u64::try_from(at).unwrap())].into()
+    };
+    let active = |main_pid, ago| FakeUnit {
+        state: "active",
+        main_pid,
+        properties: started(ago),
+        ..FakeUnit::default()
+    };
+    let long = YOUNG * 2;
+    // No kernel has a process of this number (PID_MAX_LIMIT of proc(5) is 2^22).
+    let (_dead, bus) = systemd("pt-test-service-dead", active(i32::MAX.cast_unsigned(), long));
+    let restarted = restart(&bus, UNIT, false, PATIENCE).unwrap();
+    assert!(
+        matches!(&restarted, Restarted::Pending { why } if why.contains("not seen yet")),
+        "{restarted:?}"
+    );
+    let (fresh, bus) = systemd("pt-test-service-fresh", active(own, Duration::from_secs(1)));
+    let restarted = restart(&bus, UNIT, false, PATIENCE).unwrap();
+    assert!(matches!(&restarted, Restarted::Pending { why } if why.contains("has started")), "{restarted:?}");
+    assert!(fresh.state().restarted.is_empty());
+    assert!(matches!(restart(&bus, UNIT, true, PATIENCE), Ok(Restarted::Done { .. })), "by hand it is");
+    // One of its processes is missing while it runs on.
+    let (_old, bus) = systemd("pt-test-service-old", active(own, long));
+    assert!(matches!(restart(&bus, UNIT, false, PATIENCE), Ok(Restarted::Done { .. })));
+    let (_none, bus) = systemd("pt-test-service-none", active(0, long));
+    assert!(matches!(restart(&bus, UNIT, false, PATIENCE), Ok(Restarted::Done { .. })));
+}
+
+#[test]
 fn a_program_becomes_a_service_of_its_own() {
     let (systemd, bus) = systemd("pt-test-service-start", FakeUnit::default());
     let name = "process-throttler-restart:web.service";
