@@ -74,6 +74,9 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=layers::",
             "--skip=migration::",
             "--skip=profiles::",
+            "--skip=dynamic_policies::profiles_take_turns",
+            "--skip=latency::where_they_are_off",
+            "--skip=restart::",
             "--skip=roles::",
             "--skip=top::",
             // Figures, which an emulated machine has none of: how soon a target is held, how fast a thousand go.
