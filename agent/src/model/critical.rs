@@ -12,6 +12,9 @@ use crate::model::reservation::ReservedCpu;
 use crate::model::rule::Match;
 use crate::model::unit::{Bytes, Nice, Weight};
 
+/// How long an instance may take to come up after what starts it has done its part.
+pub(crate) const APPEARS_WITHIN: Duration = Duration::from_secs(10);
+
 /// A process that must live. Its death is an alert; it is exempt from limits as well if its match is one that
 /// a process cannot forge, see [`Match::is_forgeable`]. Only then may it be protected or restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zbus::Variant;
 
 use crate::clock;
-use crate::model::critical::{Program, Restarted};
+use crate::model::critical::{APPEARS_WITHIN, Program, Restarted};
 use crate::systemd::bus::{Bus, MANAGER, MANAGER_PATH};
 use crate::systemd::error::SystemdError;
 use crate::systemd::name::DESCRIPTION;
@@ -25,9 +25,6 @@ const KILLED_WITHIN: Duration = Duration::from_secs(5);
 /// Exit statuses by which systemd says that it could not even start a program: 200 to 243, "Process Exit Codes" of
 /// systemd.exec(5).
 const NOT_EXECUTED: std::ops::RangeInclusive<i32> = 200..=243;
-/// How young the main process of a service may be for nobody to restart it: what is looked for in it may not have
-/// come up yet.
-const YOUNG: Duration = Duration::from_secs(10);
 /// `CLD_EXITED`, waitid(2).
 const CLD_EXITED: i32 = 1;
 
@@ -57,13 +54,7 @@ pub fn restart(bus: &Bus, name: &str, force: bool, patience: Duration) -> Result
         return Err(SystemdError::other(what(), format!("its state of loading is {}", unit.load)));
     }
     if !force {
-        if unit.has_job(bus)? || matches!(unit.active.as_str(), "activating" | "deactivating" | "reloading") {
-            let why = format!("systemd has unit {name} in hand: it is {}", unit.active);
-            return Ok(Restarted::Pending { why });
-        }
-        if unit.active == "active"
-            && let Some(why) = is_being_replaced(bus, &unit)?
-        {
+        if let Some(why) = in_hand(bus, &unit)? {
             return Ok(Restarted::Pending { why: format!("systemd has unit {name} in hand: {why}") });
         }
         if unit.active == "inactive" && stopped_on_purpose(bus, &unit)? {
@@ -84,11 +75,14 @@ pub fn restart(bus: &Bus, name: &str, force: bool, patience: Duration) -> Result
     }
 }
 
-/// Why an active service is not to be restarted yet, if it is not. The kernel tells of a death before systemd has
-/// taken it in: until then the service is active with a dead main process, and soon after it may be active with a new
-/// one.
-fn is_being_replaced(bus: &Bus, unit: &Unit) -> Result<Option<String>, SystemdError> {
-    if unit.interface() != SERVICE {
+/// Why systemd is about to change a unit or has just done so, if it is so. The kernel tells of a death before systemd
+/// has taken it in: until then the service is active with a dead main process, and soon after it may be active with a
+/// new one.
+fn in_hand(bus: &Bus, unit: &Unit) -> Result<Option<String>, SystemdError> {
+    if unit.has_job(bus)? || matches!(unit.active.as_str(), "activating" | "deactivating" | "reloading") {
+        return Ok(Some(format!("it is {}", unit.active)));
+    }
+    if unit.active != "active" || unit.interface() != SERVICE {
         return Ok(None);
     }
     let main: u32 = unit.get(bus, SERVICE, "MainPID")?;
@@ -100,7 +94,7 @@ fn is_being_replaced(bus: &Bus, unit: &Unit) -> Result<Option<String>, SystemdEr
     }
     let started: u64 = unit.get(bus, SERVICE, "ExecMainStartTimestampMonotonic")?;
     let age = clock::monotonic().saturating_sub(Duration::from_micros(started));
-    Ok((age < YOUNG).then(|| format!("it has started process {main} {age:.1?} ago")))
+    Ok((age < APPEARS_WITHIN).then(|| format!("it has started process {main} {age:.1?} ago")))
 }
 
 /// Whether a process is gone, or a zombie that its parent has not waited for: its pidfd is readable then

@@ -13,14 +13,11 @@ use crate::engine::action::{ActionId, What};
 use crate::engine::input::Remembered;
 use crate::engine::outbox::Outbox;
 use crate::engine::view::{RestartState, RestartView};
-use crate::model::critical::{Critical, Restart, RestartPolicy, RestartResult, Restarted};
+use crate::model::critical::{APPEARS_WITHIN, Critical, Restart, RestartPolicy, RestartResult, Restarted};
 use crate::model::event::Status;
 use crate::model::id::Name;
 use crate::model::notice::Notice;
 use crate::model::time::Timestamp;
-
-/// How long an instance may take to come up after what restarts it has done its part.
-pub(crate) const APPEARS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The restarts of the active profile.
 #[derive(Debug, Default)]

@@ -76,7 +76,7 @@ fn what_systemd_has_not_seen_to_yet_is_left_to_it() {
         properties: started(ago),
         ..FakeUnit::default()
     };
-    let long = YOUNG * 2;
+    let long = APPEARS_WITHIN * 2;
     // No kernel has a process of this number (PID_MAX_LIMIT of proc(5) is 2^22).
     let (_dead, bus) = systemd("pt-test-service-dead", active(i32::MAX.cast_unsigned(), long));
     let restarted = restart(&bus, UNIT, false, PATIENCE).unwrap();
