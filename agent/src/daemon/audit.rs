@@ -48,7 +48,8 @@ struct Order {
 /// The other threads' end.
 #[derive(Clone)]
 pub struct Audit {
-    queue: SyncSender<Order>,
+    /// In boxes, since the queue has the memory for all of its places from the start.
+    queue: SyncSender<Box<Order>>,
     shared: Arc<Shared>,
     shipping: Report,
 }
@@ -89,7 +90,7 @@ impl Audit {
     }
 
     fn send(&self, order: Order) {
-        let sent = self.queue.try_send(order);
+        let sent = self.queue.try_send(Box::new(order));
         if let Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) = sent {
             self.shared.lose(1);
             let Entry { kind, subject, detail, .. } = order.entry;
@@ -136,10 +137,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self, orders: &Receiver<Order>) {
+    fn run(&mut self, orders: &Receiver<Box<Order>>) {
         while let Ok(order) = orders.recv() {
-            let mut batch = vec![order];
-            batch.extend(orders.try_iter().take(BATCH - 1));
+            let mut batch = vec![*order];
+            batch.extend(orders.try_iter().take(BATCH - 1).map(|order| *order));
             self.write(batch);
         }
     }

@@ -56,14 +56,15 @@ pub enum Care {
 #[derive(Debug)]
 pub struct Carer {
     jobs: mpsc::Sender<Job>,
-    done: Receiver<(Name, Input)>,
+    /// In boxes, since the queue has the memory for all of its places from the start.
+    done: Receiver<Box<(Name, Input)>>,
 }
 
 /// The main thread's end.
 #[derive(Debug)]
 pub struct Caretaker {
     jobs: mpsc::Receiver<Job>,
-    done: SyncSender<(Name, Input)>,
+    done: SyncSender<Box<(Name, Input)>>,
     waker: Waker,
     restarter: Restarter,
     prober: Arc<Prober>,
@@ -100,7 +101,7 @@ impl Carer {
     /// An answer, if there is one, and whom it is about.
     #[must_use]
     pub fn next_done(&self) -> Option<(Name, Input)> {
-        self.done.try_recv().ok()
+        self.done.try_recv().ok().map(|done| *done)
     }
 }
 
@@ -139,7 +140,7 @@ impl Caretaker {
             tracing::warn!(critical = %name, "a health check could not be made: {why}");
         }
         // There is room for all of them; its receiver goes with the engine thread only.
-        if self.done.try_send(done).is_err() {
+        if self.done.try_send(Box::new(done)).is_err() {
             tracing::debug!("nobody waits for the answer of a health check or a restart");
         }
         self.waker.wake();

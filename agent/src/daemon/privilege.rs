@@ -57,6 +57,20 @@ pub(super) fn reduce_to_load() -> io::Result<()> {
     Ok(())
 }
 
+/// Does something as if this thread did not have these capabilities, which it has again afterwards.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn without<T>(these: CapabilitySet, work: impl FnOnce() -> T) -> io::Result<T> {
+    let before = capabilities(None)?;
+    let mut sets = before;
+    sets.effective -= these;
+    set_capabilities(None, sets)?;
+    let done = work();
+    set_capabilities(None, before)?;
+    Ok(done)
+}
+
 /// Lets the engine thread run before others: it reacts when the machine is busiest, and needs microseconds.
 /// Where real-time priority is not to be had, a better nice value is the next best.
 pub(super) fn hurry() {
@@ -71,6 +85,18 @@ pub(super) fn hurry() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_capability_is_back_after_work_without_it() {
+        let (before, within, after) = std::thread::spawn(|| {
+            let effective = || capabilities(None).unwrap().effective;
+            (effective(), without(CapabilitySet::SYS_RESOURCE, effective).unwrap(), effective())
+        })
+        .join()
+        .unwrap();
+        assert_eq!(within, before - CapabilitySet::SYS_RESOURCE);
+        assert_eq!(after, before);
+    }
 
     #[test]
     fn the_thread_that_loads_can_do_nothing_else() {

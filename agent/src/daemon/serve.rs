@@ -125,9 +125,17 @@ async fn begin(office: &Office, profile: Option<Profile>) {
             office.tell_change(format!("profile {name} is not in force: {failure}"), false);
         }
     }
-    crate::sys::trim_heap();
+    settle();
     notify(&[NotifyState::Ready]);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), source = office.source, "ready");
+}
+
+/// Gives back the memory of what is done rarely and was done just now.
+pub(super) fn settle() {
+    crate::sys::trim_heap();
+    if let Err(error) = crate::sys::unmap_used_code() {
+        tracing::warn!(%error, "code that is needed rarely stays in memory");
+    }
 }
 
 /// An emergency stop holds across restarts. One that cannot be read holds, too.

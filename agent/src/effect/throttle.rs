@@ -284,6 +284,9 @@ impl Shared {
         match task {
             Task::Apply(apply) => {
                 let before = self.group(&apply.group);
+                if self.is_slow_for_one(before.as_ref(), apply, critical) {
+                    return Ok(None);
+                }
                 let plan = plan(&self.kernel, before.as_ref(), apply, critical, Reach::Files)?;
                 if plan.is_slow() { Ok(None) } else { self.apply(apply, plan, before, critical).map(Some) }
             }
@@ -299,6 +302,13 @@ impl Shared {
                 if slow { Ok(None) } else { self.whatever_it_takes(task, critical).map(Some) }
             }
         }
+    }
+
+    /// Whether the first of several processes is enough to know that a worker, who looks at all of them, has to do it.
+    fn is_slow_for_one(&self, before: Option<&Group>, apply: &Apply, critical: &BTreeSet<ProcKey>) -> bool {
+        let [first, _, ..] = apply.members.as_slice() else { return false };
+        let one = Apply { members: vec![*first], ..apply.clone() };
+        plan(&self.kernel, before, &one, critical, Reach::Files).is_ok_and(|plan| plan.is_slow())
     }
 
     fn whatever_it_takes(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<Outcome, EffectError> {
