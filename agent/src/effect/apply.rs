@@ -92,6 +92,7 @@ impl Run<'_> {
             knob.set(&String::from_utf8_lossy(&change.new))?;
             self.shared.point(Point::Written);
         }
+        self.shared.level(&self.apply.group, Some(self.after), &self.apply.reason)?;
         self.set_units(&units)?;
         let mut gone = BTreeSet::new();
         for plan in &plan.places {

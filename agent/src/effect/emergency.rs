@@ -42,7 +42,7 @@ impl Shared {
         rows.retain(|row| {
             row.boot == self.kernel.boot
                 && matches!(row.change.kind, Kind::File | Kind::Attribute(_))
-                && row.change.group.as_ref().is_some_and(is_limit)
+                && row.change.group.as_ref().is_none_or(is_limit)
         });
         let mut report = Report::default();
         restore::undo(&self.kernel, rows, &mut report);
@@ -57,6 +57,7 @@ impl Shared {
         let kept = self.store().read(|tables| tables.groups())?;
         let kept: BTreeSet<_> = kept.into_iter().map(|row| row.name).collect();
         self.forget_groups(|name| kept.contains(name));
+        self.forget_weights();
         if report.failures.is_empty() {
             Ok(Outcome::Released)
         } else {

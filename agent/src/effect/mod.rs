@@ -9,6 +9,7 @@ pub mod fail_point;
 pub mod group;
 pub mod health;
 pub mod kernel;
+mod level;
 pub mod moves;
 pub mod plan;
 mod program;

@@ -13,6 +13,7 @@ use crate::engine::input::Outcome;
 use crate::model::chain::chain;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::Scope;
+use crate::model::reason::Reason;
 use crate::store::{Intent, Kind, StoreError};
 
 /// Records of a group that are kept without asking whether their processes are alive.
@@ -40,8 +41,13 @@ impl Shared {
             if whole && complete { tables.delete_group(group) } else { Ok(()) }
         });
         log_error("after releasing", deleted);
+        if whole && let Err(error) = self.level(group, None, &Reason::Empty) {
+            report.failures.push(chain(&error));
+        }
         if owned {
-            let shared = self.store().read(|tables| tables.shared_intents())?;
+            let mut shared = self.store().read(|tables| tables.shared_intents())?;
+            // What our cgroups weigh has been levelled.
+            shared.retain(|row| row.change.kind != Kind::File);
             let ids = restore::undo_shared(&self.kernel, shared, &mut report);
             log_error("after releasing", self.store().write(|tables| tables.delete_intents(&ids)));
         }
@@ -88,8 +94,9 @@ impl Shared {
         if after.scope == Scope::Process && after.places.is_empty() && after.limits.needs_cgroup() {
             return self.release(name);
         }
+        let levelled = self.level(name, Some(&after), &Reason::Empty);
         self.set_group(name, Some(after));
-        Ok(outcome)
+        levelled.map(|()| outcome)
     }
 
     fn members(&self, place: &Place) -> Result<Vec<u32>, EffectError> {
@@ -166,8 +173,9 @@ impl Shared {
         }
         self.store().write(|tables| tables.delete_intents(&idle))?;
         group.places.retain(|place| place.each.is_none_or(|key| !dead.contains(&key)));
+        let levelled = self.level(name, Some(&group), &Reason::Empty);
         self.set_group(name, Some(group));
-        Ok(())
+        levelled
     }
 }
 

@@ -194,7 +194,10 @@ pub(crate) fn undo_shared(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut R
                     Ok(false)
                 }
             },
-            Kind::File | Kind::Attribute(_) | Kind::Membership | Kind::UnitProperty => Ok(true),
+            Kind::File => {
+                Restorer { kernel, report, origins: BTreeMap::new(), silent: None }.file(row).map(|()| true)
+            }
+            Kind::Attribute(_) | Kind::Membership | Kind::UnitProperty => Ok(true),
         };
         match gone {
             Ok(true) => done.push(row.id),

@@ -28,6 +28,9 @@ impl Run<'_> {
 
     fn try_take_back(&self, before: Option<&Group>, report: &mut Report) -> Result<(), EffectError> {
         let group = &self.apply.group;
+        if let Err(failed) = self.shared.level(group, before, &self.apply.reason) {
+            report.failures.push(chain(&failed));
+        }
         let (mut rows, shared_rows) = self
             .shared
             .store()

@@ -12,6 +12,7 @@ use crate::effect::apply::{carry_out, groups_of};
 use crate::effect::fail_point::Point;
 use crate::effect::group::Group;
 use crate::effect::kernel::{EffectError, Kernel};
+use crate::effect::level::Weights;
 use crate::effect::plan::{Plan, Reach, plan};
 use crate::effect::release::KEEP;
 use crate::effect::task::Task;
@@ -45,8 +46,9 @@ impl Throttle {
     /// When the store cannot be read.
     pub fn open(kernel: Kernel, mut store: Store) -> Result<Self, StoreError> {
         store.write(|tables| tables.forget_other_boots(&kernel.boot))?;
-        let (rows, intents) =
-            store.read(|tables| Ok::<_, StoreError>((tables.groups()?, tables.intents()?)))?;
+        let (rows, intents, shared) = store.read(|tables| {
+            Ok::<_, StoreError>((tables.groups()?, tables.intents()?, tables.shared_intents()?))
+        })?;
         let known = groups_of(&intents);
         let mut groups = BTreeMap::new();
         for row in rows {
@@ -61,11 +63,15 @@ impl Throttle {
                 store.write(|tables| tables.delete_group(&row.name))?;
             }
         }
+        let known =
+            groups.iter().filter_map(|(name, seat): (&Name, &Seat)| Some((name, seat.group.as_ref()?)));
+        let weights = Weights::of(&kernel, known, &shared);
         Ok(Self {
             shared: Arc::new(Shared {
                 kernel,
                 store: Mutex::new(store),
                 groups: Mutex::new(groups),
+                weights: Mutex::new(weights),
                 blocked: AtomicBool::new(false),
             }),
         })
@@ -226,6 +232,8 @@ pub(crate) struct Shared {
     pub(crate) kernel: Kernel,
     store: Mutex<Store>,
     groups: Mutex<BTreeMap<Name, Seat>>,
+    /// Locked before the store, never after.
+    pub(super) weights: Mutex<Weights>,
     /// Whether nothing may be limited.
     pub(super) blocked: AtomicBool,
 }
