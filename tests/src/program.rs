@@ -20,6 +20,8 @@ pub enum Program {
     ReadThenExit(u8),
     /// Uses as much CPU as it gets.
     Spin,
+    /// Sleeps for 2 ms, again and again, as who serves requests does in between.
+    Tick,
     /// Has its parent trace it (ptrace(2)), then waits: every signal but SIGKILL stops it for the parent to look at.
     Traced,
 }
@@ -46,6 +48,12 @@ impl Program {
             Self::Wait => vec![0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7],
             // jmp to itself
             Self::Spin => vec![0xeb, 0xfe],
+            // push 2000000 (tv_nsec); push 0 (tv_sec); mov rdi, rsp; xor esi, esi;
+            // mov eax, 35 (nanosleep); syscall; jmp to the mov
+            Self::Tick => vec![
+                0x68, 0x80, 0x84, 0x1e, 0x00, 0x6a, 0x00, 0x48, 0x89, 0xe7, 0x31, 0xf6, 0xb8, 35, 0, 0, 0,
+                0x0f, 0x05, 0xeb, 0xf7,
+            ],
             // mov eax, 101 (ptrace); xor edi, edi (PTRACE_TRACEME); syscall; then wait
             Self::Traced => [&[0xb8, 101, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05][..], &Self::Wait.code()].concat(),
             // xor eax, eax (read); xor edi, edi; lea rsi, [rsp-16]; mov edx, 1; syscall; then exit
@@ -75,6 +83,18 @@ impl Program {
             ],
             // b to itself
             Self::Spin => vec![0x1400_0000],
+            // mov x9, 2000000 in two; stp xzr, x9, [sp, -16]!; mov x0, sp; mov x1, 0; mov x8, 101 (nanosleep);
+            // svc 0; b to the mov of x0
+            Self::Tick => vec![
+                0xd290_9009,
+                0xf2a0_03c9,
+                0xa9bf_27ff,
+                0x9100_03e0,
+                0xd280_0001,
+                0xd280_0ca8,
+                0xd400_0001,
+                0x17ff_fffc,
+            ],
             // mov x0, 0 (PTRACE_TRACEME); mov x8, 117 (ptrace); svc 0; then wait
             Self::Traced => {
                 let trace: [u32; 3] = [0xd280_0000, 0xd280_0ea8, 0xd400_0001];

@@ -232,7 +232,7 @@ fn policies_by_hand_are_applied_listed_and_removed() -> Result<()> {
     quota(Some(50.0))?;
     run(&places, &["dynamic", "remove", "by-rule"])?.expect(7)?;
     run(&places, &["dynamic", "apply", "nobody", "--policy", "gradual", "--cpu", "20%"])?.expect(4)?;
-    run(&places, &["dynamic", "apply", "by-rule", "--policy", "latency"])?.expect(2)?;
+    run(&places, &["dynamic", "apply", "by-rule", "--policy", "latency", "--weight", "101"])?.expect(2)?;
 
     // Over processes.
     daemon.ask(&["release", "--pid", &hog.pid_text()])?;

@@ -28,6 +28,7 @@ mod health_command;
 mod killed_at_points;
 mod last_seconds;
 mod latency;
+mod latency_policy;
 mod layers;
 mod loss_accounting;
 mod manual_limits_survive;

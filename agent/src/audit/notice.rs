@@ -61,6 +61,8 @@ fn judge(notice: &Notice) -> (Actor, Outcome) {
         | Notice::CriticalProcessRecovered { .. }
         | Notice::HealthCheckFailed { .. }
         | Notice::HealthCheckRecovered { .. }
+        | Notice::LatencySloViolated { .. }
+        | Notice::LatencySloRecovered { .. }
         | Notice::ThrottleConflict { .. }
         | Notice::EventsLost { .. } => (Actor::Daemon, Outcome::Observed),
     }

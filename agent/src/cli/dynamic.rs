@@ -51,7 +51,7 @@ pub(super) struct Apply {
     target: Option<Name>,
     #[command(flatten)]
     selection: Selection,
-    /// Policy: gradual, adaptive or schedule
+    /// Policy: gradual, adaptive, schedule or latency
     #[arg(long, value_name = "POLICY")]
     policy: String,
     #[command(flatten)]
@@ -78,13 +78,13 @@ struct Parameters {
     /// adaptive: what is held and where, such as cpu=40% or load1=4
     #[arg(long = "hold", value_name = "WHAT=VALUE")]
     hold: Option<String>,
-    /// adaptive: the lowest quota
+    /// adaptive, latency: the lowest quota
     #[arg(long, value_name = "PERCENT")]
     min: Option<String>,
     /// adaptive: the highest quota
     #[arg(long, value_name = "PERCENT")]
     max: Option<String>,
-    /// adaptive: at least this long between two changes
+    /// adaptive: at least this long between two changes; latency: between two steps back
     #[arg(long, value_name = "DURATION")]
     cooldown: Option<String>,
     /// adaptive: how far from the target nothing is changed, such as 5%
@@ -96,6 +96,9 @@ struct Parameters {
     /// schedule: time zone of the hours, such as Europe/Berlin
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
+    /// latency: the CPU weight at which the group is held first, 1 to 100
+    #[arg(long, value_name = "WEIGHT")]
+    weight: Option<u64>,
 }
 
 impl Dynamic {
@@ -173,6 +176,9 @@ impl Parameters {
         ];
         let given = single.into_iter().filter_map(|(key, value)| Some((key, Value::Text(value.clone()?))));
         let mut written: Vec<_> = given.collect();
+        if let Some(weight) = self.weight {
+            written.push(("weight", Value::Integer(weight.into())));
+        }
         if let Some(hold) = &self.hold {
             let (key, value) = hold.split_once('=').unwrap_or((hold.as_str(), ""));
             written.push(("target", map([(key, Value::Text(value.to_owned()))])));
@@ -219,6 +225,9 @@ impl View for Vec<DynamicStatus> {
             ],
             self.iter().map(|one| {
                 let (what, states) = match &one.what {
+                    Moving::Policy(policy @ Policy::Latency(_)) => {
+                        (policy.kind().as_str(), ["active", "at rest"])
+                    }
                     Moving::Policy(policy) => (policy.kind().as_str(), ["active", "pending"]),
                     Moving::Conditions => ("conditions", ["hold", "do not hold"]),
                 };
@@ -336,6 +345,7 @@ mod tests {
             deadband: None,
             windows: Vec::new(),
             timezone: None,
+            weight: None,
         }
     }
 }

@@ -141,6 +141,7 @@ impl Player {
             | Input::EmergencyResume { .. }
             | Input::Clashes { .. }
             | Input::Sample(_)
+            | Input::Waited(_)
             | Input::Override(_)
             | Input::Remembered { .. }
             | Input::Checked { .. }
@@ -192,6 +193,7 @@ fn assumed(action: &Action) -> Option<Outcome> {
         | What::Resume
         | What::Resync
         | What::Sample(_)
+        | What::Listen { .. }
         | What::Check { .. }
         | What::Restart { .. }
         | What::Notify { .. } => None,
@@ -274,6 +276,11 @@ fn describe(what: &What) -> (&'static str, String) {
         What::Resume => ("resume", String::new()),
         What::Resync => ("resync", String::new()),
         What::Sample(wants) => ("sample", sampled(wants)),
+        What::Listen { to } => {
+            let names: Vec<String> = to.iter().map(|one| one.critical.to_string()).collect();
+            let whom = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+            ("listen", format!("how long {whom} waits for a CPU"))
+        }
         What::Check { name, .. } => ("check", format!("critical process {name}")),
         What::Restart { name, by, .. } => ("restart", format!("critical process {name} by {by}")),
         What::Notify { notice } => ("notify", notice.to_string()),

@@ -10,7 +10,9 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::condition;
 use crate::model::limits::{Limits, Scope};
-use crate::model::policy::{Adaptive, Gradual, Policy, Schedule, Side, Span, Target, Threshold, When, Zone};
+use crate::model::policy::{
+    Adaptive, Gradual, Latency, Policy, Schedule, Side, Span, Target, Threshold, When, Zone,
+};
 use crate::model::rule::{Match, OnConflict, Pattern, Profile, Rule, Turn};
 use crate::model::signal::Hundredths;
 use crate::model::unit::{Bytes, Weight};
@@ -245,6 +247,11 @@ fn policy_tree(policy: &Policy) -> Tree {
             map.push(("windows", Tree::List(windows.iter().map(window).collect())));
             map.extend(zone(timezone));
         }
+        Policy::Latency(Latency { weight, min, cooldown_ms }) => map.extend([
+            ("weight", Tree::Integer(weight.get().into())),
+            ("min", text(min)),
+            ("cooldown", duration(*cooldown_ms)),
+        ]),
     }
     Tree::Map(map)
 }
@@ -567,6 +574,15 @@ mod tests {
             .prop_map(|windows| windows.into_iter().map(|(hours, limits)| Span { hours, limits }).collect());
         let schedule = (windows, zones())
             .prop_map(|(windows, timezone)| Policy::Schedule(Schedule { windows, timezone }));
+        let latency = (1..=100u64, 1_000..500_000u64, 1_000..3_600_000u64).prop_map(
+            move |(weight, min, cooldown_ms)| {
+                Policy::Latency(Latency {
+                    weight: Weight::new(weight).unwrap(),
+                    min: percent(min),
+                    cooldown_ms,
+                })
+            },
+        );
         let thresholds = proptest::sample::subsequence(Signal::all().collect::<Vec<_>>(), 1..3);
         let when = (thresholds, any::<bool>(), 100..9_000u32, 1..90u32, of(hours()), zones()).prop_map(
             |(signals, above, on, apart, hours, timezone)| {
@@ -581,7 +597,19 @@ mod tests {
                 }
             },
         );
-        (prop_oneof![Just(Policy::Fixed), gradual, adaptive, schedule], of(when))
+        (prop_oneof![Just(Policy::Fixed), gradual, adaptive, schedule, latency], of(when))
+    }
+
+    /// What gives way has something left to give.
+    fn within(policy: Policy, limits: &Limits) -> Policy {
+        match policy {
+            Policy::Latency(latency) => Policy::Latency(Latency {
+                weight: limits.cpu_weight.map_or(latency.weight, |own| own.min(latency.weight)),
+                min: limits.cpu.map_or(latency.min, |cpu| cpu.min(latency.min)),
+                ..latency
+            }),
+            other @ (Policy::Fixed | Policy::Gradual(_) | Policy::Adaptive(_) | Policy::Schedule(_)) => other,
+        }
     }
 
     fn rules() -> impl Strategy<Value = Rule> {
@@ -599,8 +627,8 @@ mod tests {
                 description,
                 matches,
                 when,
+                policy: within(policy, &limits),
                 limits,
-                policy,
                 scope: if process { Scope::Process } else { Scope::Group },
                 allow_move,
                 whole_unit: insist,

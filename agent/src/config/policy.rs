@@ -11,10 +11,10 @@ use super::host::Host;
 use super::limits;
 use crate::model::hours::Hours;
 use crate::model::limits::Limits;
-use crate::model::policy::table::{Description, LATER, POLICIES};
-use crate::model::policy::{Adaptive, Gradual, Kind, Policy, Schedule, Span, Target, Zone};
+use crate::model::policy::table::{Description, POLICIES};
+use crate::model::policy::{Adaptive, Gradual, Kind, Latency, Policy, Schedule, Span, Target, Zone};
 use crate::model::signal::Hundredths;
-use crate::model::unit::CpuPercent;
+use crate::model::unit::{CpuPercent, Weight};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
@@ -37,13 +37,14 @@ pub(super) fn parse(
         Kind::Gradual => gradual(&map, cursor, limits, host, findings).map(Policy::Gradual),
         Kind::Adaptive => adaptive(&map, limits, host, findings).map(Policy::Adaptive),
         Kind::Schedule => schedule(&map, cursor, limits, host, findings).map(Policy::Schedule),
+        Kind::Latency => latency(&map, cursor, limits, host, findings).map(Policy::Latency),
     }
 }
 
 /// Whether the limits of a rule may be left out because its policy has some. Says nothing about errors.
 pub(super) fn has_limits(cursor: &Cursor<'_>) -> bool {
     match kind(cursor) {
-        Some(Value::Text(text)) => ["adaptive", "schedule"].contains(&text.as_str()),
+        Some(Value::Text(text)) => ["adaptive", "schedule", "latency"].contains(&text.as_str()),
         Some(_) | None => false,
     }
 }
@@ -70,15 +71,10 @@ fn describe(cursor: &Cursor<'_>, findings: &mut Findings) -> Option<&'static Des
         return cursor.map(&["type"], &[], findings).and(None);
     };
     let at = map.required("type", findings)?;
-    if let Value::Text(text) = at.value() {
-        if LATER.contains(&text.as_str()) {
-            let finding = at.error(format!("policy {text:?} is not supported by this version yet"));
-            findings.push(finding.with_fix("use another one, or remove the policy"));
-            return None;
-        }
-        if let Some(found) = Description::find(text) {
-            return Some(found);
-        }
+    if let Value::Text(text) = at.value()
+        && let Some(found) = Description::find(text)
+    {
+        return Some(found);
     }
     let choices: Vec<_> = POLICIES.iter().map(|one| (one.policy.as_str(), one)).collect();
     at.choice(&choices, findings)
@@ -217,6 +213,44 @@ fn schedule(
     }
     let schedule = Schedule { windows, timezone: timezone? };
     (findings.errors() == before).then_some(schedule)
+}
+
+fn latency(
+    map: &Map<'_>,
+    cursor: &Cursor<'_>,
+    limits: &Limits,
+    host: &Host,
+    findings: &mut Findings,
+) -> Option<Latency> {
+    let before = findings.errors();
+    let weight = match map.get("weight") {
+        Some(at) => at
+            .integer(1..=100, "a weight at which a group gives way, 1 to 100 (the default of all)", findings)
+            .and_then(|number| u64::try_from(number).ok()),
+        None => Some(10),
+    };
+    let least = CpuPercent::from_millis(5_000)?;
+    let min = percent_or(map.get("min"), || Some(least), host, findings);
+    let cooldown = span(map.get("cooldown"), SECOND..=HOUR, Duration::from_secs(5), findings);
+    // Where it is held there must be something left to take.
+    if let (Some(min), Some(cpu)) = (min, limits.cpu)
+        && min > cpu
+    {
+        let finding = map
+            .get("min")
+            .unwrap_or(cursor)
+            .error(format!("min {min} is above the cpu of the limits, {cpu}"));
+        findings.push(finding.with_fix("lower min, or remove cpu from the limits"));
+    }
+    if let (Some(weight), Some(own)) = (weight, limits.cpu_weight)
+        && weight > u64::from(own.get())
+    {
+        let at = map.get("weight").unwrap_or(cursor);
+        let finding = at.error(format!("weight {weight} is above the cpu_weight of the limits, {own}"));
+        findings.push(finding.with_fix("lower weight, or remove cpu_weight from the limits"));
+    }
+    let policy = Latency { weight: Weight::new(weight?)?, min: min?, cooldown_ms: millis(cooldown?) };
+    (findings.errors() == before).then_some(policy)
 }
 
 pub(super) fn hours(at: &Cursor<'_>, findings: &mut Findings) -> Option<Hours> {

@@ -302,21 +302,7 @@ fn a_level_states_values_that_keys_of_their_own_override() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_not_accepted() {
-    let mut text = String::from("name: web\ncritical_processes:\n  - name: c\n    match: { exe: /c }\n");
-    let keys = ["latency_slo: {}"];
-    for key in keys {
-        text.push_str(&format!("    {key}\n"));
-    }
-    text.push_str("throttling_rules:\n  - name: r\n    match: { comm: r }\n    limits: { nice: 1 }\n");
-    text.push_str("    policy: { type: latency, objective: 5ms }\n");
-    let (profile, findings) = parse(&text);
-    assert!(profile.is_none());
-    assert_eq!(findings.errors(), keys.len() + 1, "{findings}");
-    for finding in &findings {
-        assert!(finding.message.ends_with("is not supported by this version yet"), "{finding}");
-        assert!(finding.line > 4 && finding.column > 0, "{finding}");
-    }
+fn a_policy_and_its_default_are_told_apart() {
     let fixed = "name: web\nthrottling_rules:\n  - name: r\n    match: { comm: r }\n    limits: { nice: 1 }\n    policy: { type: fixed }\n";
     assert!(parse(fixed).0.is_some());
 }
@@ -332,12 +318,24 @@ fn moving(line: &str) -> (Option<Profile>, Findings) {
 fn bad_policies_and_conditions_are_refused_at_their_place() {
     for (line, column, message) in [
         ("policy: { type: gradual }", 5, "key \"limits\" is missing"),
+        ("policy: { type: latency, objective: 5ms }", 30, "unknown key \"objective\""),
         (
-            "policy: { type: latency, objective: 5ms }",
-            21,
-            "policy \"latency\" is not supported by this version yet",
+            "policy: { type: latency, weight: 101 }",
+            38,
+            "101 is not a weight at which a group gives way, 1 to 100",
         ),
-        ("policy: { type: linear }", 21, "\"linear\" is not one of fixed, gradual, adaptive, schedule"),
+        (
+            "policy: { type: latency, weight: 0 }",
+            38,
+            "0 is not a weight at which a group gives way, 1 to 100",
+        ),
+        ("policy: { type: latency, min: 0.5% }", 35, "\"0.5%\" is not a CPU limit from 1%"),
+        ("policy: { type: latency, cooldown: 10ms }", 40, "10ms is not between 1s and 1h"),
+        (
+            "policy: { type: linear }",
+            21,
+            "\"linear\" is not one of fixed, gradual, adaptive, schedule, latency",
+        ),
         ("policy: { over: 5m }", 13, "key \"type\" is missing"),
         ("policy: gradual", 13, "expected a map of keys"),
         ("policy: { type: adaptive }", 13, "key \"target\" is missing"),

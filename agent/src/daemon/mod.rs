@@ -16,6 +16,7 @@ pub mod deliveries;
 pub mod emergency;
 mod dynamic;
 mod features;
+mod hearing;
 pub mod journal;
 pub mod lock;
 pub mod logging;

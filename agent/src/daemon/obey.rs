@@ -16,6 +16,7 @@ use crate::engine::input::{Input, ManualThrottle, Outcome, ReleaseTarget};
 use crate::engine::view::GroupView;
 use crate::model::container;
 use crate::model::id::{Name, ProcKey};
+use crate::model::policy::Policy;
 use crate::model::process::Comm;
 use crate::model::reason::Reason;
 use crate::model::rule::Profile;
@@ -175,6 +176,9 @@ impl Turn {
         self.feed_and_wait(Input::Throttle(throttle.clone()), move |turn, settled| {
             // Nothing to do: all of them are in the group under these limits already.
             if settled.is_empty() {
+                if matches!(throttle.policy, Policy::Latency(_)) && throttle.limits.is_empty() {
+                    reply.how = "until it has to give way to a critical process".to_owned();
+                }
                 let noted = turn.note_wish(throttle);
                 return send(answer, noted.map(|()| reply));
             }

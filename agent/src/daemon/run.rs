@@ -30,6 +30,7 @@ use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::{self, Journal};
 use crate::daemon::lock::{LockError, PidLock};
 use crate::daemon::lookout::Lookout;
+use crate::daemon::probes::Ear;
 use crate::daemon::recorder::Recorder;
 use crate::daemon::reload::{self, Loaded};
 use crate::daemon::report;
@@ -118,9 +119,9 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let server = serve_on(socket, group)?;
     let outbox = book.again().map_err(failed)?;
     let past = book.again().map_err(failed)?;
-
     let source = open_source(&settings, &dirs.host.proc)?;
-    let probes = probes::start(&settings, &dirs.host.proc).map_err(failed)?;
+    let waker = Waker::new().map_err(failed)?;
+    let (probes, ear) = probes::start(&settings, &dirs.host.proc, &waker).map_err(failed)?;
     // Nothing that follows needs more, on any thread: the programs are loaded, the socket has its group.
     if let Err(error) = privilege::reduce(kernel.systemd) {
         tracing::warn!(%error, "cannot give up the capabilities that only a start needs");
@@ -140,10 +141,9 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let dispatcher = Dispatcher::start(outbox, endpoints, due, Some(journal.clone()), hostname());
     let deliveries = Arc::new(dispatcher.map_err(failed)?);
 
-    let waker = Waker::new().map_err(failed)?;
     let recorder = Recorder::new(recordings.clone());
     let (carer, caretaker) = care::pair(waker.clone(), &kernel, dirs.runtime.clone()).map_err(failed)?;
-    let opened = Opened { source, kernel, store, carer };
+    let opened = Opened { source, kernel, store, carer, ear };
     let mut parts = parts(&settings, opened, &journal, recorder, &waker, started)?;
     parts.wishes = wishes;
     let source_name = parts.source.source.name().to_owned();
@@ -344,6 +344,7 @@ struct Opened {
     kernel: Kernel,
     store: Store,
     carer: Carer,
+    ear: Ear,
 }
 
 fn parts(
@@ -354,7 +355,7 @@ fn parts(
     waker: &Waker,
     started: Timestamp,
 ) -> Result<Parts> {
-    let Opened { source, kernel, store, carer } = opened;
+    let Opened { source, kernel, store, carer, ear } = opened;
     let proc = Proc::of_host(&kernel.roots.proc).map_err(failed)?;
     let own = preflight::own(&proc).map_err(failed)?;
     let cpus = Host::detect().cpus;
@@ -367,6 +368,7 @@ fn parts(
         throttle: Throttle::open(kernel, store).map_err(failed)?,
         worker: Worker::start(waker.clone()).map_err(failed)?,
         carer,
+        ear,
         proc,
         sampler: Sampler::new(cpus),
         lookout,

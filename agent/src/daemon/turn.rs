@@ -15,6 +15,7 @@ use crate::daemon::command::Command;
 use crate::daemon::journal::Journal;
 use crate::daemon::lookout::Lookout;
 use crate::daemon::pending::{Pending, Settled};
+use crate::daemon::probes::Ear;
 use crate::daemon::recorder::Recorder;
 use crate::daemon::sampler::Sampler;
 use crate::daemon::waker::{Waker, timespec};
@@ -48,6 +49,8 @@ pub struct Parts {
     pub worker: Worker,
     /// Checks critical processes and restarts them.
     pub carer: Carer,
+    /// How long critical processes wait.
+    pub ear: Ear,
     /// Facts of single processes.
     pub proc: Proc,
     /// Measures.
@@ -145,6 +148,7 @@ impl Turn {
             self.look_out(now);
             self.collect();
             self.collect_care();
+            self.collect_waits();
             while let Ok(command) = commands.try_recv() {
                 self.obey(command);
             }
@@ -275,6 +279,7 @@ impl Turn {
                     let sample = sampler.sample(&wants, throttle, proc, |group| engine.members(group));
                     self.feed(Input::Sample(Box::new(sample)), clock::now());
                 }
+                What::Listen { to } => self.parts.ear.listen(to),
                 What::Check { name, check } => {
                     self.care(Job { id: action.id, name, what: Care::Check(check) })
                 }

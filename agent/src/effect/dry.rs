@@ -45,9 +45,12 @@ pub fn describe(
         What::Resume => Ok(vec!["would limit again".to_owned()]),
         What::Restart { name, by, .. } => Ok(vec![format!("would restart {name} by {by}")]),
         What::Notify { notice } => Ok(vec![format!("would tell: {notice}")]),
-        What::Inspect { .. } | What::Watch { .. } | What::Resync | What::Sample(_) | What::Check { .. } => {
-            Ok(Vec::new())
-        }
+        What::Inspect { .. }
+        | What::Watch { .. }
+        | What::Resync
+        | What::Sample(_)
+        | What::Listen { .. }
+        | What::Check { .. } => Ok(Vec::new()),
     }
 }
 

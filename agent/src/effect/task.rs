@@ -71,6 +71,7 @@ impl Task {
             | What::Watch { .. }
             | What::Resync
             | What::Sample(_)
+            | What::Listen { .. }
             | What::Check { .. }
             | What::Restart { .. }
             | What::Notify { .. } => None,

@@ -130,6 +130,11 @@ pub enum What {
     Resync,
     /// Measure this and answer with `Input::Sample`.
     Sample(SampleWants),
+    /// Measure from now on how long these wait for a CPU, and nobody else, and tell with `Input::Waited`.
+    Listen {
+        /// Whom; nobody: measure nothing.
+        to: Vec<Listener>,
+    },
     /// Ask a critical process whether it works, and answer with `Input::Checked`.
     Check {
         /// Its name.
@@ -181,11 +186,24 @@ impl What {
             | Self::Watch { .. }
             | Self::Resync
             | Self::Sample(_)
+            | Self::Listen { .. }
             | Self::Check { .. }
             | Self::Restart { .. }
             | Self::Notify { .. } => None,
         }
     }
+}
+
+/// Whose waits for a CPU are to be measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Listener {
+    /// The critical process.
+    pub critical: Name,
+    /// What its waits should not exceed, in µs: who had the CPUs is told when they do.
+    pub objective_us: u64,
+    /// Its instances, by pid.
+    pub instances: Vec<ProcKey>,
 }
 
 /// What to measure.

@@ -1,4 +1,5 @@
-//! Care for critical processes: who of them has instances is told to the checks of their health and to their restarts.
+//! Care for critical processes: who of them has instances is told to the checks of their health, to their restarts and to
+//! their objectives.
 
 use crate::engine::Engine;
 use crate::engine::action::ActionId;
@@ -24,6 +25,7 @@ impl Engine {
         let up = self.criticals.is_up(name);
         self.health.seen(name, up, self.out.now());
         self.restarts.seen(name, up, &mut self.out);
+        self.listen();
     }
 
     /// Asks and restarts what is due.

@@ -6,6 +6,7 @@ use crate::engine::action::ActionId;
 use crate::model::critical::{Checked, Restarted};
 use crate::model::event::{Event, Status};
 use crate::model::id::{Name, ProcKey};
+use crate::model::latency::Waits;
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Clash;
 use crate::model::policy::{Policy, Zone};
@@ -81,6 +82,9 @@ pub enum Input {
     },
     /// Answer to `What::Sample`.
     Sample(Box<Sample>),
+    /// How long critical processes waited for a CPU since the last such input: what `What::Listen` asks for, ten times
+    /// a second.
+    Waited(Box<Waited>),
     /// An operator puts a policy over the one that a rule or a group has, or takes it away again.
     Override(Override),
     /// What an earlier agent of this boot has done about critical processes. Comes before the first profile.
@@ -171,6 +175,41 @@ pub struct Override {
     pub terms: Option<(Limits, Policy)>,
     /// Who asked.
     pub reason: Reason,
+}
+
+/// How long critical processes waited for a CPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waited {
+    /// The time that it tells of, in ms.
+    pub interval_ms: u64,
+    /// By critical process.
+    pub of: Vec<WaitedOf>,
+}
+
+/// How long the instances of one critical process waited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitedOf {
+    /// Which.
+    pub critical: Name,
+    /// All of them together.
+    pub waits: Waits,
+    /// Who had the CPUs meanwhile, the most first; none where that was not looked at, as nobody waited long.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
+}
+
+/// A cgroup that had the CPUs for which somebody waited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its id; 0 for those that cannot be told apart.
+    pub cgroup: u64,
+    /// The group whose limits it was made for, if it is one of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+    /// Its share of the time that was waited, in hundredths of a percent.
+    pub share: u32,
+    /// CPU time that it used, in thousandths of a percent of a CPU.
+    pub used_millis: u64,
 }
 
 /// What was measured of what `What::Sample` asks for. What is absent could not be had.

@@ -22,9 +22,12 @@ mod keep;
 mod decide;
 mod refused;
 mod adjust;
+mod objectives;
 mod request;
 mod report;
 mod plan;
+#[cfg(test)]
+mod holding;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
@@ -48,6 +51,7 @@ use crate::engine::action::{Action, What};
 use crate::engine::adjust::{Conditions, Overrides};
 use crate::engine::emergency::Emergency;
 use crate::engine::input::Input;
+use crate::engine::objectives::Objectives;
 use crate::engine::outbox::Outbox;
 use crate::engine::policy::critical::Criticals;
 use crate::engine::policy::dynamic::gauge::Gauge;
@@ -121,6 +125,7 @@ pub struct Engine {
     gauge: Gauge,
     /// Which rules hold at present.
     conditions: Conditions,
+    objectives: Objectives,
     /// Policies that an operator has put over those of rules and groups.
     overrides: Overrides,
     /// After a release for a stop: nothing is limited any more.
@@ -164,6 +169,7 @@ impl Engine {
             resync: Resync::default(),
             gauge: Gauge::default(),
             conditions: Conditions::default(),
+            objectives: Objectives::default(),
             overrides: Overrides::default(),
             stopping: false,
             emergency: Emergency::default(),
@@ -198,6 +204,7 @@ impl Engine {
             Input::Outcome { id, outcome } if self.protections.outcome(id, &outcome, &mut self.out) => {}
             Input::Outcome { id, outcome } if self.reservations.outcome(id, &outcome, &mut self.out) => {}
             Input::Sample(sample) => self.sampled(&sample),
+            Input::Waited(waited) => self.waited(*waited),
             Input::Override(request) => self.override_policy(request),
             Input::Remembered { restarts } => self.restarts.remember(restarts),
             Input::Checked { id, checked } => self.checked(id, checked),
@@ -221,6 +228,7 @@ impl Engine {
         self.protections.expire(now, &mut self.out);
         self.reservations.expire(now, &mut self.out);
         self.advance(now);
+        self.miss_waits(now);
         self.look_after(now);
         self.ask_again(now);
         while let Some(&(until, key)) = self.missing.first()
@@ -249,6 +257,7 @@ impl Engine {
             self.reservations.next_timeout(),
             self.refusals.next_timeout(),
             self.conditions.due,
+            self.next_objective(),
             self.criticals.next_timeout(),
             self.next_care(),
             missing,

@@ -90,6 +90,7 @@ impl Rig {
             | What::Watch { .. }
             | What::Resync
             | What::Resume
+            | What::Listen { .. }
             | What::Check { .. }
             | What::Restart { .. }
             | What::Protect { .. }

@@ -330,6 +330,7 @@ impl World {
                 What::Resume => self.blocked = false,
                 What::Sample(wants) => self.wanted.push_back(wants.clone()),
                 What::Resync
+                | What::Listen { .. }
                 | What::Check { .. }
                 | What::Restart { .. }
                 | What::Notify { .. }
@@ -596,6 +597,7 @@ impl World {
             | What::Watch { .. }
             | What::Resync
             | What::Sample(_)
+            | What::Listen { .. }
             | What::Check { .. }
             | What::Restart { .. }
             | What::Protect { .. }

@@ -83,6 +83,12 @@ impl Engine {
         self.throttle.group(group).map(|group| group.members.keys().copied().collect()).unwrap_or_default()
     }
 
+    /// The groups that can be asked to give way to critical processes.
+    #[must_use]
+    pub fn yielding(&self) -> Vec<Name> {
+        self.throttle.yielding().map(|(name, _, _)| name.clone()).collect()
+    }
+
     /// Every known live process, by pid.
     #[must_use]
     pub fn processes(&self) -> Vec<ProcKey> {
@@ -207,6 +213,8 @@ fn group_view(name: &Name, group: &Group) -> GroupView {
         GroupState::Releasing
     } else if group.in_force.is_some() {
         GroupState::Active
+    } else if group.rests() {
+        GroupState::Resting
     } else {
         GroupState::Pending
     };

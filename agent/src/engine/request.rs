@@ -42,6 +42,7 @@ impl Engine {
                 self.out.push(What::Watch { key, on: false, protected: false });
             }
         }
+        self.renew_objectives(profile.as_deref());
         self.renew_care(profile.as_deref());
         let name = rules.as_ref().map(|rules| rules.profile.clone());
         self.out.notify(Notice::ProfileActivated { profile: name });
@@ -189,7 +190,10 @@ impl Engine {
 
     /// Releases what an operator, or the end of the agent, names. What does not exist is no error here.
     pub(super) fn release(&mut self, target: ReleaseTarget, reason: &Reason) {
-        self.stopping |= *reason == Reason::Stopping;
+        if *reason == Reason::Stopping {
+            self.stopping = true;
+            self.listen();
+        }
         let all: Vec<(Name, Origin)> =
             self.throttle.iter().map(|(name, group)| (name.clone(), group.terms.origin.clone())).collect();
         let wanted = |name: &Name, origin: &Origin| match (&target, origin) {

@@ -105,6 +105,8 @@ pub enum GroupState {
     Pending,
     /// Limits are in force.
     Active,
+    /// Nothing is limited for now: it gives way when it has to.
+    Resting,
     /// The last try failed; it is tried again.
     Failing,
     /// Prior values are being restored.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::attribute::{Demand, OomScoreAdj};
 use crate::model::event::Status;
 use crate::model::id::Name;
+use crate::model::latency::LatencySlo;
 use crate::model::reservation::ReservedCpu;
 use crate::model::rule::Match;
 use crate::model::unit::{Bytes, Nice, Weight};
@@ -40,6 +41,9 @@ pub struct Critical {
     /// What there is to be of it at all times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expect>,
+    /// How long it may wait for a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_slo: Option<LatencySlo>,
 }
 
 impl Critical {
@@ -54,6 +58,7 @@ impl Critical {
             health: None,
             dependencies: Vec::new(),
             expect: None,
+            latency_slo: None,
         }
     }
 }

@@ -1,11 +1,15 @@
-//! How long threads waited for a CPU, counted by length, and who had it meanwhile. Plain arithmetic: where the counts
-//! come from is the source's.
+//! How long threads waited for a CPU, counted by length, who had it meanwhile, and how long they may wait. Plain
+//! arithmetic: where the counts come from is the source's.
+
+use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::id::ProcKey;
+use crate::model::id::{Name, ProcKey};
 use crate::model::process::Comm;
 use crate::model::time::Timestamp;
+use crate::model::unit::{CpuPercent, Weight};
 
 /// Buckets of a histogram: see [`lower_bound`].
 pub const BUCKETS: usize = 28;
@@ -66,6 +70,26 @@ impl Waits {
             before += count;
         }
         Some(self.longest_ns)
+    }
+
+    /// How many were longer than this, in ns, evenly spread within the bucket that it is in.
+    #[must_use]
+    pub fn longer_than(&self, nanos: u64) -> u64 {
+        let mut longer = 0u64;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            let low = lower_bound(bucket);
+            let high = if bucket + 1 < BUCKETS { lower_bound(bucket + 1) - 1 } else { u64::MAX };
+            let high = high.min(self.longest_ns);
+            let part = if low >= nanos {
+                *count
+            } else {
+                let above = u128::from(high.saturating_sub(nanos));
+                let part = (u128::from(*count) * above).checked_div(u128::from(high.saturating_sub(low)));
+                u64::try_from(part.unwrap_or(0)).unwrap_or(u64::MAX)
+            };
+            longer = longer.saturating_add(part);
+        }
+        longer
     }
 
     /// Adds others.
@@ -214,6 +238,70 @@ pub struct Totals {
     pub dropped: u64,
 }
 
+/// How long a critical process may wait for a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LatencySlo {
+    /// Ninety-nine of a hundred waits are not longer than this, in µs: 100 µs to 10 s.
+    pub run_queue_p99_us: u64,
+    /// For how long they must be before that is called violated and acted on, in ms: 100 ms to 1 h.
+    pub for_ms: u64,
+}
+
+impl LatencySlo {
+    /// See [`Self::run_queue_p99_us`].
+    #[must_use]
+    pub const fn run_queue_p99(&self) -> Duration {
+        Duration::from_micros(self.run_queue_p99_us)
+    }
+
+    /// See [`Self::for_ms`].
+    #[must_use]
+    pub const fn lasting(&self) -> Duration {
+        Duration::from_millis(self.for_ms)
+    }
+}
+
+/// A group that gives way to critical processes, and how far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct HeldBy {
+    /// The group.
+    pub group: Name,
+    /// Its CPU weight.
+    pub cpu_weight: Weight,
+    /// Its CPU quota, where the weight was not enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuPercent>,
+    /// Whether it is at its floor: the lowest quota that its policy permits.
+    pub at_floor: bool,
+}
+
+impl fmt::Display for HeldBy {
+    /// `backups at cpu=12.5% cpu_weight=10`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, cpu_weight, cpu, at_floor } = self;
+        write!(f, "{group} at ")?;
+        if let Some(cpu) = cpu {
+            write!(f, "cpu={cpu} ")?;
+        }
+        write!(f, "cpu_weight={cpu_weight}{}", if *at_floor { " (its floor)" } else { "" })
+    }
+}
+
+/// How the violation of an objective came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SloEnd {
+    /// The waits are within the objective again.
+    Held,
+    /// They are not measured any more.
+    Unmeasured,
+    /// Nobody asks for it any more: no instance is left, or the profile changed.
+    NotAsked,
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -278,6 +366,20 @@ mod tests {
             prop_assert_eq!(bucket(found), bucket(exact));
             prop_assert!(found <= all.longest_ns);
             prop_assert_eq!(all.percentile_ns(1_000), Some(all.longest_ns));
+        }
+
+        #[test]
+        fn what_is_longer_is_told_to_within_a_bucket(
+            waits in prop::collection::vec(0u64..40_000_000_000, 1..200),
+            limit in 1u64..40_000_000_000,
+        ) {
+            let all = of(&waits);
+            let told = all.longer_than(limit);
+            let beyond = |wait: &&u64| bucket(**wait) > bucket(limit);
+            let near = |wait: &&u64| bucket(**wait) >= bucket(limit);
+            prop_assert!(told >= waits.iter().filter(beyond).count() as u64);
+            prop_assert!(told <= waits.iter().filter(near).count() as u64);
+            prop_assert_eq!(all.longer_than(u64::MAX), 0);
         }
 
         #[test]

@@ -16,6 +16,7 @@ use crate::model::circumstances::Circumstances;
 use crate::model::critical::RestartResult;
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
+use crate::model::latency::{HeldBy, SloEnd};
 use crate::model::limits::Limits;
 use crate::model::process::Comm;
 use crate::model::reason::Reason;
@@ -154,6 +155,40 @@ pub enum Notice {
         name: Name,
         /// For how long it was not, in ms.
         lasted_ms: u64,
+    },
+    /// A critical process waits longer for a CPU than its objective says. Told again, once, when nobody can give way
+    /// any further.
+    LatencySloViolated {
+        /// Name of the critical process in the profile.
+        name: Name,
+        /// Ninety-nine of a hundred of its waits were not longer than this, in µs.
+        p99_us: u64,
+        /// What its objective says they should not exceed, in µs.
+        objective_us: u64,
+        /// For how long they have, in ms.
+        lasted_ms: u64,
+        /// The groups that give way, in the order in which they were asked to.
+        held_by: Vec<HeldBy>,
+        /// Groups that can be asked to: those with the policy `latency`.
+        candidates: usize,
+        /// Whether none of them can give way any further so that it would help; always, where there are none.
+        at_floor: bool,
+    },
+    /// A critical process waits no longer for a CPU than its objective says. Ends that it is violated.
+    LatencySloRecovered {
+        /// Name of the critical process in the profile.
+        name: Name,
+        /// Ninety-nine of a hundred of its waits were not longer than this, in µs; absent where it is not measured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        p99_us: Option<u64>,
+        /// What its objective says they should not exceed, in µs.
+        objective_us: u64,
+        /// For how long they did, in ms.
+        lasted_ms: u64,
+        /// The groups that give way, in the order in which they were asked to.
+        held_by: Vec<HeldBy>,
+        /// How it ended.
+        how: SloEnd,
     },
     /// Limits came into force on a group.
     ThrottleApplied {
@@ -305,6 +340,8 @@ impl Notice {
             Self::CriticalProcessRestart { .. } => "critical_process_restart",
             Self::HealthCheckFailed { .. } => "health_check_failed",
             Self::HealthCheckRecovered { .. } => "health_check_recovered",
+            Self::LatencySloViolated { .. } => "latency_slo_violated",
+            Self::LatencySloRecovered { .. } => "latency_slo_recovered",
             Self::ThrottleApplied { .. } => "throttle_applied",
             Self::ThrottleAdjusted { .. } => "throttle_adjusted",
             Self::ThrottleFailed { .. } => "throttle_failed",
@@ -339,6 +376,8 @@ impl Notice {
             | Self::CriticalProcessRestart { .. }
             | Self::HealthCheckFailed { .. }
             | Self::HealthCheckRecovered { .. }
+            | Self::LatencySloViolated { .. }
+            | Self::LatencySloRecovered { .. }
             | Self::ThrottleAdjusted { .. }
             | Self::ThrottleFailed { .. }
             | Self::ThrottleRemoved { .. }
@@ -352,45 +391,6 @@ impl Notice {
             | Self::BackupCreated { .. }
             | Self::SecurityViolation { .. }
             | Self::Test { .. } => false,
-        }
-    }
-
-    /// How bad it is.
-    #[must_use]
-    pub const fn severity(&self) -> Severity {
-        match self {
-            Self::CriticalProcessDown { .. }
-            | Self::CriticalProcessMissing { .. }
-            | Self::HealthCheckFailed { .. }
-            | Self::CriticalProcessRestart { result: RestartResult::GivenUp, .. }
-            | Self::EmergencyStop { .. }
-            | Self::SecurityViolation { .. } => Severity::Critical,
-            Self::CriticalProcessRestart { result: RestartResult::Failed, .. }
-            | Self::ThrottleFailed { .. }
-            | Self::ThrottleConflict { .. }
-            | Self::ProtectionFailed { .. }
-            | Self::EventsLost { .. }
-            | Self::WebhookDisabled { .. } => Severity::Warning,
-            Self::ConfigurationChanged { accepted, .. } => {
-                if *accepted {
-                    Severity::Info
-                } else {
-                    Severity::Warning
-                }
-            }
-            Self::CriticalProcessRecovered { .. }
-            | Self::CriticalProcessRestart {
-                result: RestartResult::Restarted | RestartResult::Declined,
-                ..
-            }
-            | Self::HealthCheckRecovered { .. }
-            | Self::ThrottleApplied { .. }
-            | Self::ThrottleAdjusted { .. }
-            | Self::ThrottleRemoved { .. }
-            | Self::EmergencyResumed { .. }
-            | Self::ProfileActivated { .. }
-            | Self::BackupCreated { .. }
-            | Self::Test { .. } => Severity::Info,
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::hours::Hours;
 use crate::model::limits::Limits;
 use crate::model::signal::{Hundredths, Resource, Signal};
-use crate::model::unit::CpuPercent;
+use crate::model::unit::{CpuPercent, Weight};
 
 /// How limits change over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub enum Policy {
     Adaptive(Adaptive),
     /// Other limits at other hours.
     Schedule(Schedule),
+    /// None but its own until a critical process waits longer for a CPU than its objective says: then it gives way.
+    Latency(Latency),
 }
 
 impl Policy {
@@ -42,6 +44,7 @@ impl Policy {
             Self::Gradual(_) => Kind::Gradual,
             Self::Adaptive(_) => Kind::Adaptive,
             Self::Schedule(_) => Kind::Schedule,
+            Self::Latency(_) => Kind::Latency,
         }
     }
 }
@@ -59,6 +62,8 @@ pub enum Kind {
     Adaptive,
     /// See [`Policy::Schedule`].
     Schedule,
+    /// See [`Policy::Latency`].
+    Latency,
 }
 
 impl Kind {
@@ -70,6 +75,7 @@ impl Kind {
             Self::Gradual => "gradual",
             Self::Adaptive => "adaptive",
             Self::Schedule => "schedule",
+            Self::Latency => "latency",
         }
     }
 }
@@ -187,6 +193,18 @@ pub struct Span {
     pub limits: Limits,
 }
 
+/// Parameters of [`Policy::Latency`]. While no objective is violated the group has its own limits, which may be none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Latency {
+    /// The CPU weight at which it is held first, 1 to 100.
+    pub weight: Weight,
+    /// The lowest CPU quota, where the weight is not enough.
+    pub min: CpuPercent,
+    /// At least this long between two steps back, in ms.
+    pub cooldown_ms: u64,
+}
+
 /// A time zone by name. Whether there is one of that name is checked where it is read in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -277,6 +295,14 @@ impl Gradual {
     #[must_use]
     pub const fn interval(&self) -> Duration {
         Duration::from_millis(self.interval_ms)
+    }
+}
+
+impl Latency {
+    /// See [`Self::cooldown_ms`].
+    #[must_use]
+    pub const fn cooldown(&self) -> Duration {
+        Duration::from_millis(self.cooldown_ms)
     }
 }
 

@@ -33,6 +33,8 @@ impl CpuPercent {
     /// `min_cfs_quota_period` of kernel/sched: a quota below 1 ms is refused.
     const MIN_MILLIS: u64 = 1_000;
     const MAX_MILLIS: u64 = 100_000_000;
+    /// The least quota: 1 %.
+    pub const LEAST: Self = Self(Self::MIN_MILLIS);
 
     /// From thousandths of a percent; `None` outside 1 % to 100,000 %.
     #[must_use]

@@ -87,6 +87,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=latency::a_look",
             "--skip=latency::pressure_arms",
             "--skip=latency::what_costs",
+            "--skip=latency_policy::",
             // So has the network, and there is no Python.
             "--skip=webhooks::",
             "--skip=deliveries::",

@@ -10,6 +10,7 @@ use crate::model::id::Name;
 
 mod expect;
 mod health;
+mod latency_slo;
 pub(super) mod program;
 mod protection;
 mod reserve;
@@ -29,8 +30,8 @@ const KEYS: &[&str] = &[
     "restart",
     "health_check",
     "dependencies",
+    "latency_slo",
 ];
-const UNSUPPORTED: &[&str] = &["latency_slo"];
 
 /// Reads the list, with where each entry's match stands.
 pub(super) fn read<'a>(
@@ -43,7 +44,7 @@ pub(super) fn read<'a>(
     let mut needs = Vec::new();
     let mut reserved = reserve::Sum::default();
     for item in list.list(findings).unwrap_or_default() {
-        let Some(map) = item.map(KEYS, UNSUPPORTED, findings) else { continue };
+        let Some(map) = item.map(KEYS, &[], findings) else { continue };
         let name = map.required("name", findings).and_then(|at| unique(at, &mut names, findings));
         let at = map.required("match", findings);
         let matches = at.and_then(|at| matching::parse(at, host, findings));
@@ -55,11 +56,18 @@ pub(super) fn read<'a>(
         let protection = protection::read(&map, host, findings);
         reserved.add(&map, &protection, host, findings);
         let expect = map.get("expect").and_then(|at| expect::parse(at, findings));
+        let latency_slo = map.get("latency_slo").and_then(|at| latency_slo::parse(at, findings));
         let dependencies = map.get("dependencies").map(|at| dependencies(at, findings)).unwrap_or_default();
         if let (Some(matches), Some(at)) = (&matches, map.get("restart"))
             && matches.is_forgeable()
         {
             let message = "a process can give itself this match: whoever did could have programs started";
+            findings.push(at.error(message).with_fix("add exe, user or uid to the match"));
+        }
+        if let (Some(matches), Some(at)) = (&matches, map.get("latency_slo"))
+            && matches.is_forgeable()
+        {
+            let message = "a process can give itself this match: others would be held back for whoever did";
             findings.push(at.error(message).with_fix("add exe, user or uid to the match"));
         }
         if let (Some(name), Some(matches), Some(at)) = (name, matches, at) {
@@ -77,6 +85,7 @@ pub(super) fn read<'a>(
                 dependencies: dependencies.into_iter().map(|(name, _)| name).collect(),
                 protection,
                 expect,
+                latency_slo,
                 ..Critical::new(name, matches)
             };
             all.push((critical, at.clone()));

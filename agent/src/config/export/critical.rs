@@ -10,7 +10,7 @@ type Map = Vec<(&'static str, Tree)>;
 
 /// An entry of the list.
 pub(super) fn tree(critical: &Critical) -> Tree {
-    let Critical { name, matches, protection, restart, health, dependencies, expect } = critical;
+    let Critical { name, matches, protection, restart, health, dependencies, expect, latency_slo } = critical;
     let mut map = vec![("name", text(name)), ("match", matching(matches))];
     map.extend(protection_pairs(protection));
     if let Some(restart) = restart {
@@ -24,6 +24,10 @@ pub(super) fn tree(critical: &Critical) -> Tree {
         let instances = Tree::Integer(min_instances.into());
         let expect = vec![("min_instances", instances), ("start_within", duration(start_within))];
         map.push(("expect", Tree::Map(expect)));
+    }
+    if let Some(slo) = latency_slo {
+        let slo = vec![("run_queue_p99", duration(slo.run_queue_p99())), ("for", duration(slo.lasting()))];
+        map.push(("latency_slo", Tree::Map(slo)));
     }
     if !dependencies.is_empty() {
         map.push(("dependencies", Tree::List(dependencies.iter().map(text).collect())));
@@ -127,6 +131,7 @@ pub(super) mod tests {
     use super::*;
     use crate::model::attribute::OomScoreAdj;
     use crate::model::critical::{Level, RestartPolicy};
+    use crate::model::latency::LatencySlo;
     use crate::model::reservation::ReservedCpu;
     use crate::model::rule::Match;
     use crate::model::unit::{Bytes, Nice};
@@ -135,10 +140,11 @@ pub(super) mod tests {
     pub(in crate::config::export) fn entry(
         matches: impl Strategy<Value = Match>,
     ) -> impl Strategy<Value = Critical> {
-        (matches, protections(), of(restart()), of(health()), of(expect())).prop_map(
-            |(matches, protection, restart, health, expect)| {
+        (matches, protections(), of(restart()), of(health()), of(expect()), of(latency_slo())).prop_map(
+            |(matches, protection, restart, health, expect, latency_slo)| {
                 let protection = if matches.is_forgeable() { Protection::NONE } else { protection };
                 let restart = restart.filter(|_| !matches.is_forgeable());
+                let latency_slo = latency_slo.filter(|_| !matches.is_forgeable());
                 let by_unit = restart.as_ref().is_some_and(|restart| {
                     restart.policy != RestartPolicy::Never && matches!(restart.by, RestartBy::Unit(_))
                 });
@@ -149,6 +155,7 @@ pub(super) mod tests {
                     restart,
                     health,
                     expect,
+                    latency_slo,
                     ..Critical::new("x".parse().unwrap(), matches)
                 }
             },
@@ -176,6 +183,11 @@ pub(super) mod tests {
                 Protection { level, oom_score_adj, nice, cpu_weight, io_weight, memory_low, reserved_cpu }
             },
         )
+    }
+
+    fn latency_slo() -> impl Strategy<Value = LatencySlo> {
+        (100_u64..=10_000_000, 100_u64..=3_600_000)
+            .prop_map(|(run_queue_p99_us, for_ms)| LatencySlo { run_queue_p99_us, for_ms })
     }
 
     fn expect() -> impl Strategy<Value = Expect> {

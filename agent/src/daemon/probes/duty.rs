@@ -19,6 +19,7 @@ const OVER_MAX: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ArmedBy {
     Configuration,
+    Objective,
     Pressure,
     Look,
 }
@@ -27,6 +28,7 @@ impl ArmedBy {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Configuration => "the configuration",
+            Self::Objective => "an objective",
             Self::Pressure => "pressure",
             Self::Look => "a look",
         }
@@ -48,6 +50,8 @@ pub(super) struct Duty {
     armed: bool,
     /// The end of the window that pressure has begun.
     window: Option<Timestamp>,
+    /// Whether a critical process with an objective lives.
+    listens: bool,
     /// Until when looks keep the probes armed.
     linger: Option<Timestamp>,
     /// Until when they stay away, and why.
@@ -59,7 +63,16 @@ pub(super) struct Duty {
 
 impl Duty {
     pub(super) const fn new(settings: ProbesSettings) -> Self {
-        Self { settings, armed: false, window: None, linger: None, rest: None, over: 0, cost: None }
+        Self {
+            settings,
+            armed: false,
+            window: None,
+            listens: false,
+            linger: None,
+            rest: None,
+            over: 0,
+            cost: None,
+        }
     }
 
     /// Processes have waited for CPUs. A window that is open is not made longer: it is bounded.
@@ -67,6 +80,11 @@ impl Duty {
         if self.settings.mode == ProbesMode::Auto && self.window.is_none() {
             self.window = Some(now.after(self.settings.window));
         }
+    }
+
+    /// Whether a critical process with an objective lives: as long as one does, the probes are armed.
+    pub(super) const fn listens(&mut self, listens: bool) {
+        self.listens = listens;
     }
 
     /// Somebody looks, and the probes are armed for it.
@@ -120,7 +138,7 @@ impl Duty {
         if self.rest.as_ref().is_some_and(|(until, _)| *until <= now) {
             self.rest = None;
         }
-        let standing = self.settings.mode == ProbesMode::On || self.window.is_some();
+        let standing = self.settings.mode == ProbesMode::On || self.window.is_some() || self.listens;
         let wanted = looking || self.linger.is_some() || (standing && self.rest.is_none());
         let step = match (self.armed, wanted) {
             (false, true) => Step::Arm,
@@ -147,6 +165,7 @@ impl Duty {
         }
         Some(match (self.settings.mode, self.window) {
             (ProbesMode::On, _) if self.rest.is_none() => ArmedBy::Configuration,
+            (_, _) if self.listens && self.rest.is_none() => ArmedBy::Objective,
             (_, Some(_)) => ArmedBy::Pressure,
             (_, None) => ArmedBy::Look,
         })
@@ -160,7 +179,9 @@ impl Duty {
                 (ArmedBy::Pressure, Some(until)) => {
                     format!(" for {} s more", until.since(now).as_secs().saturating_add(1))
                 }
-                (ArmedBy::Configuration | ArmedBy::Look | ArmedBy::Pressure, _) => String::new(),
+                (ArmedBy::Configuration | ArmedBy::Objective | ArmedBy::Look | ArmedBy::Pressure, _) => {
+                    String::new()
+                }
             };
             let cost = self.cost.map_or_else(String::new, |cost| {
                 format!("; {cost} % of a CPU, at most {} %", self.settings.budget)
@@ -214,6 +235,19 @@ mod tests {
         assert_eq!((duty.step(at(61), false), duty.due()), (Step::Disarm, None));
         duty.pressed(at(62));
         assert_eq!(duty.step(at(62), false), Step::Arm, "it goes on");
+    }
+
+    #[test]
+    fn an_objective_arms_for_as_long_as_somebody_lives_who_has_one() {
+        let mut duty = duty(ProbesMode::Auto);
+        duty.listens(true);
+        assert_eq!((duty.step(at(1), false), duty.due()), (Step::Arm, None));
+        assert_eq!(duty.words(at(900), true).1, "auto: armed by an objective");
+        duty.weigh(at(901), DEAR, SECOND, false);
+        assert_eq!(duty.weigh(at(902), DEAR, SECOND, false), Some(Hundredths(90)), "the budget holds");
+        assert_eq!((duty.step(at(902), false), duty.step(at(963), false)), (Step::Disarm, Step::Arm));
+        duty.listens(false);
+        assert_eq!(duty.step(at(964), false), Step::Disarm);
     }
 
     #[test]

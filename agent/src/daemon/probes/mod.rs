@@ -1,11 +1,13 @@
-//! The scheduler's probes, on a thread of their own: armed when the configuration, pressure or somebody's look asks for
-//! it, disarmed after, and shed when they cost more than they may.
+//! The scheduler's probes, on a thread of their own: armed when the configuration, an objective, pressure or somebody's
+//! look asks for it, disarmed after, and shed when they cost more than they may.
 //!
 //! The thread alone keeps the capability to load programs. It waits on descriptors and deadlines, and runs no timer
 //! while nothing is armed.
 
 mod answer;
 mod duty;
+mod ear;
+mod listening;
 mod shift;
 mod subject;
 mod trigger;
@@ -31,7 +33,8 @@ use crate::procfs::cgroup::Version;
 use crate::source::attach::Options;
 
 pub use answer::Subject;
-use shift::Shift;
+pub use ear::Ear;
+use shift::{Lines, Shift};
 
 /// Looks on their way to the thread, and under way.
 const LOOKS_MAX: usize = 16;
@@ -89,16 +92,17 @@ struct Place {
     mount: Option<PathBuf>,
 }
 
-/// Starts the thread, which finds the host's processes at `proc`; none where the configuration has the probes off.
-/// Capabilities are of a thread: this comes before the others give theirs up.
+/// Starts the thread, which finds the host's processes at `proc`; none where the configuration has the probes off. What
+/// it hears for the engine wakes `engine`. Capabilities are of a thread: this comes before the others give theirs up.
 ///
 /// # Errors
 /// When the system refuses a thread or descriptors.
-pub fn start(settings: &Settings, proc: &Path) -> io::Result<Desk> {
+pub fn start(settings: &Settings, proc: &Path, engine: &Waker) -> io::Result<(Desk, Ear)> {
     let settings = settings.scheduler_probes;
     let (orders, inbox) = sync_channel(LOOKS_MAX);
     let waker = Waker::new()?;
     let told = Arc::new(Mutex::new(Told::default()));
+    let (ear, mouth) = ear::pair(settings.mode, waker.clone(), engine.clone(), Arc::clone(&told));
     let wanted = Arc::new(Notify::new());
     let stop = Arc::new(AtomicBool::new(false));
     let mut desk = Desk {
@@ -111,7 +115,7 @@ pub fn start(settings: &Settings, proc: &Path) -> io::Result<Desk> {
         thread: None,
     };
     if settings.mode == ProbesMode::Off {
-        return Ok(desk);
+        return Ok((desk, ear));
     }
     let proc = Proc::of_host(proc).map_err(io::Error::other)?;
     let hierarchy = proc.hierarchy();
@@ -122,14 +126,14 @@ pub fn start(settings: &Settings, proc: &Path) -> io::Result<Desk> {
     };
     let thread = std::thread::Builder::new().name("probes".to_owned()).spawn(move || {
         // A trigger needs a capability on some kernels, and is opened first.
-        let shift = Shift::new(settings, place, inbox, waker, told, wanted);
+        let shift = Shift::new(settings, place, Lines { inbox, mouth, waker, told, wanted });
         if let Err(error) = super::privilege::reduce_to_load() {
             tracing::warn!(%error, "the thread of the scheduler's probes keeps more capabilities than it needs");
         }
         shift.run(&stop);
     })?;
     desk.thread = Some(thread);
-    Ok(desk)
+    Ok((desk, ear))
 }
 
 impl Desk {

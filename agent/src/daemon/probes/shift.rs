@@ -1,6 +1,6 @@
 //! The thread of the probes: waits, arms, reads, answers, disarms.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -15,12 +15,14 @@ use crate::config::probes::{ProbesMode, ProbesSettings};
 use crate::control::failure::{Failure, FailureKind};
 use crate::daemon::probes::answer::{self, Subject, Throttled};
 use crate::daemon::probes::duty::{ArmedBy, Duty, Step};
+use crate::daemon::probes::ear::Mouth;
+use crate::daemon::probes::listening::{Counters, Listening};
 use crate::daemon::probes::trigger::Trigger;
 use crate::daemon::probes::{LOOKS_MAX, Look, Order, Place, Told};
 use crate::daemon::waker::{Waker, timespec};
 use crate::model::chain::chain;
 use crate::model::id::ProcKey;
-use crate::model::latency::{Delay, Reading};
+use crate::model::latency::{ByCpu, Delay, Reading};
 use crate::model::time::Timestamp;
 use crate::source::SourceError;
 use crate::source::sched::{Arming, Probes};
@@ -52,14 +54,20 @@ struct UnderWay {
     alone: bool,
 }
 
+/// How the thread is told, and tells.
+pub(super) struct Lines {
+    pub(super) inbox: Receiver<Order>,
+    pub(super) mouth: Mouth,
+    pub(super) waker: Waker,
+    pub(super) told: Arc<Mutex<Told>>,
+    pub(super) wanted: Arc<Notify>,
+}
+
 /// The thread's work.
 pub(super) struct Shift {
     settings: ProbesSettings,
     place: Place,
-    inbox: Receiver<Order>,
-    waker: Waker,
-    told: Arc<Mutex<Told>>,
-    wanted: Arc<Notify>,
+    lines: Lines,
     /// When the critical processes were asked for last.
     asked: Option<Timestamp>,
     duty: Duty,
@@ -67,17 +75,11 @@ pub(super) struct Shift {
     armed: Option<Armed>,
     looks: Vec<UnderWay>,
     critical: Vec<ProcKey>,
+    listening: Listening,
 }
 
 impl Shift {
-    pub(super) fn new(
-        settings: ProbesSettings,
-        place: Place,
-        inbox: Receiver<Order>,
-        waker: Waker,
-        told: Arc<Mutex<Told>>,
-        wanted: Arc<Notify>,
-    ) -> Self {
+    pub(super) fn new(settings: ProbesSettings, place: Place, lines: Lines) -> Self {
         let trigger = match settings.mode {
             ProbesMode::Auto => Trigger::open().map_err(|error| {
                 tracing::warn!("pressure does not arm the scheduler's probes: {}", chain(&error));
@@ -88,11 +90,9 @@ impl Shift {
             duty: Duty::new(settings),
             settings,
             place,
-            inbox,
-            waker,
-            told,
-            wanted,
+            lines,
             asked: None,
+            listening: Listening::default(),
             trigger: trigger.ok(),
             armed: None,
             looks: Vec::new(),
@@ -116,8 +116,8 @@ impl Shift {
             if pressed {
                 self.duty.pressed(now);
             }
-            self.waker.clear();
-            while let Ok(order) = self.inbox.try_recv() {
+            self.lines.waker.clear();
+            while let Ok(order) = self.lines.inbox.try_recv() {
                 match order {
                     Order::Look(look) => self.begin(*look, now),
                     Order::Critical(keys) => {
@@ -126,7 +126,13 @@ impl Shift {
                     }
                 }
             }
+            if let Some(to) = self.lines.mouth.wish() {
+                self.listening.to(to);
+                self.duty.listens(self.listening.is_on());
+                self.watch(None);
+            }
             self.tick(now);
+            self.hear(now);
             self.finish(now);
         }
     }
@@ -135,9 +141,10 @@ impl Shift {
     fn wait(&self, now: Timestamp) -> io::Result<bool> {
         let looks = self.looks.iter().map(|look| look.until);
         let tick = self.armed.as_ref().map(|armed| armed.at.after(TICK));
-        let due = looks.chain(tick).chain(self.duty.due()).min();
+        let heard = self.armed.as_ref().and_then(|_| self.listening.due());
+        let due = looks.chain(tick).chain(heard).chain(self.duty.due()).min();
         let timeout = due.map(|due| timespec(due.since(now)));
-        let mut fds = vec![PollFd::new(&self.waker, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.lines.waker, PollFlags::IN)];
         if let Some(trigger) = &self.trigger {
             fds.push(PollFd::new(trigger, PollFlags::PRI));
         }
@@ -178,19 +185,21 @@ impl Shift {
         let at = clock::now();
         tracing::info!(took = ?at.since(began), "the scheduler's probes are armed");
         self.armed = Some(Armed { probes, delays: VecDeque::new(), switches: 0, at });
+        self.listening.restart();
         self.watch(None);
         self.asked = None;
         Ok(())
     }
 
-    /// Watches the critical processes, and those that are looked at or about to be.
+    /// Watches those with an objective, those that are looked at or about to be, and the other critical processes, in
+    /// this order where there is no room for all.
     fn watch(&mut self, next: Option<&Subject>) {
         let Some(armed) = &mut self.armed else { return };
         let subjects = self.looks.iter().map(|look| &look.look.subject).chain(next);
         let looked_at = subjects.flat_map(Subject::processes);
-        let mut keys: Vec<ProcKey> = looked_at.chain(self.critical.iter().copied()).collect();
-        keys.sort_unstable();
-        keys.dedup();
+        let mut seen = BTreeSet::new();
+        let keys = self.listening.processes().chain(looked_at).chain(self.critical.iter().copied());
+        let keys: Vec<ProcKey> = keys.filter(|key| seen.insert(*key)).collect();
         if let Err(error) = armed.probes.watch(&keys) {
             tracing::error!("processes are not watched: {}", chain(&error));
         }
@@ -225,7 +234,7 @@ impl Shift {
         let Some(armed) = &mut self.armed else { return };
         if self.asked.is_none_or(|asked| now.since(asked) >= ASK_PACE) {
             self.asked = Some(now);
-            self.wanted.notify_one();
+            self.lines.wanted.notify_one();
         }
         armed.probes.delays(&mut |delay| {
             if armed.delays.len() == DELAYS_KEPT {
@@ -255,6 +264,17 @@ impl Shift {
                 self.duty.failed(now, chain(&error));
                 self.armed = None;
             }
+        }
+    }
+
+    /// Tells the engine how long those with an objective waited.
+    fn hear(&mut self, now: Timestamp) {
+        let Some(armed) = &self.armed else { return };
+        let mouth = &self.lines.mouth;
+        if let Err(error) = self.listening.hear(&armed.probes, now, |waited| mouth.tell(waited)) {
+            tracing::error!("the scheduler's probes cannot be read: {}", chain(&error));
+            self.duty.failed(now, chain(&error));
+            self.armed = None;
         }
     }
 
@@ -296,6 +316,16 @@ impl Shift {
     fn tell(&self, now: Timestamp) {
         let (state, why) = self.duty.words(now, self.trigger.is_some());
         let told = Told { state: Some(state), why };
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        *self.lines.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+}
+
+impl Counters for Probes {
+    fn watched(&self) -> Result<Vec<(ProcKey, ByCpu)>, SourceError> {
+        self.watched()
+    }
+
+    fn all(&self) -> Result<Reading, SourceError> {
+        self.read()
     }
 }

@@ -49,7 +49,7 @@ impl Terms {
     pub(crate) fn is_inherited(&self) -> bool {
         let windows = match &self.policy {
             Policy::Schedule(schedule) => schedule.windows.as_slice(),
-            Policy::Fixed | Policy::Gradual(_) | Policy::Adaptive(_) => &[],
+            Policy::Fixed | Policy::Gradual(_) | Policy::Adaptive(_) | Policy::Latency(_) => &[],
         };
         self.limits.demands().is_empty() && windows.iter().all(|window| window.limits.demands().is_empty())
     }
@@ -196,6 +196,12 @@ impl Group {
         self.motion.as_ref().map_or(&self.terms.limits, Motion::limits)
     }
 
+    /// Whether nobody is to be limited for now: it gives way when it has to.
+    pub(crate) fn rests(&self) -> bool {
+        let gives = self.motion.as_ref().is_some_and(|motion| motion.yielding().is_some());
+        gives && self.limits().is_empty()
+    }
+
     /// Takes on other terms; those of the same origin only. Limits that move go on from where they are. Whether
     /// what it imposes now is different.
     pub(crate) fn adopt(&mut self, terms: Terms, now: Timestamp) -> bool {
@@ -255,6 +261,11 @@ impl Group {
     /// The cgroup that its members make up, as far as they are known, while its limits are in force.
     pub(crate) fn home(&self) -> Option<u64> {
         self.in_force.and_then(|_| self.one_cgroup()).map(|(id, _)| id)
+    }
+
+    /// How many members a cgroup holds.
+    pub(crate) fn members_in(&self, cgroup: u64) -> u32 {
+        self.cgroups.get(&cgroup).copied().unwrap_or(0)
     }
 
     /// The cgroup that holds all members, when one does: its id and their number.

@@ -90,7 +90,7 @@ impl Throttle {
         self.arm(name);
     }
 
-    fn adjusted(&mut self, name: &Name, now: Timestamp) {
+    pub(super) fn adjusted(&mut self, name: &Name, now: Timestamp) {
         let Some(group) = self.groups.get_mut(name) else { return };
         let Some(motion) = &group.motion else { return };
         let reason = Reason::Adjusted {
@@ -104,8 +104,10 @@ impl Throttle {
         }
         if group.in_force.is_some() || group.flying > 0 {
             group.relimit = true;
-            group.note(&reason, now);
-            self.dirty.insert(name.clone());
+        } else if motion.yielding().is_none() {
+            return;
         }
+        group.note(&reason, now);
+        self.dirty.insert(name.clone());
     }
 }

@@ -312,6 +312,9 @@ impl Throttle {
         if group.members.is_empty() {
             return self.launch(name, What::Reap { group: name.clone() }, Step::Reap, out);
         }
+        if group.rests() {
+            return self.rest_now(name, out);
+        }
         if group.relimit
             && group.limits().needs_cgroup()
             && !group.held.as_ref().is_none_or(Limits::needs_cgroup)
@@ -353,7 +356,7 @@ impl Throttle {
         self.launch(name, what, step, out);
     }
 
-    fn launch(&mut self, name: &Name, what: What, step: Step, out: &mut Outbox) {
+    pub(super) fn launch(&mut self, name: &Name, what: What, step: Step, out: &mut Outbox) {
         let id = out.push(what);
         self.flights.insert(id, Flight { group: name.clone(), step });
         if let Some(group) = self.groups.get_mut(name) {

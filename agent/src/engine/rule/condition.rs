@@ -23,7 +23,11 @@ impl Gate {
     pub(crate) fn of(when: Option<&When>, limits: &Limits, policy: &Policy) -> Option<Self> {
         let windows = match policy {
             Policy::Schedule(schedule) if limits.is_empty() => Some(schedule.clone()),
-            Policy::Schedule(_) | Policy::Fixed | Policy::Gradual(_) | Policy::Adaptive(_) => None,
+            Policy::Schedule(_)
+            | Policy::Fixed
+            | Policy::Gradual(_)
+            | Policy::Adaptive(_)
+            | Policy::Latency(_) => None,
         };
         (when.is_some() || windows.is_some()).then(|| Self { when: when.cloned(), windows })
     }

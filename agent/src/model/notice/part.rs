@@ -1,7 +1,8 @@
-//! What a single notice means for alerts: whom it tells of, and whether it begins or ends one.
+//! What a single notice means for alerts: whom it tells of, how bad it is, and whether it begins or ends one.
 
+use crate::model::critical::RestartResult;
 use crate::model::notice::table::Stage;
-use crate::model::notice::{Notice, Response};
+use crate::model::notice::{Notice, Response, Severity};
 
 /// What a notice does to alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ impl Notice {
             | Self::CriticalProcessRestart { name, .. }
             | Self::HealthCheckFailed { name, .. }
             | Self::HealthCheckRecovered { name, .. }
+            | Self::LatencySloViolated { name, .. }
+            | Self::LatencySloRecovered { name, .. }
             | Self::ProtectionFailed { name, .. } => name.as_str(),
             Self::ThrottleApplied { group, .. }
             | Self::ThrottleAdjusted { group, .. }
@@ -46,6 +49,47 @@ impl Notice {
         }
     }
 
+    /// How bad it is.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::CriticalProcessDown { .. }
+            | Self::CriticalProcessMissing { .. }
+            | Self::HealthCheckFailed { .. }
+            | Self::CriticalProcessRestart { result: RestartResult::GivenUp, .. }
+            | Self::EmergencyStop { .. }
+            | Self::SecurityViolation { .. } => Severity::Critical,
+            Self::CriticalProcessRestart { result: RestartResult::Failed, .. }
+            | Self::LatencySloViolated { .. }
+            | Self::ThrottleFailed { .. }
+            | Self::ThrottleConflict { .. }
+            | Self::ProtectionFailed { .. }
+            | Self::EventsLost { .. }
+            | Self::WebhookDisabled { .. } => Severity::Warning,
+            Self::ConfigurationChanged { accepted, .. } => {
+                if *accepted {
+                    Severity::Info
+                } else {
+                    Severity::Warning
+                }
+            }
+            Self::CriticalProcessRecovered { .. }
+            | Self::CriticalProcessRestart {
+                result: RestartResult::Restarted | RestartResult::Declined,
+                ..
+            }
+            | Self::HealthCheckRecovered { .. }
+            | Self::LatencySloRecovered { .. }
+            | Self::ThrottleApplied { .. }
+            | Self::ThrottleAdjusted { .. }
+            | Self::ThrottleRemoved { .. }
+            | Self::EmergencyResumed { .. }
+            | Self::ProfileActivated { .. }
+            | Self::BackupCreated { .. }
+            | Self::Test { .. } => Severity::Info,
+        }
+    }
+
     /// What it does to alerts.
     #[must_use]
     pub fn part(&self) -> Part {
@@ -61,8 +105,10 @@ impl Notice {
             }
             Self::EmergencyStop { .. } => Part::Begins { grave: true },
             Self::HealthCheckFailed { .. } => Part::Begins { grave: true },
+            Self::LatencySloViolated { at_floor, .. } => Part::Begins { grave: *at_floor },
             Self::CriticalProcessRecovered { .. }
             | Self::HealthCheckRecovered { .. }
+            | Self::LatencySloRecovered { .. }
             | Self::EmergencyResumed { .. }
             | Self::ThrottleRemoved { .. } => self.ends(),
             Self::ThrottleApplied { .. }

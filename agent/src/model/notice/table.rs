@@ -108,9 +108,9 @@ event_types! {
         "health.failed", "health.failures", "a critical process does not answer its health check";
     given "health_check_recovered" Info Critical AtOnce Stage::Ends(&["health_check_failed"]),
         "health.recovered", "health.recoveries", "a critical process answers its health check again";
-    taken "latency_slo_violated" Warning Critical AtOnce Stage::Begins,
+    given "latency_slo_violated" Warning Critical AtOnce Stage::Begins,
         "latency.violated", "latency.violations", "a critical process waits longer for a CPU than its objective says";
-    taken "latency_slo_recovered" Info Critical AtOnce Stage::Ends(&["latency_slo_violated"]),
+    given "latency_slo_recovered" Info Critical AtOnce Stage::Ends(&["latency_slo_violated"]),
         "latency.recovered", "latency.recoveries", "its waiting times are within the objective again";
     given "throttle_applied" Info Group Together Stage::Event,
         "throttle.applied", "throttle.applied", "limits came into force on a group";

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::model::absence::{Flapping, Revival};
 use crate::model::critical::RestartResult;
 use crate::model::death::Obituary;
+use crate::model::latency::{HeldBy, SloEnd};
 use crate::model::notice::Notice;
 use crate::model::plural::counted;
 
@@ -90,6 +91,51 @@ impl fmt::Display for Notice {
                 let lasted = Duration::from_millis(*lasted_ms);
                 write!(f, "critical process {name} is healthy again after {:.3} s", lasted.as_secs_f64())
             }
+            Self::LatencySloViolated {
+                name,
+                p99_us,
+                objective_us,
+                lasted_ms,
+                held_by,
+                candidates,
+                at_floor,
+            } => {
+                write!(
+                    f,
+                    "critical process {name} waits too long for a CPU for {}: p99 {}, objective {}",
+                    seconds(*lasted_ms),
+                    micros(*p99_us),
+                    micros(*objective_us)
+                )?;
+                match (candidates, at_floor) {
+                    (0, _) => f.write_str("; no group has the policy latency, so nobody gives way"),
+                    (_, true) => write!(f, "; nobody can give way any further, {}", gave_way(held_by)),
+                    (_, false) => write!(f, "; {}", gave_way(held_by)),
+                }
+            }
+            Self::LatencySloRecovered { name, p99_us, objective_us, lasted_ms, held_by, how } => {
+                let lasted = seconds(*lasted_ms);
+                match how {
+                    SloEnd::Held => {
+                        let p99 =
+                            p99_us.map_or_else(|| "no waits".to_owned(), |us| format!("p99 {}", micros(us)));
+                        write!(
+                            f,
+                            "critical process {name} is within its objective again after {lasted}: {p99}, objective {}; {}",
+                            micros(*objective_us),
+                            gave_way(held_by)
+                        )
+                    }
+                    SloEnd::Unmeasured => write!(
+                        f,
+                        "critical process {name} waited too long for a CPU for {lasted}, and is not measured any more"
+                    ),
+                    SloEnd::NotAsked => write!(
+                        f,
+                        "critical process {name} waited too long for a CPU for {lasted}, and nobody asks for it any more"
+                    ),
+                }
+            }
             Self::ThrottleApplied { group, limits, processes, how, reason, latency_ns } => {
                 write!(
                     f,
@@ -153,4 +199,26 @@ impl fmt::Display for Notice {
             Self::Test { detail } => write!(f, "test: {detail}"),
         }
     }
+}
+
+fn micros(micros: u64) -> String {
+    // Three digits are more than a histogram of powers of two knows.
+    let whole = |unit: u64| format!("{}.{:02}", micros / unit, micros % unit * 100 / unit);
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..1_000_000 => format!("{} ms", whole(1_000)),
+        _ => format!("{} s", whole(1_000_000)),
+    }
+}
+
+fn seconds(millis: u64) -> String {
+    format!("{:.1} s", Duration::from_millis(millis).as_secs_f64())
+}
+
+fn gave_way(held_by: &[HeldBy]) -> String {
+    if held_by.is_empty() {
+        return "nobody gives way".to_owned();
+    }
+    let held: Vec<String> = held_by.iter().map(ToString::to_string).collect();
+    format!("gives way: {}", held.join(", "))
 }

@@ -41,7 +41,7 @@ const fn parameter(
 }
 
 /// All policies that this version has.
-pub static POLICIES: [Description; 4] = [
+pub static POLICIES: [Description; 5] = [
     Description { policy: Kind::Fixed, does: "the limits as they are written", parameters: &[] },
     Description {
         policy: Kind::Gradual,
@@ -82,10 +82,21 @@ pub static POLICIES: [Description; 4] = [
             parameter("timezone", "name of a zone", "the machine's", "whose wall clock the hours are of"),
         ],
     },
+    Description {
+        policy: Kind::Latency,
+        does: "gives way while a critical process waits longer for a CPU than its latency_slo says; else the limits as they are written, or none",
+        parameters: &[
+            parameter("weight", "1 to 100", "10", "the CPU weight at which the group is held first"),
+            parameter(
+                "min",
+                "percent of one CPU",
+                "5%",
+                "the lowest CPU quota, where the weight is not enough",
+            ),
+            parameter("cooldown", "1s to 1h", "5s", "between two steps back"),
+        ],
+    },
 ];
-
-/// Policies of the documented format that this version does not have.
-pub const LATER: [&str; 1] = ["latency"];
 
 impl Description {
     /// The policy of this name.

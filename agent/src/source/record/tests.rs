@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::*;
 use crate::engine::action::ActionId;
 use crate::engine::input::{
-    ClockSample, CpuSample, GroupSample, ManualThrottle, Outcome, Override, PressureSample, ReleaseTarget,
-    Sample,
+    ClockSample, CpuSample, GroupSample, Holder, ManualThrottle, Outcome, Override, PressureSample,
+    ReleaseTarget, Sample, Waited, WaitedOf,
 };
 use crate::model::death::Cause;
 use crate::model::event::{Event, Exit, Status};
 use crate::model::id::ProcKey;
+use crate::model::latency::Waits;
 use crate::model::limits::{Limits, Scope};
 use crate::model::notice::Clash;
 use crate::model::policy::{Adaptive, Gradual, Policy, Schedule, Side, Span, Target, Threshold, When, Zone};
@@ -154,6 +155,20 @@ fn inputs() -> Vec<Input> {
             reason: reason.clone(),
         }),
         Input::Sample(Box::default()),
+        Input::Waited(Box::default()),
+        Input::Waited(Box::new(Waited {
+            interval_ms: 100,
+            of: vec![WaitedOf {
+                critical: "web".parse().unwrap(),
+                waits: Waits { longest_ns: u64::MAX, ..Waits::default() },
+                holders: vec![Holder {
+                    cgroup: u64::MAX,
+                    group: Some("manual".parse().unwrap()),
+                    share: 10_000,
+                    used_millis: 7,
+                }],
+            }],
+        })),
         Input::Sample(Box::new(Sample {
             pressure: Some([PressureSample { some_us: u64::MAX, ..PressureSample::default() }; 3]),
             cpu: Some(CpuSample { cpus: 2, busy_us: 3, throttled_us: 4 }),

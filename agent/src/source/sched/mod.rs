@@ -267,12 +267,17 @@ impl Probes {
             cgroups.push((id, self.slot(slot)?));
         }
         cgroups.sort_by_key(|(id, _)| *id);
-        let mut watched = Vec::new();
-        for (key, slot) in &self.watched {
-            watched.push((*key, self.slot(*slot)?));
-        }
+        let watched = self.watched()?;
         let other = self.slot(sched::OTHER_SLOT)?;
         Ok(Reading { at: clock::now(), cgroups, other, watched, totals: self.totals()? })
+    }
+
+    /// What has been counted of the watched processes: a system call per process and CPU.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn watched(&self) -> Result<Vec<(ProcKey, ByCpu)>, SourceError> {
+        self.watched.iter().map(|(key, slot)| Ok((*key, self.slot(*slot)?))).collect()
     }
 
     /// What is counted besides the waits: a system call per CPU.

@@ -242,6 +242,11 @@ impl Criticals {
         self.states.get(name).is_some_and(|state| !state.instances.is_empty())
     }
 
+    /// Its live instances, by pid.
+    pub(crate) fn instances(&self, name: &Name) -> Vec<ProcKey> {
+        self.states.get(name).map(|state| state.instances.iter().copied().collect()).unwrap_or_default()
+    }
+
     /// By name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, &State)> {
         self.states.iter()

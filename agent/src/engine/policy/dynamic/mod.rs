@@ -4,11 +4,13 @@
 pub(crate) mod adaptive;
 pub(crate) mod gauge;
 pub(crate) mod gradual;
+pub(crate) mod latency;
 
 use crate::engine::input::GroupSample;
 use crate::engine::policy::dynamic::adaptive::Controller;
 use crate::engine::policy::dynamic::gauge::Gauge;
 use crate::engine::policy::dynamic::gradual::Ramp;
+use crate::engine::policy::dynamic::latency::Yielding;
 use crate::model::limits::Limits;
 use crate::model::policy::{Adaptive, Policy, Schedule};
 use crate::model::reason::Reading;
@@ -34,6 +36,7 @@ enum State {
     Adaptive(Box<Adaptive>, Controller),
     /// The limits outside of all windows, and the window that holds now.
     Schedule(Box<Schedule>, Limits, Option<usize>),
+    Latency(Box<Yielding>),
 }
 
 impl Motion {
@@ -58,6 +61,7 @@ impl Motion {
             Policy::Schedule(schedule) => {
                 (State::Schedule(Box::new(schedule.clone()), limits.clone(), None), None)
             }
+            Policy::Latency(latency) => (State::Latency(Box::new(Yielding::begin(latency, limits))), None),
         };
         let mut motion = Self { limits: limits.clone(), state, due, changed: None, readings: Vec::new() };
         motion.limits = motion.present(now);
@@ -78,7 +82,7 @@ impl Motion {
     pub(crate) const fn adaptive(&self) -> Option<&Adaptive> {
         match &self.state {
             State::Adaptive(adaptive, _) => Some(adaptive),
-            State::Ramp(_) | State::Schedule(..) => None,
+            State::Ramp(_) | State::Schedule(..) | State::Latency(_) => None,
         }
     }
 
@@ -86,8 +90,31 @@ impl Motion {
     pub(crate) const fn schedule(&self) -> Option<&Schedule> {
         match &self.state {
             State::Schedule(schedule, ..) => Some(schedule),
-            State::Adaptive(..) | State::Ramp(_) => None,
+            State::Adaptive(..) | State::Ramp(_) | State::Latency(_) => None,
         }
+    }
+
+    /// How far the group gives way to critical processes, where it does so at all.
+    pub(crate) const fn yielding(&self) -> Option<&Yielding> {
+        match &self.state {
+            State::Latency(yielding) => Some(yielding),
+            State::Adaptive(..) | State::Ramp(_) | State::Schedule(..) => None,
+        }
+    }
+
+    /// Has the group give way otherwise, on account of what was measured. Whether the limits changed.
+    pub(crate) fn give_way(
+        &mut self,
+        step: impl FnOnce(&mut Yielding) -> bool,
+        readings: &[Reading],
+        now: Timestamp,
+    ) -> bool {
+        let State::Latency(yielding) = &mut self.state else { return false };
+        if !step(yielding) {
+            return false;
+        }
+        self.readings = readings.to_vec();
+        self.renew(now)
     }
 
     /// Takes the step of a ramp that is due. Whether the limits changed.
@@ -158,6 +185,7 @@ impl Motion {
                 let window = span.and_then(|index| schedule.windows.get(index));
                 window.map_or_else(|| outside.clone(), |window| window.limits.clone())
             }
+            State::Latency(yielding) => yielding.limits(),
         }
     }
 }

@@ -9,11 +9,13 @@ use super::*;
 use crate::model::absence::{Absence, Revival};
 use crate::model::critical::RestartResult;
 use crate::model::id::ProcKey;
+use crate::model::latency::{HeldBy, SloEnd};
 use crate::model::limits::Limits;
 use crate::model::notice::Response;
 use crate::model::notice::part::Part;
 use crate::model::notice::testing::{applied, conflict, down, removed, stopped};
 use crate::model::reason::Reason;
+use crate::model::unit::{CpuPercent, Weight};
 
 const HEAD: &str = "\
 # Events
@@ -25,6 +27,32 @@ for all of a type and subject that come within its `group_wait`, with their numb
 An *alert* begins, may be told again after `repeat_interval`, and ends. Its key is type, subject and host. The same condition told
 again while it stands is counted, not sent. Types that this version does not give yet are listed last.
 ";
+
+fn violated(at_floor: bool) -> Notice {
+    Notice::LatencySloViolated {
+        name: "nginx".parse().unwrap(),
+        p99_us: 7_300,
+        objective_us: 5_000,
+        lasted_ms: 500,
+        held_by: vec![HeldBy {
+            group: "backups".parse().unwrap(),
+            cpu_weight: Weight::new(10).unwrap(),
+            cpu: CpuPercent::from_millis(5_000),
+            at_floor,
+        }],
+        candidates: 1,
+        at_floor,
+    }
+}
+
+#[test]
+fn violations_are_told_in_words() {
+    assert_eq!(
+        violated(true).to_string(),
+        "critical process nginx waits too long for a CPU for 0.5 s: p99 7.30 ms, objective 5.00 ms; nobody can \
+         give way any further, gives way: backups at cpu=5% cpu_weight=10 (its floor)"
+    );
+}
 
 /// One or more of each variant.
 fn samples() -> Vec<Notice> {
@@ -61,6 +89,16 @@ fn samples() -> Vec<Notice> {
         },
         Notice::HealthCheckFailed { name: group(), failures: 3, error: "no answer".into() },
         Notice::HealthCheckRecovered { name: group(), lasted_ms: 1 },
+        violated(false),
+        violated(true),
+        Notice::LatencySloRecovered {
+            name: group(),
+            p99_us: Some(200),
+            objective_us: 5_000,
+            lasted_ms: 900,
+            held_by: Vec::new(),
+            how: SloEnd::Held,
+        },
         Notice::ProtectionFailed { name: group(), process: ProcKey { pid: 1, start: 1 }, error: "no".into() },
         Notice::WebhookDisabled { endpoint: group(), why: "410".into() },
         applied("backups"),
