@@ -20,8 +20,8 @@ pub enum Program {
     ReadThenExit(u8),
     /// Uses as much CPU as it gets.
     Spin,
-    /// Sleeps for 2 ms, again and again, as who serves requests does in between.
-    Tick,
+    /// Sleeps for 2 ms and works for about one, again and again, as who serves requests does.
+    Serve,
     /// Has its parent trace it (ptrace(2)), then waits: every signal but SIGKILL stops it for the parent to look at.
     Traced,
 }
@@ -49,10 +49,10 @@ impl Program {
             // jmp to itself
             Self::Spin => vec![0xeb, 0xfe],
             // push 2000000 (tv_nsec); push 0 (tv_sec); mov rdi, rsp; xor esi, esi;
-            // mov eax, 35 (nanosleep); syscall; jmp to the mov
-            Self::Tick => vec![
+            // mov eax, 35 (nanosleep); syscall; mov ecx, 3000000; dec ecx; jnz to the dec; jmp to the mov of eax
+            Self::Serve => vec![
                 0x68, 0x80, 0x84, 0x1e, 0x00, 0x6a, 0x00, 0x48, 0x89, 0xe7, 0x31, 0xf6, 0xb8, 35, 0, 0, 0,
-                0x0f, 0x05, 0xeb, 0xf7,
+                0x0f, 0x05, 0xb9, 0xc0, 0xc6, 0x2d, 0x00, 0xff, 0xc9, 0x75, 0xfc, 0xeb, 0xee,
             ],
             // mov eax, 101 (ptrace); xor edi, edi (PTRACE_TRACEME); syscall; then wait
             Self::Traced => [&[0xb8, 101, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05][..], &Self::Wait.code()].concat(),
@@ -84,8 +84,8 @@ impl Program {
             // b to itself
             Self::Spin => vec![0x1400_0000],
             // mov x9, 2000000 in two; stp xzr, x9, [sp, -16]!; mov x0, sp; mov x1, 0; mov x8, 101 (nanosleep);
-            // svc 0; b to the mov of x0
-            Self::Tick => vec![
+            // svc 0; mov x9, 3000000 in two; subs x9, x9, 1; b.ne to the subs; b to the mov of x0
+            Self::Serve => vec![
                 0xd290_9009,
                 0xf2a0_03c9,
                 0xa9bf_27ff,
@@ -93,7 +93,11 @@ impl Program {
                 0xd280_0001,
                 0xd280_0ca8,
                 0xd400_0001,
-                0x17ff_fffc,
+                0xd298_d809,
+                0xf2a0_05a9,
+                0xf100_0529,
+                0x54ff_ffe1,
+                0x17ff_fff8,
             ],
             // mov x0, 0 (PTRACE_TRACEME); mov x8, 117 (ptrace); svc 0; then wait
             Self::Traced => {

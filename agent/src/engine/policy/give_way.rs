@@ -14,7 +14,7 @@ use crate::model::time::Timestamp;
 /// Shares of blame that differ by less than this, in hundredths of a percent, are alike: priority decides.
 const ALIKE: u32 = 500;
 /// A group with a smaller share of the blame is not given a quota: it would lose much and help little.
-const WORTH_A_QUOTA: u32 = 500;
+const WORTH_A_QUOTA: u32 = 100;
 
 /// A group that could give way, and what speaks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn quotas_come_after_all_weights_and_only_where_they_help() {
         let held = candidate("held", 9_000, 0, false, true);
-        let small = candidate("small", 10, 0, false, true);
+        let small = candidate("small", 90, 0, false, true);
         assert_eq!(names(vec![held.clone(), candidate("free", 20, 0, true, false)]), ["free"]);
         assert_eq!(names(vec![held, small.clone()]), ["held"]);
         assert_eq!(names(vec![small, candidate("floor", 9_000, 0, false, false)]), [""; 0]);
