@@ -2,6 +2,7 @@
 //! reading that text gives the same profile.
 
 mod critical;
+mod policy;
 
 use std::fmt;
 use std::time::Duration;
@@ -10,9 +11,7 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::condition;
 use crate::model::limits::{Limits, Scope};
-use crate::model::policy::{
-    Adaptive, Gradual, Latency, Policy, Schedule, Side, Span, Target, Threshold, When, Zone,
-};
+use crate::model::policy::{Side, Threshold, When, Zone};
 use crate::model::rule::{Match, OnConflict, Pattern, Profile, Rule, Turn};
 use crate::model::signal::Hundredths;
 use crate::model::unit::{Bytes, Weight};
@@ -107,7 +106,7 @@ fn rule(rule: &Rule) -> Tree {
         map.push(("limits", limits_tree(limits)));
     }
     if !policy.is_fixed() {
-        map.push(("policy", policy_tree(policy)));
+        map.push(("policy", policy::tree(policy)));
     }
     let scope = match scope {
         Scope::Group => "group",
@@ -211,49 +210,6 @@ fn duration(millis: u64) -> Tree {
 
 fn zone(zone: &Zone) -> Option<(&'static str, Tree)> {
     zone.name().map(|name| ("timezone", text(name)))
-}
-
-fn policy_tree(policy: &Policy) -> Tree {
-    let mut map = vec![("type", text(policy.kind()))];
-    match policy {
-        Policy::Fixed => {}
-        Policy::Gradual(Gradual { from, over_ms, interval_ms }) => map.extend([
-            ("from", text(from)),
-            ("over", duration(*over_ms)),
-            ("interval", duration(*interval_ms)),
-        ]),
-        Policy::Adaptive(adaptive) => {
-            let Adaptive { target, min, max, interval_ms, cooldown_ms, deadband_permille } = adaptive;
-            let value = match target {
-                Target::Cpu(percent) => text(percent),
-                Target::PressureCpuSome(value)
-                | Target::PressureMemorySome(value)
-                | Target::PressureIoSome(value)
-                | Target::Load1(value) => text(decimal(*value)),
-            };
-            map.extend([
-                ("target", Tree::Map(vec![(target.key(), value)])),
-                ("min", text(min)),
-                ("max", text(max)),
-                ("interval", duration(*interval_ms)),
-                ("cooldown", duration(*cooldown_ms)),
-                ("deadband", text(format!("{}%", decimal(Hundredths(deadband_permille * 10))))),
-            ]);
-        }
-        Policy::Schedule(Schedule { windows, timezone }) => {
-            let window = |Span { hours, limits }: &Span| {
-                Tree::Map(vec![("hours", text(hours)), ("limits", limits_tree(limits))])
-            };
-            map.push(("windows", Tree::List(windows.iter().map(window).collect())));
-            map.extend(zone(timezone));
-        }
-        Policy::Latency(Latency { weight, min, cooldown_ms }) => map.extend([
-            ("weight", Tree::Integer(weight.get().into())),
-            ("min", text(min)),
-            ("cooldown", duration(*cooldown_ms)),
-        ]),
-    }
-    Tree::Map(map)
 }
 
 fn matching(matches: &Match) -> Tree {
@@ -418,6 +374,7 @@ mod tests {
     use crate::model::critical::Critical;
     use crate::model::hours::Hours;
     use crate::model::id::Name;
+    use crate::model::policy::{Adaptive, Gradual, Latency, Policy, Schedule, Span, Target};
     use crate::model::signal::Signal;
     use crate::model::unit::{CpuPercent, Nice};
     use proptest::option::of;

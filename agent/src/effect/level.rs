@@ -229,6 +229,7 @@ fn is_less(value: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use crate::cgroup::Controller::Cpu;
     use crate::effect::bed::{Bed, applied, apply, limits, release, run};
@@ -240,14 +241,15 @@ mod tests {
 
     /// What our root weighs, in the unit of v2; `None` when it is gone.
     fn root_weighs(bed: &Bed) -> Option<u64> {
-        weighs(bed, bed.own(Cpu, "").to_str().unwrap())
+        weighs(bed, &bed.own(Cpu, ""))
     }
 
-    fn weighs(bed: &Bed, dir: &str) -> Option<u64> {
+    fn weighs(bed: &Bed, dir: &Path) -> Option<u64> {
         let (file, usual) = if bed.is_v2() { ("cpu.weight", 100) } else { ("cpu.shares", 1_024) };
-        let text = fs::read_to_string(format!("{dir}/{file}")).ok()?;
+        let text = fs::read_to_string(dir.join(file)).ok()?;
         // As in `convert`, and back.
-        Some((text.trim_end().parse::<u64>().unwrap() * 100 + usual / 2) / usual)
+        let weight = text.trim_end().parse::<u64>().ok()?;
+        Some((weight * 100 + usual / 2) / usual)
     }
 
     fn weighing(group: &str, weight: &str, members: &[ProcKey]) -> What {
@@ -327,8 +329,7 @@ mod tests {
             What::Apply(Apply { scope: Scope::Process, ..all })
         };
         run(&throttle, each(&[a]));
-        let group = bed.own(Cpu, "g");
-        let group = group.to_str().unwrap();
+        let group = &bed.own(Cpu, "g");
         assert_eq!((root_weighs(&bed), weighs(&bed, group)), (Some(20), Some(20)));
         run(&throttle, each(&[b]));
         assert_eq!((root_weighs(&bed), weighs(&bed, group)), (Some(40), Some(40)));
