@@ -4,10 +4,14 @@
 //! making and removing cgroups) is handed back as a [`MoveBatch`] for a worker thread, and so is every later
 //! action on a group that has a batch outstanding: run the batches in the order in which they were given.
 
+mod batch;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::batch::MoveBatch;
+use self::batch::Ticket;
 use crate::effect::apply::{carry_out, groups_of};
 use crate::effect::fail_point::Point;
 use crate::effect::group::Group;
@@ -158,64 +162,8 @@ impl Throttle {
     }
 }
 
-/// An action for a worker thread.
-#[derive(Debug)]
-pub struct MoveBatch {
-    shared: Arc<Shared>,
-    task: Box<Task>,
-    critical: BTreeSet<ProcKey>,
-    /// None when it is about all groups.
-    ticket: Option<Ticket>,
-}
-
-impl MoveBatch {
-    /// Lifts everything.
-    pub(super) fn of_all(throttle: &Throttle) -> Self {
-        let shared = Arc::clone(&throttle.shared);
-        Self { shared, task: Box::new(Task::Lift), critical: BTreeSet::new(), ticket: None }
-    }
-
-    /// The group that it is about; none when it is about all.
-    #[must_use]
-    pub fn group(&self) -> Option<&Name> {
-        self.ticket.as_ref().map(|ticket| &ticket.group)
-    }
-
-    /// Does it: takes milliseconds. Everything is checked anew first.
-    #[must_use]
-    pub fn run(self) -> Outcome {
-        self.shared.whatever_it_takes(&self.task, &self.critical).unwrap_or_else(|error| failed(&error))
-    }
-}
-
 fn failed(error: &EffectError) -> Outcome {
     Outcome::Failed { error: chain(error) }
-}
-
-/// Keeps a group's actions in order: while one is outstanding, the later ones queue behind it.
-#[derive(Debug)]
-struct Ticket {
-    shared: Arc<Shared>,
-    group: Name,
-}
-
-impl Ticket {
-    fn new(shared: Arc<Shared>, group: Name) -> Self {
-        shared.seats().entry(group.clone()).or_default().queued += 1;
-        Self { shared, group }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut seats = self.shared.seats();
-        if let Some(seat) = seats.get_mut(&self.group) {
-            seat.queued = seat.queued.saturating_sub(1);
-            if seat.queued == 0 && seat.group.is_none() {
-                seats.remove(&self.group);
-            }
-        }
-    }
 }
 
 #[derive(Debug, Default)]

@@ -89,7 +89,8 @@ mod tests {
     fn nobody_may_have_others_held_back_by_taking_a_name() {
         let (slo, found) = parsed("comm", "{ run_queue_p99: 5ms }");
         assert_eq!(slo, None);
-        let told = found.iter().any(|one| one.starts_with("5:18 ") && one.contains("others would be held back"));
+        let told =
+            found.iter().any(|one| one.starts_with("5:18 ") && one.contains("others would be held back"));
         assert!(told, "{found:?}");
     }
 }

@@ -222,7 +222,8 @@ impl Shift {
         let Some(armed) = &self.armed else { return };
         match armed.probes.read() {
             Ok(from) => {
-                let (throttled, until) = (answer::throttled(&look.subject), now.after(look.time));
+                // From here on, since arming has taken its time.
+                let (throttled, until) = (answer::throttled(&look.subject), clock::now().after(look.time));
                 self.looks.push(UnderWay { look, from, throttled, until, alone });
             }
             Err(error) => drop(look.answer.send(Err(Failure::from_error(FailureKind::Failed, &error)))),
