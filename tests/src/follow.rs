@@ -21,7 +21,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows the events of one kind.
+    /// Follows the events of one kind, of the past hour too.
     ///
     /// # Errors
     /// When the command cannot be started.
@@ -35,7 +35,8 @@ impl Follower {
     /// When the command cannot be started.
     pub fn start_under(daemon: &Daemon<'_>, prefix: &[&str], kind: &str) -> Result<Self> {
         let mut command = under(prefix, agent_command(daemon.places()));
-        command.args(["events", "--follow", "--kind", kind, "-o", "jsonl"]);
+        // What happens before it follows is told as the past.
+        command.args(["events", "--follow", "--since", "1h", "--kind", kind, "-o", "jsonl"]);
         let mut child = command.stdout(Stdio::piped()).spawn().context("follow the events")?;
         let stdout = child.stdout.take().context("the command has an output")?;
         let (sender, lines) = channel();

@@ -44,6 +44,12 @@ impl Tool {
         Ok(())
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has printed so far.
     #[must_use]
     pub fn printed(&self) -> String {

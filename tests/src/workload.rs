@@ -98,12 +98,8 @@ impl Workload {
     /// # Errors
     /// When it is gone.
     pub fn pin(&self) -> Result<()> {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).context("read our own CPUs")?;
-        let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-        let mut one = CpuSet::new();
-        one.set(first.context("we may use no CPU")?).context("a CPU has a place in the set")?;
-        let pid = Pid::from_raw(i32::try_from(self.pid()).context("a pid fits an i32")?);
-        sched_setaffinity(pid, &one).with_context(|| format!("pin {}", self.program.display()))
+        let pid = i32::try_from(self.pid()).context("a pid fits an i32")?;
+        pin(Pid::from_raw(pid)).with_context(|| format!("pin {}", self.program.display()))
     }
 
     /// Ends its standard input.
@@ -162,4 +158,20 @@ impl Drop for Workload {
             Err(error) => complain(&format!("{} is left behind: {error}", self.program.display())),
         }
     }
+}
+
+/// Lets the calling thread run on one CPU only, the first that it may use.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn pin_this_thread() -> Result<()> {
+    pin(Pid::from_raw(0))
+}
+
+fn pin(thread: Pid) -> Result<()> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("read our own CPUs")?;
+    let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let mut one = CpuSet::new();
+    one.set(first.context("we may use no CPU")?).context("a CPU has a place in the set")?;
+    sched_setaffinity(thread, &one).context("sched_setaffinity")
 }

@@ -12,12 +12,14 @@ mod emergency;
 mod idle;
 mod latency;
 mod loss;
-mod machine;
+pub(crate) mod machine;
 mod memory;
 mod profile;
+pub(crate) mod prompt;
 mod report;
+mod sched;
 mod snapshot;
-mod stats;
+pub(crate) mod stats;
 
 use std::path::PathBuf;
 
@@ -68,6 +70,8 @@ enum Bench {
     Deliveries,
     /// From a death to the alert at its receiver.
     Death,
+    /// The scheduler's probes, beside libbpf-tools' runqlat.
+    Sched,
 }
 
 /// What every benchmark gets.
@@ -100,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         rows.extend(results);
     }
     if options.only.is_empty() {
-        report::write(&machine::describe()?, &rows)?;
+        report::write(&machine::describe("cargo xtask bench")?, &rows)?;
     }
     Ok(())
 }
@@ -120,6 +124,7 @@ impl Bench {
             Self::Emergency => emergency::run(setting),
             Self::Deliveries => deliveries::run(setting),
             Self::Death => death::run(setting),
+            Self::Sched => sched::run(setting),
         }
     }
 }

@@ -11,6 +11,8 @@ mod ci;
 mod demo;
 mod docs;
 mod ebpf;
+mod marked;
+mod neighbour;
 mod package;
 mod setup;
 mod test;
@@ -63,6 +65,8 @@ enum Task {
     Package(package::Options),
     /// Measure what docs/SPECIFICATION.md promises and write the results there. Needs root.
     Bench(bench::Options),
+    /// Let hogs starve nginx without the agent and with it, for docs/guides/noisy-neighbour.md. Needs root.
+    NoisyNeighbour(neighbour::Options),
 }
 
 fn main() -> ExitCode {
@@ -87,5 +91,6 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Package(options) => package::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::NoisyNeighbour(options) => neighbour::run(&options),
     }
 }

@@ -2,6 +2,7 @@
 //! Does nothing, and takes no time, where all of it is there.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -60,16 +61,19 @@ pub(crate) fn run() -> Result<()> {
 /// As [`run`].
 pub(crate) fn for_tests() -> Result<()> {
     install(&TEST_PACKAGES)?;
-    UNPACKED.iter().try_for_each(|package| unpack(package))?;
+    UNPACKED.iter().try_for_each(|package| unpacked(package).map(drop))?;
     python()
 }
 
-/// Unpacks a package below the target directory.
-fn unpack(package: &str) -> Result<()> {
+/// Where a Debian package is unpacked, which it is if it was not.
+///
+/// # Errors
+/// When it cannot be had.
+pub(crate) fn unpacked(package: &str) -> Result<PathBuf> {
     let tools = target_dir()?.join("tools");
     let dir = tools.join(package);
     if dir.is_dir() {
-        return Ok(());
+        return Ok(dir);
     }
     fs::create_dir_all(&tools).with_context(|| format!("create {}", tools.display()))?;
     let scratch = tempfile::tempdir_in(&tools).context("create a directory for a package")?;
@@ -79,7 +83,8 @@ fn unpack(package: &str) -> Result<()> {
     let file = files.next().with_context(|| format!("apt-get downloaded no {package}"))??;
     let root = scratch.path().join("root");
     execute(Command::new("dpkg-deb").arg("--extract").arg(file.path()).arg(&root))?;
-    fs::rename(&root, &dir).with_context(|| format!("rename {} to {}", root.display(), dir.display()))
+    fs::rename(&root, &dir).with_context(|| format!("rename {} to {}", root.display(), dir.display()))?;
+    Ok(dir)
 }
 
 /// Makes the Python environment below the target directory.

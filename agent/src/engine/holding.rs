@@ -404,6 +404,25 @@ fn a_group_by_hand_gives_way_too_and_an_emergency_ends_it() {
     assert!(machine.held.is_empty());
 }
 
+/// How many of these tenths of a second had waits that were too long, for as long as the objective calls a violation:
+/// two in a row without one end a stretch.
+fn too_long(waits: &[u64], p99_us: u64, for_ms: u64) -> usize {
+    let (mut all, mut stretch, mut clean) = (0, 0, 0);
+    for waited in waits.iter().chain([&0, &0]) {
+        if *waited > p99_us {
+            stretch += 1;
+            clean = 0;
+        } else {
+            clean += 1;
+        }
+        if clean == 2 {
+            all += if stretch as u64 * 100 >= for_ms { stretch } else { 0 };
+            stretch = 0;
+        }
+    }
+    all
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -446,10 +465,10 @@ proptest! {
             .sum();
         let worst = (BASE_US + machine.others_us + at_floor) * 115 / 100;
         let tail = &machine.p99[600..];
-        let long = tail.iter().filter(|waited| **waited > p99_us).count();
+        let long = too_long(tail, p99_us, for_ms);
         let exhausted = machine.violated().iter().filter(|told| told.1).count();
         if worst * 2 < p99_us && exhausted == 0 {
-            // Met for 95 % of the time, the tries to give back included.
+            // Met for 95 % of the time, the tries to give back included. What goes over it for moments is no violation.
             prop_assert!(long * 20 <= tail.len(), "{long} of {} too long", tail.len());
         }
         if worst * 10 < p99_us * 9 {

@@ -1,15 +1,13 @@
 //! The table of results in docs/SPECIFICATION.md, between two markers.
 
 use std::fmt;
-use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::cargo::workspace_root;
+use crate::marked;
 
 const FILE: &str = "docs/SPECIFICATION.md";
-const BEGIN: &str = "<!-- results of cargo xtask bench: begin -->";
-const END: &str = "<!-- results of cargo xtask bench: end -->";
+const MARK: &str = "results of cargo xtask bench";
 
 /// A promise and what was measured.
 #[derive(Clone, Debug)]
@@ -36,11 +34,7 @@ impl fmt::Display for Row {
 /// # Errors
 /// When the document has no markers or cannot be written.
 pub(crate) fn write(machine: &str, rows: &[Row]) -> Result<()> {
-    let path = workspace_root()?.join(FILE);
-    let text = fs::read_to_string(&path).with_context(|| format!("read {FILE}"))?;
-    let text =
-        replace(&text, &table(machine, rows)).with_context(|| format!("{FILE} has no {BEGIN} and {END}"))?;
-    fs::write(&path, text).with_context(|| format!("write {FILE}"))?;
+    marked::replace(FILE, MARK, &table(machine, rows))?;
     println!("results are in {FILE}");
     Ok(())
 }
@@ -55,22 +49,9 @@ fn table(machine: &str, rows: &[Row]) -> String {
     table
 }
 
-fn replace(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_is_between_the_markers_changes() {
-        let text = format!("# A\n{BEGIN}\nold\n{END}\nend\n");
-        assert_eq!(replace(&text, "new\n").unwrap(), format!("# A\n{BEGIN}\nnew\n{END}\nend\n"));
-        assert_eq!(replace("no markers", "new"), None);
-    }
 
     #[test]
     fn a_missed_promise_is_visible() {

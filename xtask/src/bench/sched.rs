@@ -1,0 +1,178 @@
+//! What the scheduler's probes add to a switch of threads with the wake-up before it, beside libbpf-tools' runqlat,
+//! which does the same for the whole machine without cgroups; and how long arming takes.
+//!
+//! Two threads on one CPU hand a byte to and fro through pipes: each hand-over is one wake-up and one switch.
+
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _, pipe};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use integration_tests::clock::Stopwatch;
+use integration_tests::daemon::Daemon;
+use integration_tests::places::Places;
+use integration_tests::workload::pin_this_thread;
+
+use crate::bench::Setting;
+use crate::bench::report::Row;
+use crate::bench::stats::Samples;
+use crate::setup;
+
+/// Hand-overs there and back in one measurement: about a second.
+const ROUND_TRIPS: u32 = 400_000;
+/// Looks after each of which the probes are disarmed.
+const ARMINGS: u32 = 9;
+
+/// Runs both.
+///
+/// # Errors
+/// When runqlat cannot be had or the agent fails.
+pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
+    let runqlat = setup::unpacked("libbpf-tools")?.join("usr/sbin/runqlat");
+    let mut rows = cost(setting, &runqlat)?;
+    rows.push(arming(setting)?);
+    Ok(rows)
+}
+
+fn cost(setting: &Setting, runqlat: &Path) -> Result<Vec<Row>> {
+    hand_over().context("warm up")?;
+    let (mut bare, mut disarmed, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut ratios = Vec::new();
+    for _ in 0..setting.rounds {
+        let without = hand_over()?;
+        let at_rest = with_probes(setting, "auto")?;
+        let armed = with_probes(setting, "on")?;
+        let peer = Runqlat::start(runqlat)?;
+        let beside_peer = hand_over()?;
+        drop(peer);
+        bare.push(without);
+        disarmed.push(at_rest - without);
+        ours.push(armed - without);
+        theirs.push(beside_peer - without);
+        ratios.push((armed - without) / (beside_peer - without));
+    }
+    let all = |values| Samples::new(values).context("at least one round");
+    let (bare, disarmed, ours) = (all(bare)?, all(disarmed)?, all(ours)?);
+    let (theirs, ratios) = (all(theirs)?, all(ratios)?);
+    Ok(vec![
+        Row {
+            what: "added by the armed scheduler probes to a switch with its wake-up",
+            promise: "≤ 180 ns",
+            measured: format!("{ours:.0} ns, to {bare:.0} ns without"),
+            kept: ours.median() <= 180.0,
+        },
+        Row {
+            what: "the same relative to what libbpf-tools' runqlat adds",
+            promise: "≤ 0.7",
+            measured: format!("{ratios:.2}; runqlat adds {theirs:.0} ns"),
+            kept: ratios.median() <= 0.7,
+        },
+        Row {
+            what: "added to a switch with its wake-up while the probes are disarmed",
+            promise: "0 ns: within ± 2 % of a switch",
+            measured: format!("{disarmed:.0} ns"),
+            kept: disarmed.median().abs() <= bare.median() * 0.02,
+        },
+    ])
+}
+
+/// Nanoseconds per hand-over beside an agent whose probes have this mode.
+fn with_probes(setting: &Setting, mode: &str) -> Result<f64> {
+    let places = Places::for_agent(setting.agent.clone())?;
+    // Nothing sheds them, and no pressure of the measurement's own arms them.
+    places.write_config(&format!("scheduler_probes: {{ mode: {mode}, budget: 100% }}\n"))?;
+    let daemon = Daemon::start(&places)?;
+    let status = daemon.data(&["daemon", "status"])?;
+    let features = status["features"].as_array().context("features")?;
+    let probes = features.iter().find(|feature| feature["name"] == "scheduler-probes");
+    let why = probes.and_then(|probes| probes["why"].as_str()).context("the probes' state")?;
+    ensure!(why.contains("not armed") == (mode == "auto"), "probes {mode}: {why}");
+    let nanos = hand_over()?;
+    daemon.stop()?;
+    Ok(nanos)
+}
+
+/// How much longer a look takes that has to arm the probes than the next one.
+fn arming(setting: &Setting) -> Result<Row> {
+    let places = Places::for_agent(setting.agent.clone())?;
+    places.write_config("scheduler_probes: { mode: auto, budget: 100%, window: 2s }\n")?;
+    let mut took = Vec::new();
+    for _ in 0..ARMINGS {
+        let daemon = Daemon::start(&places)?;
+        let look = || -> Result<(f64, bool)> {
+            let watch = Stopwatch::start();
+            let look = daemon.data(&["latency", "--for", "100ms"])?;
+            let armed = look["armed_for_this"].as_bool().context("whether it was armed for this")?;
+            Ok((watch.elapsed().as_secs_f64() * 1_000.0, armed))
+        };
+        let (first, second) = (look()?, look()?);
+        ensure!(first.1 && !second.1, "the first look arms, the second does not");
+        took.push(first.0 - second.0);
+        daemon.stop()?;
+    }
+    let took = Samples::new(took).context("looks")?;
+    Ok(Row {
+        what: "arming the scheduler's probes: a look that has to, less one that has not",
+        promise: "≤ 50 ms",
+        measured: format!("{took:.0} ms"),
+        kept: took.median() <= 50.0,
+    })
+}
+
+/// A running runqlat; ends on drop.
+struct Runqlat(Child);
+
+impl Runqlat {
+    /// Returns when it has attached its programs.
+    fn start(path: &Path) -> Result<Self> {
+        let mut command = Command::new("stdbuf");
+        command.arg("--output=L").arg(path).arg("3600").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut runqlat = Self(command.spawn().with_context(|| format!("start {command:?}"))?);
+        let stdout = runqlat.0.stdout.take().context("its output")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).context("read what runqlat prints")?;
+        ensure!(line.contains("Tracing run queue latency"), "runqlat printed {line:?}");
+        Ok(runqlat)
+    }
+}
+
+impl Drop for Runqlat {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.kill().and_then(|()| self.0.wait()) {
+            eprintln!("runqlat is left behind: {error}");
+        }
+    }
+}
+
+/// Nanoseconds per hand-over.
+fn hand_over() -> Result<f64> {
+    let (there, back) = (pipe().context("make a pipe")?, pipe().context("make a pipe")?);
+    let (mut near, mut far) = ((back.0, there.1), (there.0, back.1));
+    let partner = std::thread::spawn(move || -> Result<()> {
+        pin_this_thread()?;
+        (0..ROUND_TRIPS).try_for_each(|_| {
+            take(&mut far.0)?;
+            give(&mut far.1)
+        })
+    });
+    let time = std::thread::spawn(move || -> Result<f64> {
+        pin_this_thread()?;
+        let watch = Stopwatch::start();
+        for _ in 0..ROUND_TRIPS {
+            give(&mut near.1)?;
+            take(&mut near.0)?;
+        }
+        Ok(watch.elapsed().as_secs_f64() * 1e9 / f64::from(2 * ROUND_TRIPS))
+    });
+    let time = time.join().map_err(|_panic| anyhow::anyhow!("a thread panicked"))?;
+    partner.join().map_err(|_panic| anyhow::anyhow!("a thread panicked"))??;
+    time
+}
+
+fn give(to: &mut PipeWriter) -> Result<()> {
+    to.write_all(&[0]).context("hand over")
+}
+
+fn take(from: &mut PipeReader) -> Result<()> {
+    from.read_exact(&mut [0]).context("take over")
+}
