@@ -19,6 +19,7 @@ pub mod cgroup;
 pub mod systemd;
 pub mod effect;
 pub mod store;
+pub mod telemetry;
 pub mod backup;
 pub mod control;
 pub mod daemon;

@@ -20,6 +20,7 @@ pub mod program;
 pub mod receiver;
 pub mod reference;
 pub mod schemas;
+pub mod scrape;
 pub mod sink;
 pub mod storm;
 pub mod systemd;

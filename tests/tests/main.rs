@@ -32,6 +32,7 @@ mod latency_policy;
 mod layers;
 mod loss_accounting;
 mod manual_limits_survive;
+mod metrics;
 mod migration;
 mod process_attributes;
 mod profiles;

@@ -29,8 +29,8 @@ const TEST_PACKAGES: [&str; 7] =
     ["python3", "python3-jsonschema", "util-linux", "binutils", "dpkg-dev", "lintian", "rpm"];
 
 /// Debian packages whose programs tests start. They are unpacked only: installing them would start a service.
-const UNPACKED: [&str; 6] =
-    ["prometheus-alertmanager", "webhook", "nginx", "rsyslog", "libestr0", "libfastjson4"];
+const UNPACKED: [&str; 7] =
+    ["prometheus", "prometheus-alertmanager", "webhook", "nginx", "rsyslog", "libestr0", "libfastjson4"];
 
 /// The linker is built with an LLVM at least as new as the compiler's; later ones want another LLVM.
 const LINKER: &str = "bpf-linker";

@@ -23,6 +23,7 @@ mod latency;
 mod list;
 mod log;
 mod man;
+mod metrics;
 mod offline;
 mod output;
 mod page;
@@ -119,6 +120,8 @@ enum Command {
     Record(record::Record),
     /// Run a recording through the engine offline and print its actions
     Replay(replay::Replay),
+    /// Print the figures that the agent keeps about itself and what it limits
+    Metrics,
     /// Check whether the agent can do its work here; exit code 1 on an error
     Health(health::Health),
     /// Print version, kernel ABI and target
@@ -200,6 +203,7 @@ fn run(cli: Cli) -> CliResult {
         Command::Record(command) => command.run(&context),
         Command::Replay(command) => command.run(&context),
         Command::Health(command) => command.run(&context),
+        Command::Metrics => metrics::run(&context),
         Command::Version => version::run(&context),
         Command::Completions(command) => command.run(&context),
         Command::Man(command) => command.run(&context),

@@ -18,6 +18,8 @@ mod fields;
 pub mod file;
 pub mod host;
 mod limits;
+pub mod logging;
+mod metrics;
 mod matching;
 mod parts;
 pub mod paths;

@@ -10,13 +10,15 @@ use super::fields::Cursor;
 use super::file::{Trust, Value};
 use super::host::Host;
 use super::paths::Dirs;
-use super::{access, audit, backup, limits, parts, probes, profile, webhook, webhooks};
+use super::{access, audit, backup, limits, logging, metrics, parts, probes, profile, webhook, webhooks};
 use crate::model::access::Access;
 use crate::model::audit::AuditSettings;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
+use crate::model::telemetry::MetricsSettings;
 
 pub use super::backup::Backup;
+pub use super::logging::{LogFormat, LogLevel};
 use super::probes::ProbesSettings;
 pub use super::webhook::Webhook;
 
@@ -42,6 +44,7 @@ const KEYS: &[&str] = &[
     "access",
     "audit",
     "scheduler_probes",
+    "metrics",
 ];
 
 /// What becomes of the limits when the daemon stops.
@@ -66,46 +69,6 @@ pub enum SourceChoice {
     Netlink,
     /// Polling `/proc`.
     Poll,
-}
-
-/// Least severe messages that are logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Errors.
-    Error,
-    /// And warnings.
-    Warn,
-    /// And what the agent does.
-    #[default]
-    Info,
-    /// And why.
-    Debug,
-    /// And every event.
-    Trace,
-}
-
-impl LogLevel {
-    /// As the filter of the `tracing` crates spells it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-/// How messages are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// A group of the system.
@@ -153,6 +116,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// Whether the scheduler is watched, and at what cost.
     pub scheduler_probes: ProbesSettings,
+    /// Where figures can be fetched, and where they are pushed to.
+    pub metrics: MetricsSettings,
 }
 
 impl Default for Settings {
@@ -174,6 +139,7 @@ impl Default for Settings {
             access: Access::default(),
             audit: AuditSettings::default(),
             scheduler_probes: ProbesSettings::default(),
+            metrics: MetricsSettings::default(),
         }
     }
 }
@@ -241,6 +207,7 @@ struct Written<'a> {
     access: Option<Cursor<'a>>,
     audit: Option<Cursor<'a>>,
     scheduler_probes: Option<Cursor<'a>>,
+    metrics: Option<Cursor<'a>>,
 }
 
 impl<'a> Written<'a> {
@@ -275,6 +242,8 @@ impl<'a> Written<'a> {
             // As a whole, as an endpoint is.
             audit: map.get("audit").cloned(),
             scheduler_probes: map.get("scheduler_probes").cloned(),
+            // As a whole: half a receiver in one file and half in another is a mistake.
+            metrics: map.get("metrics").cloned(),
         }
     }
 
@@ -301,6 +270,7 @@ impl<'a> Written<'a> {
         put(&mut self.access, later.access);
         put(&mut self.audit, later.audit);
         put(&mut self.scheduler_probes, later.scheduler_probes);
+        put(&mut self.metrics, later.metrics);
     }
 
     /// Errors go to `findings`, and the default takes the place of what is wrong, so that all are found.
@@ -309,14 +279,8 @@ impl<'a> Written<'a> {
         if let Some(at) = &self.version {
             at.integer(VERSION..=VERSION, "a version of the configuration format that is known: 1", findings);
         }
-        let log_level = self.log_level.as_ref().and_then(|at| {
-            let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
-            at.choice(&levels.map(|level| (level.as_str(), level)), findings)
-        });
-        let log_format = self
-            .log_format
-            .as_ref()
-            .and_then(|at| at.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)], findings));
+        let log_level = self.log_level.as_ref().and_then(|at| logging::level(at, findings));
+        let log_format = self.log_format.as_ref().and_then(|at| logging::format(at, findings));
         let on_stop = self
             .on_stop
             .as_ref()
@@ -358,6 +322,11 @@ impl<'a> Written<'a> {
                 .scheduler_probes
                 .as_ref()
                 .and_then(|at| probes::parse(at, findings))
+                .unwrap_or_default(),
+            metrics: self
+                .metrics
+                .as_ref()
+                .and_then(|at| metrics::parse(at, &dirs.config, findings))
                 .unwrap_or_default(),
         }
     }
@@ -451,6 +420,58 @@ mod tests {
         assert_eq!(Etc::new(&[("config.yaml", "# nothing\n")]).load().unwrap(), Settings::default());
         let sample = include_str!("../../../packaging/config.yaml");
         assert_eq!(Etc::new(&[("config.yaml", sample)]).load().unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn metrics_are_on_this_machine_unless_it_is_said_otherwise() {
+        use crate::model::telemetry::{Header, HeaderValue, Otlp};
+
+        let read = |text: &str| Etc::new(&[("config.yaml", text)]).load().unwrap().metrics;
+        assert_eq!(read("metrics: {}\n").listen.unwrap().to_string(), "127.0.0.1:9464");
+        assert_eq!(read("metrics: { listen: off }\n").listen, None);
+        assert_eq!(read("metrics: { listen: \"[::1]:0\" }\n").listen.unwrap().port(), 0);
+        let remote = read("metrics: { listen: 0.0.0.0:9464, allow_remote: true }\n");
+        assert_eq!((remote.listen.unwrap().to_string(), remote.otlp), ("0.0.0.0:9464".to_owned(), None));
+        let otlp = |text: &str| read(&format!("metrics: {{ otlp: {text} }}\n")).otlp.unwrap();
+        let plain = otlp("{ endpoint: \"http://127.0.0.1:4318\", interval: 2s }");
+        let (two, url) = (Duration::from_secs(2), "http://127.0.0.1:4318/v1/metrics".to_owned());
+        let expected = Otlp { url, interval: two, timeout: two, headers: Vec::new(), ca_file: None };
+        assert_eq!(plain, expected, "the timeout is not longer than the interval");
+        let headers =
+            "[{ name: X-Scope-OrgID, value: a b }, { name: authorization, secret_file: otlp.token }]";
+        let full = otlp(&format!("{{ endpoint: \"https://h/otlp/v1/metrics\", headers: {headers} }}"));
+        assert_eq!((full.url.as_str(), full.interval.as_secs()), ("https://h/otlp/v1/metrics", 60));
+        let [tenant, token] = &full.headers[..] else { panic!("{full:?}") };
+        let value = HeaderValue::Plain("a b".to_owned());
+        assert_eq!(*tenant, Header { name: "x-scope-orgid".to_owned(), value });
+        assert!(matches!(&token.value, HeaderValue::File(path) if path.ends_with("otlp.token")), "{token:?}");
+    }
+
+    #[test]
+    fn metrics_that_would_leak_or_cannot_be_are_refused() {
+        for (text, wrong) in [
+            ("listen: 0.0.0.0:9464", "0.0.0.0 is not this machine alone"),
+            ("listen: localhost", "\"localhost\" is neither off nor an address with a port"),
+            ("otlp: {}", "key \"endpoint\" is missing"),
+            ("otlp: { endpoint: \"http://collector/\" }", "http to another machine"),
+            ("otlp: { endpoint: \"https://u:p@h/\" }", "credentials in a URL"),
+            ("otlp: { endpoint: \"https://h/\", interval: 1ms }", "1ms is not within 1s to 1h"),
+            ("otlp: { endpoint: \"https://h/\", headers: [{ name: a }] }", "either value or secret_file"),
+            (
+                "otlp: { endpoint: \"https://h/\", headers: [{ name: \"a b\", value: c }] }",
+                "no name of a header",
+            ),
+            ("otlp: { endpoint: \"https://h/\", headers: [{ name: host, value: c }] }", "set by the agent"),
+            ("otlp: { endpoint: \"https://h/\", headers: [{ name: a, value: \"b\\n\" }] }", "visible ASCII"),
+            (
+                "otlp: { endpoint: \"https://h/\", headers: [{ name: Authorization, value: Zm9v }] }",
+                "is a secret",
+            ),
+        ] {
+            let errors = Etc::new(&[("config.yaml", &format!("metrics: {{ {text} }}\n"))]).errors();
+            assert!(errors.len() == 1 && errors[0].contains(wrong), "{text}: {errors:?}");
+            assert!(!errors[0].contains("Zm9v"), "a secret is quoted: {errors:?}");
+        }
     }
 
     #[test]

@@ -157,7 +157,7 @@ pub(super) fn literal(url: &Url) -> Option<IpAddr> {
     host.parse().ok()
 }
 
-fn is_this_host(url: &Url) -> bool {
+pub(super) fn is_this_host(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     // "localhost" and its subdomains are loopback by RFC 6761, section 6.3.
     host == "localhost"

@@ -67,6 +67,7 @@ impl Request {
             Self::BackUp(_) => ("backup create", Need::Administer),
             Self::State => ("state check", Need::View),
             Self::Latency(_) => ("latency", Need::View),
+            Self::Metrics => ("metrics", Need::View),
         }
     }
 }

@@ -279,6 +279,7 @@ impl Wire {
             Request::BackUp(body) => Self::post::<BackUp>("/v1/backup", body)?,
             Request::Latency(body) => Self::post::<LatencyLook>("/v1/latency", body)?,
             Request::State => Self::get("/v1/state"),
+            Request::Metrics => Self::get("/v1/metrics"),
         };
         Ok(wire)
     }

@@ -32,8 +32,11 @@ pub const ALERTS: &str = "alerts";
 /// How long processes wait for a CPU.
 pub const PROBES: &str = "scheduler-probes";
 
+/// Figures, for whoever fetches them or receives them.
+pub const METRICS: &str = "metrics-export";
+
 /// All of them, and whether they need the daemon.
-pub const ALL: [(&str, bool); 14] = [
+pub const ALL: [(&str, bool); 15] = [
     (MONITORING, true),
     (RULES, true),
     (MANUAL, false),
@@ -48,4 +51,5 @@ pub const ALL: [(&str, bool); 14] = [
     (WEBHOOKS, true),
     (AUDIT, false),
     (PROBES, true),
+    (METRICS, true),
 ];

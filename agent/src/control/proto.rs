@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::Policy;
+use crate::telemetry::Family;
 
 pub use alert::{Acknowledge, Acknowledged, AcknowledgedBy, AlertStatus, COMMENT_MAX, TIME_MAX_MS, ToldTo};
 pub use backup::{BackUp, BackedUp, DatabaseState, DatabaseVerdict};
@@ -120,6 +121,8 @@ pub enum Request {
     Latency(LatencyLook),
     /// `GET /v1/state`: answered by [`Reply::State`].
     State,
+    /// `GET /v1/metrics`, and as text `GET /metrics`: answered by [`Reply::Metrics`].
+    Metrics,
 }
 
 /// Whether to change anything.
@@ -332,6 +335,8 @@ pub enum Reply {
     State(Vec<DatabaseState>),
     /// How long processes waited for a CPU.
     Latency(Box<Latency>),
+    /// Every metric with its series, in the order of the reference.
+    Metrics(Vec<Family>),
     /// It did not work.
     Failure(super::failure::Failure),
 }
@@ -375,4 +380,5 @@ replies! {
     BackedUp is BackedUp,
     State is Vec<DatabaseState>,
     Latency is Box<Latency>,
+    Metrics is Vec<Family>,
 }

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::desk::{Answered, Desk, Streaming};
 use super::failure::{Failure, FailureKind};
 use super::proto::{BODY_MAX, Envelope, PlanOf, Reply, Request};
+use crate::telemetry::prometheus;
 
 /// Every path of the interface, for one connection.
 pub(super) fn router(desk: Desk) -> Router {
@@ -66,6 +67,8 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/backup", post(async |desk: Desk, Json(b)| desk.ask(Request::BackUp(b)).await))
         .route("/v1/latency", post(async |desk: Desk, Json(b)| desk.ask(Request::Latency(b)).await))
         .route("/v1/state", get(async |desk: Desk| desk.ask(Request::State).await))
+        .route("/v1/metrics", get(async |desk: Desk| desk.ask(Request::Metrics).await))
+        .route("/metrics", get(metrics))
         .fallback(async |uri: Uri| {
             Failure::new(FailureKind::NotFound, format!("no such path: {:?}", uri.path()))
         })
@@ -86,6 +89,19 @@ async fn explain(desk: Desk, Path(pid): Path<String>) -> Result<Answered, Failur
 async fn delivery(desk: Desk, Path(id): Path<String>) -> Result<Answered, Failure> {
     let id = id.parse().ok().ok_or_else(|| invalid(format!("{id:?} is no number of a delivery")))?;
     desk.ask(Request::Delivery { id }).await
+}
+
+/// As Prometheus reads them.
+async fn metrics(desk: Desk) -> Result<Response, Failure> {
+    match desk.ask(Request::Metrics).await? {
+        Answered::Reply(Reply::Metrics(families)) => {
+            let mut response = Response::new(Body::from(prometheus::text(&families)));
+            let text = HeaderValue::from_static(prometheus::CONTENT_TYPE);
+            response.headers_mut().insert(header::CONTENT_TYPE, text);
+            Ok(response)
+        }
+        other @ (Answered::Reply(_) | Answered::Stream(_)) => Ok(other.into_response()),
+    }
 }
 
 async fn plan(desk: Desk, Json(body): Json<PlanOf>) -> Result<Answered, Failure> {

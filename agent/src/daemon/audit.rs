@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 struct Shared {
     /// Records that could not be written since the start.
     failed: AtomicU64,
+    /// Records that were written since the start.
+    written: AtomicU64,
     /// Those that no record tells of yet.
     owed: AtomicU64,
 }
@@ -78,6 +80,12 @@ impl Audit {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// Records that were written since the start.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
     }
 
     /// What is in the way; empty when all is well.
@@ -164,6 +172,7 @@ impl Writer {
                 if std::mem::take(&mut self.failing) {
                     tracing::info!(missing = owed, "the audit log can be written again");
                 }
+                self.shared.written.fetch_add(entries.len() as u64, Ordering::Relaxed);
                 self.shared.owed.fetch_sub(owed, Ordering::Relaxed);
                 self.bell.ring();
             }
@@ -217,6 +226,7 @@ mod tests {
         runtime.block_on(ask("c"));
         runtime.block_on(ask("d"));
         assert_eq!(audit.failed(), 2, "it stays told");
+        assert_eq!(audit.written(), 3, "the gap is a record");
         drop(audit);
         running.join(Duration::ZERO);
         let found = search(&place, &Filter::default(), 10).unwrap();

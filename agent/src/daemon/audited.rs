@@ -97,6 +97,7 @@ pub fn change(request: &Request, actor: Actor) -> Option<Entry> {
         | Request::Delivery { .. }
         | Request::Criticals
         | Request::Latency(_)
+        | Request::Metrics
         | Request::Alerts => None,
     }
 }

@@ -9,6 +9,7 @@ use crate::control::proto::{
     CriticalRestarted, CriticalStatus, DaemonStatus, DynamicApplied, DynamicRemoved, DynamicStatus,
     Explanation, GroupStatus, Plan, Released, Throttled,
 };
+use crate::daemon::figures::Figures;
 use crate::engine::input::{ManualThrottle, ReleaseTarget, Remembered};
 use crate::model::id::Name;
 use crate::model::limits::Limits;
@@ -25,6 +26,8 @@ pub type Answer<T> = oneshot::Sender<Result<T, Failure>>;
 pub enum Command {
     /// What the engine thread knows of the daemon's state.
     Status(Answer<DaemonStatus>),
+    /// What metrics tell.
+    Figures(Answer<Figures>),
     /// The throttled groups.
     Groups(Answer<Vec<GroupStatus>>),
     /// Why a process is or is not limited.

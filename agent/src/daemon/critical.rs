@@ -55,6 +55,12 @@ impl Turn {
     }
 
     fn cared(&mut self, (name, input): (Name, Input)) {
+        if let Input::Checked { checked, .. } = &input {
+            self.tally.checked(&name, checked);
+        }
+        if let Input::Restarted { restarted, .. } = &input {
+            self.tally.restarted(&name, restarted);
+        }
         if let Input::Restarted { restarted, .. } = &input
             && let Some(answer) = self.by_hand.remove(&name)
         {
@@ -203,6 +209,7 @@ fn status(
         name,
         instances,
         deaths,
+        toll: _,
         last_death,
         wanted,
         absent_since,

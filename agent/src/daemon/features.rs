@@ -146,6 +146,7 @@ impl Office {
                 feature::WEBHOOKS => self.webhooks_feature(),
                 feature::AUDIT => working_but("not all is recorded", &self.audit.problems()),
                 feature::PROBES => self.probes.state(),
+                feature::METRICS => self.exporter.state(),
                 _engine_s => continue,
             };
             (feature.state, feature.why) = (state, why);

@@ -10,10 +10,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -46,6 +46,10 @@ struct Shared {
     lost: AtomicU64,
     /// Deliveries that found none.
     overflown: AtomicU64,
+    /// Messages in the queue.
+    queued: AtomicU64,
+    /// Notices that came out of it, by type. For the journal thread and whoever reads metrics.
+    told: Mutex<BTreeMap<&'static str, u64>>,
     /// See [`Journal::refused`].
     refused: AtomicBool,
     /// Notices that wait for the disk.
@@ -67,7 +71,7 @@ impl Journal {
     /// Hands over a notice. Never waits: when the queue is full, which takes a disk that hangs for
     /// thousands of notices, the notice is logged whole and counted as lost.
     pub fn tell(&self, at: Timestamp, notice: Notice) {
-        let sent = self.queue.try_send(Message::Notice(Box::new(Entry::new(at, notice))));
+        let sent = self.put(Message::Notice(Box::new(Entry::new(at, notice))));
         if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) = sent
             && let Message::Notice(entry) = message
         {
@@ -80,6 +84,18 @@ impl Journal {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
+    }
+
+    /// Notices since the start, by type.
+    #[must_use]
+    pub fn told(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is in the queue, and what waits for the disk.
+    #[must_use]
+    pub fn on_their_way(&self) -> u64 {
+        self.shared.queued.load(Ordering::Relaxed) + self.shared.waiting.load(Ordering::Relaxed)
     }
 
     /// While the disk refuses what is to be written: how many notices wait for it in memory.
@@ -162,8 +178,16 @@ impl Journal {
         acknowledged.await.map_err(|_closed| Failure::new(FailureKind::Failed, "the daemon is stopping"))?
     }
 
+    fn put(&self, message: Message) -> Result<(), TrySendError<Message>> {
+        // Before the other end can take it out again.
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        self.queue.try_send(message).inspect_err(|_refused| {
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+
     fn send(&self, message: Message) -> Result<(), Failure> {
-        self.queue.try_send(message).map_err(|_full| {
+        self.put(message).map_err(|_full| {
             Failure::new(FailureKind::Failed, "the journal is full").with_hint("try again in a moment")
         })
     }

@@ -35,6 +35,10 @@ impl Turn {
                 let status = self.status();
                 send(answer, Ok(status));
             }
+            Command::Figures(answer) => {
+                let figures = self.figures();
+                send(answer, Ok(figures));
+            }
             Command::Groups(answer) => {
                 let groups = self.groups();
                 send(answer, Ok(groups));

@@ -144,6 +144,7 @@ impl Check<'_> {
             | Request::Acknowledge(_)
             | Request::BackUp(_)
             | Request::Latency(_)
+            | Request::Metrics
             | Request::State) => {
                 Ok(Err(format!("{} names no process that could be within them", other.words())))
             }

@@ -12,6 +12,7 @@ use crate::control::proto::Reloaded;
 use crate::daemon::requests::Office;
 use crate::model::id::Name;
 use crate::model::rule::Profile;
+use crate::model::telemetry::MetricsSettings;
 use crate::store::history::Actor;
 
 /// What the daemon runs with.
@@ -55,6 +56,9 @@ impl Change {
         if self.settings.endpoints != loaded.settings.endpoints {
             parts.push("webhook endpoints".to_owned());
         }
+        if self.settings.metrics != loaded.settings.metrics {
+            parts.push("metrics".to_owned());
+        }
         if at_start_only(&self.settings) != at_start_only(&loaded.settings) {
             parts.push("settings that take effect at the next start of the daemon".to_owned());
         }
@@ -62,13 +66,15 @@ impl Change {
     }
 }
 
-/// The settings that a running daemon cannot change: all but `on_stop`, who may do what, and the endpoints.
+/// The settings that a running daemon cannot change: all but `on_stop`, who may do what, the endpoints, and where
+/// metrics go.
 fn at_start_only(settings: &Settings) -> Settings {
     Settings {
         on_stop: crate::config::settings::OnStop::default(),
         access: crate::model::access::Access::default(),
         endpoints: Vec::new(),
         webhook: None,
+        metrics: MetricsSettings::default(),
         ..settings.clone()
     }
 }
@@ -104,6 +110,7 @@ impl Office {
                 self.put_in_force(Some(profile), &Actor { uid: None, by: "reload" }).await?;
             }
             self.deliveries.route(change.settings.endpoints.clone())?;
+            self.exporter.apply(&change.settings.metrics).await;
             self.access.send_replace(Arc::new(change.settings.access.clone()));
             {
                 let mut loaded = self.loaded();

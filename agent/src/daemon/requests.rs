@@ -24,6 +24,7 @@ use crate::daemon::backups::Calendar;
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::journal::Journal;
+use crate::daemon::metrics::Exporter;
 use crate::daemon::probes;
 use crate::daemon::scheduler::Scheduler;
 use crate::daemon::waker::Waker;
@@ -38,6 +39,7 @@ use crate::procfs::Proc;
 use crate::store::Store;
 use crate::store::events::EventFilter;
 use crate::store::history::Actor;
+use crate::telemetry::Reader;
 
 /// Past events that `explain` looks through for a process.
 const HISTORY: u32 = 1_000;
@@ -78,6 +80,8 @@ pub struct Office {
     pub access: watch::Sender<Arc<Access>>,
     /// The scheduler's probes.
     pub probes: probes::Desk,
+    /// Who reads metrics.
+    pub exporter: Exporter,
     /// To where refusals are told.
     pub refusals: mpsc::Sender<Refusal>,
 }
@@ -160,6 +164,11 @@ impl Office {
             Request::BackUp(asked) => Reply::BackedUp(self.back_up(asked, peer).await?),
             Request::Latency(look) => Reply::Latency(Box::new(self.latency(look).await?)),
             Request::State => Reply::State(self.check_state().await?),
+            Request::Metrics => {
+                let families = self.all_figures(Reader::Socket).await;
+                let families = families.map_err(|why| Failure::new(FailureKind::Failed, why))?;
+                Reply::Metrics(Arc::unwrap_or_clone(families))
+            }
         };
         Ok(Answer::Reply(reply))
     }

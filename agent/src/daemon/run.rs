@@ -31,12 +31,12 @@ use crate::daemon::journal::{self, Journal};
 use crate::daemon::lock::{LockError, PidLock};
 use crate::daemon::lookout::Lookout;
 use crate::daemon::probes::Ear;
+use crate::daemon::metrics::{Exporter, QUESTIONS};
+use crate::daemon::opening::{by_the_calendar, first_profile};
 use crate::daemon::recorder::Recorder;
 use crate::daemon::reload::{self, Loaded};
-use crate::daemon::report;
 use crate::daemon::requests::Office;
 use crate::daemon::sampler::Sampler;
-use crate::daemon::scheduler::Scheduler;
 use crate::daemon::serve::{self, Duty};
 use crate::daemon::turn::{COMMANDS, Parts, Turn, TurnError};
 use crate::daemon::violations::{self, Violations};
@@ -48,7 +48,6 @@ use crate::effect::drift::Drift;
 use crate::effect::{Kernel, Throttle, restore};
 use crate::engine::{Engine, EngineConfig};
 use crate::model::chain::chain;
-use crate::model::rule::Profile;
 use crate::model::time::Timestamp;
 use crate::procfs::Proc;
 use crate::procfs::cgroup::Version;
@@ -153,9 +152,13 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
 
     let (refusals, refused) = mpsc::channel(violations::QUEUE);
     let violations = Violations::new(refused, journal.clone());
+    let (asks, questions) = mpsc::channel(QUESTIONS);
+    let exporter = Exporter::new(asks, hostname(), started, &dirs.host.proc).map_err(failed)?;
+    exporter.apply(&settings.metrics).await;
     let office = Arc::new(Office {
         access: watch::Sender::new(Arc::new(settings.access.clone())),
         refusals,
+        exporter,
         probes,
         commands,
         waker,
@@ -173,7 +176,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         audit: audit.clone(),
         deliveries,
     });
-    let duty = Duty { server, profile, end, caretaker, violations };
+    let duty = Duty { server, profile, end, caretaker, violations, questions };
     let result = serve::until_stopped(&office, duty).await;
     let on_stop = office.on_stop();
     drop(office);
@@ -237,60 +240,6 @@ fn open_store(dirs: &Dirs, kernel: &Kernel) -> Result<(Store, Wishes)> {
         );
     }
     Ok((store, wishes))
-}
-
-/// The profile to begin with: the configured one, else the one that was active last.
-fn first_profile(settings: &Settings, store: &Store, profiles: &ProfileStore) -> Result<Option<Profile>> {
-    if let Some(name) = &settings.profile {
-        return reload::profile(profiles, name).map(Some);
-    }
-    let Some(name) = store.read(|tables| tables.active_profile()).map_err(failed)? else { return Ok(None) };
-    match reload::profile(profiles, &name) {
-        Ok(profile) => Ok(Some(profile)),
-        Err(failure) => {
-            // Watching without rules beats not running at all, and the status says so.
-            tracing::error!("profile {name} was active and cannot be loaded, none is: {failure}");
-            Ok(None)
-        }
-    }
-}
-
-/// The schedule to go on with, and the profile that is due by it, instead of `profile` if there is one.
-fn by_the_calendar(
-    settings: &Settings,
-    store: &mut Store,
-    profiles: &ProfileStore,
-    profile: Option<Profile>,
-) -> Result<(Option<Profile>, Scheduler)> {
-    let stored = store.read(|tables| tables.schedule()).map_err(failed)?;
-    let Some(name) = settings.profile.as_ref().or(stored.as_ref().map(|(name, _)| name)) else {
-        return Ok((profile, Scheduler::default()));
-    };
-    let owner = match profile.clone().filter(|profile| profile.name == *name) {
-        Some(owner) => Ok(owner),
-        None => reload::profile(profiles, name),
-    };
-    let owner = match owner {
-        Ok(owner) => owner,
-        Err(failure) => {
-            tracing::error!("the schedule of profile {name} cannot be loaded, none is in force: {failure}");
-            return Ok((profile, Scheduler::default()));
-        }
-    };
-    let now = report::now();
-    let since = stored.as_ref().filter(|(known, _)| known == name).map(|(_, since)| *since);
-    let since = since.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    let mut scheduler = Scheduler::resume(&owner, since.unwrap_or_else(|| now.timestamp()));
-    let remembered = scheduler.owner().map(|(name, since)| (name, since.as_millisecond()));
-    store.write(|tables| tables.set_schedule(remembered)).map_err(failed)?;
-    let Some(due) = scheduler.due(&now) else { return Ok((profile, scheduler)) };
-    match reload::profile(profiles, &due) {
-        Ok(due) => Ok((Some(due), scheduler)),
-        Err(failure) => {
-            tracing::error!("profile {due} is due and cannot be loaded: {failure}");
-            Ok((profile, scheduler))
-        }
-    }
 }
 
 /// The audit log, with the record of this start.

@@ -212,7 +212,7 @@ fn counters(
 
 /// CPU time of a process, all threads it ever had included (clock_getcpuclockid(3)). One that took over the pid
 /// since counts for less than nothing, which is nothing.
-fn used_ns(key: ProcKey) -> Option<u64> {
+pub(super) fn used_ns(key: ProcKey) -> Option<u64> {
     let pid = i32::try_from(key.pid).ok()?;
     let time = clock_gettime(clock_getcpuclockid(Pid::from_raw(pid)).ok()?).ok()?;
     let seconds = u64::try_from(time.tv_sec()).ok()?;

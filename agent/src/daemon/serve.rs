@@ -23,6 +23,7 @@ use crate::model::chain::chain;
 use crate::model::rule::Profile;
 use crate::store::block::Block;
 use crate::store::history::Actor;
+use crate::telemetry::Question;
 
 /// Calls on their way from the control socket.
 const CALLS: usize = 64;
@@ -43,6 +44,8 @@ pub struct Duty {
     pub caretaker: Caretaker,
     /// Tells what is denied.
     pub violations: Violations,
+    /// From whoever reads metrics.
+    pub questions: mpsc::Receiver<Question>,
 }
 
 /// Serves until SIGTERM or SIGINT, then stops in order.
@@ -50,7 +53,7 @@ pub struct Duty {
 /// # Errors
 /// When the engine thread ends by itself, or limits could not be released.
 pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failure> {
-    let Duty { server, profile, mut end, caretaker, mut violations } = duty;
+    let Duty { server, profile, mut end, caretaker, mut violations, mut questions } = duty;
     let mut signals = Signals::new().map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
     let (calls, mut inbox) = mpsc::channel::<Call>(CALLS);
     let (stop, stopped) = watch::channel(false);
@@ -74,6 +77,10 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
             () = office.probes.wants_critical() => {
                 let office = Arc::clone(office);
                 answers.spawn(async move { office.tell_critical().await });
+            }
+            Some(question) = questions.recv() => {
+                let office = Arc::clone(office);
+                answers.spawn(async move { office.answer_question(question).await });
             }
             () = office.wait_for_turn() => office.take_turn().await,
             () = office.wait_for_backup() => if office.backup_is_due() {

@@ -44,7 +44,7 @@ impl Turn {
         }
     }
 
-    fn source_status(&self) -> SourceStatus {
+    pub(super) fn source_status(&self) -> SourceStatus {
         let selected = &self.parts.source;
         let Counts { produced, sent, dropped, malformed, wakeups, exact } = selected.source.counts();
         SourceStatus {

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -18,10 +17,11 @@ use crate::daemon::pending::{Pending, Settled};
 use crate::daemon::probes::Ear;
 use crate::daemon::recorder::Recorder;
 use crate::daemon::sampler::Sampler;
+use crate::daemon::tally::Tally;
 use crate::daemon::waker::{Waker, timespec};
 use crate::daemon::wishes::Wishes;
 use crate::daemon::worker::{Finished, Worker};
-use crate::effect::drift::{Drift, Written};
+use crate::effect::drift::Drift;
 use crate::effect::{Step, Throttle};
 use crate::engine::action::{Action, What};
 use crate::engine::input::{Input, Outcome};
@@ -78,9 +78,6 @@ pub struct Parts {
 /// Commands on their way to the engine thread.
 pub const COMMANDS: usize = 64;
 
-/// Between looks at who came into limited cgroups: a snapshot each, which others can bring about.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-
 /// Why the thread ended.
 #[derive(Debug, thiserror::Error)]
 pub enum TurnError {
@@ -107,10 +104,12 @@ pub struct Turn {
     pub(super) by_hand: ByHand,
     /// What the machine was like at the last death of each that was told, and of whom.
     pub(super) last_found: BTreeMap<Name, (ProcKey, Circumstances)>,
+    /// What is counted for metrics.
+    pub(super) tally: Tally,
     /// When to look who came into a limited cgroup.
-    look: Option<Timestamp>,
+    pub(super) look: Option<Timestamp>,
     /// When that was done last.
-    looked: Timestamp,
+    pub(super) looked: Timestamp,
 }
 
 impl Turn {
@@ -126,6 +125,7 @@ impl Turn {
             stopping: false,
             by_hand: ByHand::default(),
             last_found: BTreeMap::new(),
+            tally: Tally::default(),
             look: None,
             looked: Timestamp::ZERO,
         }
@@ -177,8 +177,9 @@ impl Turn {
     /// Feeds the engine with what the source has.
     fn drain(&mut self, now: Timestamp) -> Result<(), TurnError> {
         let Parts { source, engine, recorder, .. } = &mut self.parts;
-        let recording = recorder.is_on();
+        let (recording, received) = (recorder.is_on(), &mut self.tally.received);
         let result = source.source.drain(now, &mut |event| {
+            received.count(&event);
             let input = Input::Event { event };
             if recording {
                 recorder.take(now, &input);
@@ -219,8 +220,9 @@ impl Turn {
     pub(super) fn snapshot(&mut self) -> Result<(), SourceError> {
         let began = clock::now();
         let Parts { source, engine, recorder, .. } = &mut self.parts;
-        let recording = recorder.is_on();
+        let (recording, received) = (recorder.is_on(), &mut self.tally.received);
         source.source.snapshot(&mut |event| {
+            received.count(&event);
             let input = Input::Event { event };
             if recording {
                 recorder.take(began, &input);
@@ -290,6 +292,7 @@ impl Turn {
                 What::Resume => self.parts.throttle.block(false),
                 What::Lift => {
                     self.pending.issued(action.id, &action.what);
+                    self.tally.began(&action);
                     let batch = self.parts.throttle.lift();
                     if let Some(finished) = self.parts.worker.submit(action.id, batch) {
                         self.finish(finished);
@@ -312,12 +315,16 @@ impl Turn {
     }
 
     fn carry_out(&mut self, action: &Action) {
+        self.tally.began(action);
         let finished = match self.parts.throttle.execute(action, &self.critical) {
             Some(Step::Done(outcome)) => {
                 Some(Finished { id: action.id, group: action.what.group().cloned(), outcome })
             }
             Some(Step::Moves(batch)) => self.parts.worker.submit(action.id, batch),
-            None => None,
+            None => {
+                self.tally.dropped(action.id);
+                None
+            }
         };
         if let Some(finished) = finished {
             self.finish(finished);
@@ -335,6 +342,7 @@ impl Turn {
 
     fn finish(&mut self, Finished { id, group, outcome }: Finished) {
         self.pending.settle(id, &outcome);
+        self.tally.ended(id, &outcome);
         let released = outcome == Outcome::Released;
         self.feed(Input::Outcome { id, outcome }, clock::now());
         if released {
@@ -352,30 +360,6 @@ impl Turn {
         }
         // What was written while the action was on its way did not count.
         self.tell_clashes(&group);
-    }
-
-    /// Compares the values of the groups whose files somebody wrote.
-    fn watch_values(&mut self) {
-        let now = clock::now();
-        let Written { groups, entered } = self.parts.drift.written();
-        for group in groups {
-            self.tell_clashes(&group);
-        }
-        if entered {
-            self.look.get_or_insert_with(|| self.looked.after(LOOK_INTERVAL).max(now));
-        }
-        if self.look.is_some_and(|at| at <= now) {
-            (self.look, self.looked) = (None, now);
-            if let Err(error) = self.snapshot() {
-                tracing::error!(%error, "cannot look who came into a limited cgroup");
-            }
-        }
-    }
-
-    fn tell_clashes(&mut self, group: &Name) {
-        if let Some(clashes) = self.parts.drift.compare(group) {
-            self.feed(Input::Clashes { group: group.clone(), clashes }, clock::now());
-        }
     }
 
     /// Gives the engine an input on a command's account; `then` runs when all that comes of it is done.

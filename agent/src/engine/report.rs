@@ -41,6 +41,7 @@ impl Engine {
                     name: name.clone(),
                     instances: state.instances.iter().copied().collect(),
                     deaths: state.deaths,
+                    toll: state.toll,
                     last_death: state.last,
                     wanted: state.wanted(),
                     absent_since: state.absent_since(),

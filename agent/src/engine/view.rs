@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::critical::{Checked, Protection, RestartBy, RestartPolicy, RestartResult};
+use crate::model::death::Toll;
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::{Limits, Scope};
@@ -147,6 +148,9 @@ pub struct CriticalView {
     pub instances: Vec<ProcKey>,
     /// Deaths since the profile was activated.
     pub deaths: u64,
+    /// The same by cause.
+    #[serde(default)]
+    pub toll: Toll,
     /// The last death.
     pub last_death: Option<Exit>,
     /// How many instances there must be.

@@ -32,6 +32,43 @@ impl Cause {
     }
 }
 
+/// Deaths by cause, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Toll {
+    exited: u64,
+    failed: u64,
+    signal: u64,
+    oom: u64,
+    unknown: u64,
+}
+
+impl Toll {
+    /// Counts a death.
+    pub const fn count(&mut self, exit: &Exit) {
+        let cause = match (exit.cause.oom, exit.status) {
+            (Some(_), _) => &mut self.oom,
+            (None, Some(Status::Code(0))) => &mut self.exited,
+            (None, Some(Status::Code(_))) => &mut self.failed,
+            (None, Some(Status::Signal { .. })) => &mut self.signal,
+            (None, None) => &mut self.unknown,
+        };
+        *cause = cause.saturating_add(1);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub const fn by_cause(&self) -> [(&'static str, u64); 5] {
+        [
+            ("exited", self.exited),
+            ("failed", self.failed),
+            ("signal", self.signal),
+            ("oom", self.oom),
+            ("unknown", self.unknown),
+        ]
+    }
+}
+
 /// A signal and who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -179,6 +216,24 @@ mod tests {
     fn sent(signal: u8, by: Sender, millis: u64) -> Cause {
         let at = Timestamp::from_nanos(millis * 1_000_000);
         Cause { sent: Some(Sent { signal, by, at }), oom: None }
+    }
+
+    #[test]
+    fn deaths_are_told_apart_by_cause() {
+        let mut toll = Toll::default();
+        let oom = Cause { sent: None, oom: Some(OomLimit::Machine) };
+        for (status, cause) in [
+            (Some(Status::Code(0)), Cause::UNKNOWN),
+            (Some(Status::Code(3)), Cause::UNKNOWN),
+            (KILLED, Cause::UNKNOWN),
+            (KILLED, oom),
+            (None, Cause::UNKNOWN),
+            (None, Cause::UNKNOWN),
+        ] {
+            toll.count(&exit(status, cause));
+        }
+        let expected = [("exited", 1), ("failed", 1), ("signal", 1), ("oom", 1), ("unknown", 2)];
+        assert_eq!(toll.by_cause(), expected);
     }
 
     const KILLED: Option<Status> = Some(Status::Signal { number: 9, core: false });

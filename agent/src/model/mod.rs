@@ -28,5 +28,6 @@ pub mod reason;
 pub mod reservation;
 pub mod rule;
 pub mod signal;
+pub mod telemetry;
 pub mod time;
 pub mod unit;

@@ -139,6 +139,15 @@ impl Tables {
         })
     }
 
+    /// Since when the oldest delivery waits that is pending, by endpoint, in ms since 1970.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn oldest_pending(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        let sql = "SELECT endpoint, min(created) FROM outbox WHERE state = 'pending' GROUP BY endpoint";
+        self.rows("find the oldest delivery", sql, (), |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
     /// How many deliveries pass the filter.
     ///
     /// # Errors
@@ -250,6 +259,8 @@ mod tests {
         let owed = store.read(|tx| tx.pending("ops", 5)).unwrap();
         assert_eq!(owed.iter().map(|one| one.event.as_str()).collect::<Vec<_>>(), ["e1", "e2"]);
         let first = owed[0].id;
+        let oldest = store.read(Tables::oldest_pending).unwrap();
+        assert_eq!(oldest, [("ops".to_owned(), 10), ("other".to_owned(), 10)]);
         assert_eq!((owed[0].body.as_slice(), owed[0].bytes, owed[0].attempts), (&b"\x00body"[..], 5, 0));
         let later = Fate::Later { attempts: 1, rejected: 1, next_attempt: 60 };
         store.write(|tx| tx.settle(first, later, &attempt(11, Some("503")))).unwrap();

@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
 ];
 const READERS: &[&str] = &["aya", "axum", "hyper", "reqwest", "tokio"];
 
-const LAYERS: [Layer; 21] = [
+const LAYERS: [Layer; 22] = [
     Layer { module: "model", may_use: &[], never: PURE },
     // Small facilities of the operating system, unsafe ones among them.
     Layer { module: "sys", may_use: &[], never: READERS },
@@ -91,16 +91,36 @@ const LAYERS: [Layer; 21] = [
         may_use: &["model", "clock", "config", "store", "effect::fail_point", "effect::webhook"],
         never: READERS,
     },
+    // Asks for figures, and knows nothing of where they come from.
+    Layer {
+        module: "telemetry",
+        may_use: &["model", "clock", "sealed"],
+        never: &["aya", "axum", "rusqlite"],
+    },
     Layer {
         module: "control",
-        may_use: &["model", "clock", "engine"],
+        may_use: &["model", "clock", "engine", "telemetry"],
         never: &["aya", "rusqlite", "reqwest"],
     },
     Layer {
         module: "daemon",
         may_use: &[
-            "model", "clock", "decode", "engine", "alert", "audit", "config", "procfs", "cgroup", "store",
-            "source", "effect", "backup", "control", "sys",
+            "model",
+            "clock",
+            "decode",
+            "engine",
+            "alert",
+            "audit",
+            "config",
+            "procfs",
+            "cgroup",
+            "store",
+            "source",
+            "effect",
+            "backup",
+            "control",
+            "telemetry",
+            "sys",
         ],
         never: &[],
     },
@@ -126,6 +146,7 @@ const LAYERS: [Layer; 21] = [
             "effect",
             "backup",
             "health",
+            "telemetry",
         ],
         never: &["aya", "rusqlite", "reqwest"],
     },

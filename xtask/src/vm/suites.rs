@@ -72,6 +72,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=faults::",
             "--skip=health_command::",
             "--skip=layers::",
+            "--skip=metrics::",
             "--skip=migration::",
             "--skip=profiles::",
             "--skip=dynamic_policies::profiles_take_turns",

@@ -77,6 +77,7 @@ impl Gallery {
         super::audit::samples(&mut gallery);
         super::backup::samples(&mut gallery);
         super::daemon::samples(&mut gallery);
+        super::metrics::samples(&mut gallery);
         super::profile::samples(&mut gallery);
         super::record::samples(&mut gallery);
         super::replay::samples(&mut gallery);

@@ -88,8 +88,12 @@ fn what_is_told_is_kept_and_what_is_wanted_is_owed() {
     journal.tell(clock::now(), test("x"));
     journal.route(vec![endpoint("b", Severity::Info)]).unwrap();
     journal.tell(clock::now(), Notice::ProfileActivated { profile: None });
+    let shared = Arc::clone(&journal.shared);
     drop(journal);
     thread.join().unwrap();
+    let told: Vec<_> = shared.told.lock().unwrap().clone().into_iter().collect();
+    assert_eq!(told, [("profile_activated", 2), ("test", 1)]);
+    assert_eq!(shared.queued.load(Ordering::Relaxed), 0);
 
     let store = open(&rig.path);
     let events = store.read(|tables| tables.events(&EventFilter::default(), 10)).unwrap();

@@ -2,9 +2,9 @@
 //! deliveries in one transaction. A transaction that fails is tried again as it is: nothing is decided twice.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -78,19 +78,25 @@ impl Writer {
                 Some(time) => messages.recv_timeout(time),
             };
             match next {
-                Ok(message) => self.keep(message),
+                Ok(message) => self.fetched(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
             while self.backlog.len() < BATCH
                 && let Ok(message) = messages.try_recv()
             {
-                self.keep(message);
+                self.fetched(message);
             }
             self.write();
             self.say_what_waits();
             self.log.wake(clock::now());
         }
+    }
+
+    /// Takes what came out of the queue.
+    fn fetched(&mut self, message: Message) {
+        self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+        self.keep(message);
     }
 
     /// For the other threads.
@@ -126,6 +132,10 @@ impl Writer {
     }
 
     pub(super) fn keep(&mut self, message: Message) {
+        if let Message::Notice(entry) = &message {
+            let mut told = self.shared.told.lock().unwrap_or_else(PoisonError::into_inner);
+            *told.entry(entry.notice.kind()).or_default() += 1;
+        }
         if let (Message::Notice(entry), Some(audit)) = (&message, &self.audit) {
             audit.notice(&entry.id, entry.unix_ms, &entry.notice);
         }

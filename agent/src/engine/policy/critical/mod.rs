@@ -14,6 +14,7 @@ use self::spell::{Spell, Tale};
 use crate::engine::outbox::Outbox;
 use crate::model::absence::{Absence, Flapping, Revival};
 use crate::model::critical::Expect;
+use crate::model::death::Toll;
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
 use crate::model::notice::Notice;
@@ -25,6 +26,8 @@ use crate::model::time::Timestamp;
 pub(crate) struct State {
     pub(crate) instances: BTreeSet<ProcKey>,
     pub(crate) deaths: u64,
+    /// The same by cause.
+    pub(crate) toll: Toll,
     pub(crate) last: Option<Exit>,
     expect: Option<Expect>,
     spell: Option<Spell>,
@@ -214,6 +217,7 @@ impl Criticals {
         }
         state.instances.remove(&key);
         state.deaths = state.deaths.saturating_add(1);
+        state.toll.count(exit);
         state.last = Some(*exit);
         state.fall_short(Absence::Died, now);
         let flapping = match state.flaps.died(now) {
