@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
-use nix::time::{clock_getcpuclockid, clock_gettime};
-use nix::unistd::Pid;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::cgroup::{Controller, CpuMeter, CpuStat, CpuUsage};
 use crate::clock;
@@ -17,6 +16,8 @@ use crate::model::signal::{Hundredths, Resource};
 use crate::procfs::Proc;
 use crate::procfs::pressure::Pressure;
 
+/// Of the clocks of a process, the one that counts what the scheduler gave it.
+const CPUCLOCK_SCHED: i32 = 2;
 /// Cgroups whose files are kept open: two for each.
 const OPEN_MOST: usize = 256;
 
@@ -210,11 +211,12 @@ fn counters(
     members().into_iter().filter_map(used).collect()
 }
 
-/// CPU time of a process, all threads it ever had included (clock_getcpuclockid(3)). One that took over the pid
-/// since counts for less than nothing, which is nothing.
+/// CPU time of a process, all threads it ever had included. One that took over the pid since counts for less than
+/// nothing, which is nothing. The clock is made as clock_getcpuclockid(3) makes it (`CPUCLOCK_SCHED` of
+/// linux/posix-timers.h), which asks the kernel twice.
 pub(super) fn used_ns(key: ProcKey) -> Option<u64> {
     let pid = i32::try_from(key.pid).ok()?;
-    let time = clock_gettime(clock_getcpuclockid(Pid::from_raw(pid)).ok()?).ok()?;
+    let time = clock_gettime(ClockId::from_raw((!pid << 3) | CPUCLOCK_SCHED)).ok()?;
     let seconds = u64::try_from(time.tv_sec()).ok()?;
     Some(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec()).ok()?))
 }
