@@ -155,6 +155,7 @@ fn kind(what: &What) -> Option<&'static str> {
         What::Inspect { .. }
         | What::Resume
         | What::Watch { .. }
+        | What::Listen { .. }
         | What::Resync
         | What::Sample(_)
         | What::Check { .. }

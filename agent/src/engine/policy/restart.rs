@@ -78,9 +78,11 @@ impl Revival {
         self.spec.backoff.saturating_mul(doubled).min(self.spec.backoff_max)
     }
 
-    /// A long life makes good for everything before it.
+    /// A long life makes good for everything before it, but not for attempts to end it because of its health.
     fn settle(&mut self, now: Timestamp) {
-        if self.up_since.is_some_and(|since| now.since(since) > self.spec.per) {
+        let last = self.attempts.last().copied();
+        let calm = self.up_since.map(|since| last.map_or(since, |last| since.max(last)));
+        if calm.is_some_and(|since| now.since(since) > self.spec.per) {
             (self.row, self.given_up, self.declined) = (0, false, false);
             self.attempts.clear();
         }

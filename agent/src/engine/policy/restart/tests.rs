@@ -331,6 +331,26 @@ fn bad_health_restarts_one_that_lives() {
 }
 
 #[test]
+fn a_long_life_does_not_make_good_for_attempts_to_end_it() {
+    let mut world = World::new(&[critical("web", &[], RestartPolicy::OnFailure)]);
+    let failed = || Restarted::Failed { error: "no".to_owned() };
+    world.up("web");
+    for moment in [200, 400] {
+        world.to(at(moment * SECOND));
+        world.restarts.unhealthy(&name("web"), &mut world.out);
+        world.next();
+        world.answer(failed());
+    }
+    world.to(at(601 * SECOND));
+    world.dies("web", KILLED);
+    world.next();
+    world.answer(failed());
+    let results: Vec<RestartResult> = world.told.iter().map(|(_, result)| *result).collect();
+    let (no, over) = (RestartResult::Failed, RestartResult::GivenUp);
+    assert_eq!(results, [no, no, no, over], "three attempts within ten minutes are enough");
+}
+
+#[test]
 fn a_new_agent_goes_on_counting() {
     let attempts = vec![at(10 * SECOND), at(20 * SECOND), at(30 * SECOND)];
     let remember = |given_up, down| {
