@@ -67,13 +67,16 @@ impl Scheduler {
 
     /// The profile that took over last, if it did so since this was asked last: told once.
     pub fn due(&mut self, now: &Zoned) -> Option<Name> {
-        let owner = self.owner.as_mut()?;
-        let (at, profile) = calendar::last(&owner.turns, now)?;
-        if at.timestamp() <= owner.taken {
-            return None;
-        }
-        owner.taken = now.timestamp();
+        let profile = self.untaken(now)?;
+        self.owner.as_mut()?.taken = now.timestamp();
         Some(profile)
+    }
+
+    /// The profile whose turn has come and is not taken.
+    fn untaken(&self, now: &Zoned) -> Option<Name> {
+        let owner = self.owner.as_ref()?;
+        let (at, profile) = calendar::last(&owner.turns, now)?;
+        (at.timestamp() > owner.taken).then_some(profile)
     }
 
     /// What comes next.
@@ -82,9 +85,13 @@ impl Scheduler {
         calendar::next(&self.owner.as_ref()?.turns, now)
     }
 
-    /// How long to sleep before [`Self::due`] is asked again; `None`: for ever.
+    /// How long to sleep before [`Self::due`] is asked again; `None`: for ever. Whoever was busy when a turn came, and
+    /// asks for the wait before asking what is due, does not wait for the turn after it.
     #[must_use]
     pub fn wait(&self, now: &Zoned) -> Option<Duration> {
+        if self.untaken(now).is_some() {
+            return Some(Duration::ZERO);
+        }
         let (next, _) = self.next(now)?;
         let left = Duration::try_from(next.timestamp().duration_since(now.timestamp())).unwrap_or_default();
         // Late by a hair rather than early.
@@ -133,6 +140,15 @@ mod tests {
         assert_eq!(due(&mut scheduler, "2026-11-23T09:00:00+01:00").as_deref(), Some("business-hours"));
         assert_eq!(due(&mut scheduler, "2026-11-23T09:00:01+01:00"), None);
         assert_eq!(due(&mut scheduler, "2026-11-23T18:00:30+01:00").as_deref(), Some("after-hours"));
+    }
+
+    #[test]
+    fn being_busy_when_a_turn_comes_does_not_put_it_off() {
+        let mut scheduler = office();
+        let late = at("2026-11-23T09:00:00.002+01:00");
+        assert_eq!(scheduler.wait(&late), Some(Duration::ZERO));
+        assert_eq!(due(&mut scheduler, "2026-11-23T09:00:00.002+01:00").as_deref(), Some("business-hours"));
+        assert_eq!(scheduler.wait(&late), Some(WAIT_MAX));
     }
 
     #[test]
