@@ -11,10 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::audit::log::GAP;
 use crate::audit::ship::{Bell, Report, Shipping};
-use crate::audit::{Actor, Entry, Log, Outcome, notice};
+use crate::audit::{Actor, Entry, Log, Outcome};
 use crate::clock;
 use crate::model::chain::chain;
-use crate::model::notice::Notice;
 use crate::model::plural::counted;
 
 /// Records on their way to the thread.
@@ -58,8 +57,8 @@ pub struct Audit {
 
 impl Audit {
     /// Records an event. Never waits.
-    pub fn notice(&self, id: &str, unix_ms: i64, notice: &Notice) {
-        self.send(Order { entry: notice::entry(id, unix_ms, notice), written: None });
+    pub fn notice(&self, entry: Entry) {
+        self.send(Order { entry, written: None });
     }
 
     /// Records what the daemon does itself. Never waits.

@@ -233,7 +233,19 @@ fn writer(parts: Parts, shared: Arc<Shared>) -> Writer {
     let ledger = Ledger::new(host, endpoints, saved, at);
     let (backlog, log) = (VecDeque::new(), Log::default());
     shared.awaits_life.store(ledger.awaits_life(), Ordering::Relaxed);
-    Writer { store, followers, due, ledger, backlog, batch: None, shared, failing: false, log, audit }
+    Writer {
+        store,
+        followers,
+        due,
+        ledger,
+        backlog,
+        batch: None,
+        shared,
+        failing: false,
+        log,
+        audit,
+        unaudited: Vec::new(),
+    }
 }
 
 fn saved(store: &Store) -> Result<Saved, StoreError> {

@@ -13,6 +13,7 @@ use super::log::Log;
 use super::message::{Acknowledge, Answer, Entry, Message};
 use super::{Shared, record};
 use crate::alert::{Changes, Ledger, Moment};
+use crate::audit;
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::stream::{Line, Publisher};
@@ -41,6 +42,8 @@ pub(super) struct Writer {
     pub(super) failing: bool,
     pub(super) log: Log,
     pub(super) audit: Option<Audit>,
+    /// Taken up since the last attempt to write, and not in the audit log's queue yet.
+    pub(super) unaudited: Vec<audit::Entry>,
 }
 
 /// What is decided and not written yet.
@@ -88,6 +91,7 @@ impl Writer {
                 self.fetched(message);
             }
             self.write();
+            self.tell_audit();
             self.say_what_waits();
             self.log.wake(clock::now());
         }
@@ -97,6 +101,14 @@ impl Writer {
     fn fetched(&mut self, message: Message) {
         self.shared.queued.fetch_sub(1, Ordering::Relaxed);
         self.keep(message);
+    }
+
+    /// After the journal's own flush: two at once wait for each other in the file system, and an alert is owed by the
+    /// journal's.
+    fn tell_audit(&mut self) {
+        if let Some(audit) = &self.audit {
+            self.unaudited.drain(..).for_each(|entry| audit.notice(entry));
+        }
     }
 
     /// For the other threads.
@@ -124,6 +136,7 @@ impl Writer {
 
     fn finish(&mut self) {
         self.write();
+        self.tell_audit();
         self.log.finish();
         let waiting = self.waiting();
         if waiting > 0 {
@@ -136,8 +149,10 @@ impl Writer {
             let mut told = self.shared.told.lock().unwrap_or_else(PoisonError::into_inner);
             *told.entry(entry.notice.kind()).or_default() += 1;
         }
-        if let (Message::Notice(entry), Some(audit)) = (&message, &self.audit) {
-            audit.notice(&entry.id, entry.unix_ms, &entry.notice);
+        if let Message::Notice(entry) = &message
+            && self.audit.is_some()
+        {
+            self.unaudited.push(audit::notice::entry(&entry.id, entry.unix_ms, &entry.notice));
         }
         match message {
             Message::Acknowledge(request) if self.failing => refuse(request),

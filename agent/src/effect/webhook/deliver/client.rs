@@ -127,7 +127,7 @@ impl Poster {
         let body = payload::finish(self.endpoint.format, body, key.as_deref());
         let headers = self.headers(id, &body)?;
         let timeout = self.endpoint.timeout;
-        let client = self.client(permit)?;
+        let client = self.client(permit, url.scheme() == "http")?;
         let sent = client.post(url).headers(headers).body(body).send().await;
         sent.map_err(|error| {
             // Without the URL: it may carry a token.
@@ -164,12 +164,12 @@ impl Poster {
     }
 
     /// The client, built anew when the file with its certificates has changed.
-    fn client(&mut self, permit: Permit) -> Result<&Client, PostError> {
+    fn client(&mut self, permit: Permit, clear: bool) -> Result<&Client, PostError> {
         let stamp = self.endpoint.ca_file.as_deref().map(Stamp::of).transpose()?;
         let kept = self.client.take().filter(|(_, of)| *of == stamp);
         let (client, _) = match kept {
             Some(kept) => self.client.insert(kept),
-            None => self.client.insert((build(&self.endpoint, permit)?, stamp)),
+            None => self.client.insert((build(&self.endpoint, permit, clear)?, stamp)),
         };
         Ok(client)
     }
@@ -216,7 +216,8 @@ fn permit(endpoint: &Endpoint, url: &Url) -> Result<Permit, PostError> {
     Ok(permit)
 }
 
-fn build(endpoint: &Endpoint, permit: Permit) -> Result<Client, PostError> {
+/// For connections that stay `clear`, the certificates of the authorities that the host trusts are not read.
+fn build(endpoint: &Endpoint, permit: Permit, clear: bool) -> Result<Client, PostError> {
     // Installing it twice is harmless: the first provider stays.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut builder = Client::builder()
@@ -237,6 +238,8 @@ fn build(endpoint: &Endpoint, permit: Permit) -> Result<Client, PostError> {
         let certificates = Certificate::from_pem_bundle(&pem).ok().filter(|all| !all.is_empty());
         let certificates = certificates.ok_or_else(|| PostError::Certificates(path.clone()))?;
         builder = builder.tls_certs_only(certificates);
+    } else if clear && endpoint.proxy.is_none() {
+        builder = builder.tls_certs_only([]);
     }
     builder.build().map_err(PostError::Client)
 }
