@@ -64,6 +64,15 @@ impl Storm {
         self.child.id()
     }
 
+    /// Ends it before its time; what it did is not told.
+    ///
+    /// # Errors
+    /// When it cannot be ended.
+    pub fn cut_short(mut self) -> Result<()> {
+        self.child.kill().context("end the storm")?;
+        self.child.wait().map(drop).context("wait for the storm")
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod latency;
 mod loss;
 pub(crate) mod machine;
 mod memory;
+mod peers;
 mod profile;
 pub(crate) mod prompt;
 mod report;
@@ -38,6 +39,9 @@ pub(crate) struct Options {
     /// Only these, and without writing the results down.
     #[arg(value_enum)]
     only: Vec<Bench>,
+    /// Compare with the peers again, and fail where a ratio is more than a tenth worse than in docs/peers.json.
+    #[arg(long, conflicts_with = "only")]
+    check: bool,
     /// Rounds of each comparison.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -72,6 +76,8 @@ enum Bench {
     Death,
     /// The scheduler's probes, beside libbpf-tools' runqlat.
     Sched,
+    /// The agent beside other programs, for docs/PEERS.md; only by name.
+    Peers,
 }
 
 /// What every benchmark gets.
@@ -90,9 +96,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     cargo(&["build", "--quiet", "--package", "integration-tests", "--bin", "storm"])?;
     let setting = Setting { agent: target_dir()?.join("release/process-throttler"), rounds: options.rounds };
     let _turn = Turn::take()?;
+    if options.check || options.only == [Bench::Peers] {
+        return peers::run(&setting, options.check);
+    }
     let mut rows: Vec<Row> = Vec::new();
     for bench in Bench::value_variants() {
-        if !options.only.is_empty() && !options.only.contains(bench) {
+        let is_named = options.only.contains(bench);
+        if !is_named && (!options.only.is_empty() || *bench == Bench::Peers) {
             continue;
         }
         let watch = Stopwatch::start();
@@ -125,6 +135,7 @@ impl Bench {
             Self::Deliveries => deliveries::run(setting),
             Self::Death => death::run(setting),
             Self::Sched => sched::run(setting),
+            Self::Peers => peers::run(setting, false).map(|()| Vec::new()),
         }
     }
 }
