@@ -16,6 +16,7 @@ use crate::clock;
 use crate::model::chain::chain;
 use crate::model::notice::Notice;
 use crate::model::plural::counted;
+use crate::model::trace::TraceId;
 
 /// Records on their way to the thread.
 const QUEUE: usize = 4_096;
@@ -57,9 +58,14 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Records an event. Never waits.
-    pub fn notice(&self, id: &str, unix_ms: i64, notice: &Notice) {
-        self.send(Order { entry: notice::entry(id, unix_ms, notice), written: None });
+    /// Records an event, with its trace if it has one. Never waits.
+    pub fn notice(&self, id: &str, unix_ms: i64, notice: &Notice, trace: Option<TraceId>) {
+        let entry = notice::entry(id, unix_ms, notice);
+        let entry = match trace {
+            None => entry,
+            Some(trace) => entry.with("trace_id", trace),
+        };
+        self.send(Order { entry, written: None });
     }
 
     /// Records what the daemon does itself. Never waits.
