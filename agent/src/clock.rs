@@ -55,6 +55,14 @@ pub fn unix_millis(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+/// Nanoseconds since the Unix epoch.
+#[must_use]
+pub fn unix_nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// What a test may wait on this machine for what takes `time` on a common one. The variable says how many times
 /// slower this one is; the kernel tests read the same.
 #[cfg(test)]

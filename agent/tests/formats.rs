@@ -20,6 +20,7 @@ mod tests {
     use process_throttler::model::notice::Notice;
     use process_throttler::model::notice::table::EventType;
     use process_throttler::model::process::Comm;
+    use process_throttler::model::trace::TraceContext;
     use serde_json::{Value, json};
 
     const FORMATS: [(&str, Format); 8] = [
@@ -98,6 +99,10 @@ mod tests {
         std::iter::once(None).chain(states.map(|state| Some(alert(state)))).collect()
     }
 
+    fn trace() -> Option<TraceContext> {
+        "00-0190a1b2c3d47e5f8091a2b3c4d5e6f7-00f067aa0ba902b7-01".parse().ok()
+    }
+
     #[test]
     fn every_type_is_sampled_and_can_be_asked_for() {
         let sampled: BTreeSet<String> =
@@ -129,6 +134,7 @@ mod tests {
                             host,
                             alert: alert.as_ref(),
                             alike: 7,
+                            trace: trace(),
                         };
                         for (schema, format) in FORMATS {
                             let body = finish(format, render(format, &told).body, Some(&"k".repeat(32)));
@@ -252,8 +258,16 @@ mod tests {
         let down = notices("x", b"<nginx>\xff").remove(0);
         let body = |format, alert: &Alert| {
             let alert = Some(alert);
-            render(format, &Told { id: "evt_1", notice: &down, unix_ms: now, host: "web-1", alert, alike: 1 })
-                .body
+            let told = Told {
+                id: "evt_1",
+                notice: &down,
+                unix_ms: now,
+                host: "web-1",
+                alert,
+                alike: 1,
+                trace: trace(),
+            };
+            render(format, &told).body
         };
 
         let (status, answer) = alertmanager.ask("POST", &body(Format::PostableAlerts, &alert))?;

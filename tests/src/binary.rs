@@ -48,6 +48,19 @@ pub fn unpacked(package: &str, file: &str) -> Result<PathBuf> {
     found.with_context(|| format!("no {file} of {package} above {}: run `cargo xtask setup`", own.display()))
 }
 
+/// A file of a Python package that `cargo xtask setup` installs for tests, such as `package/file`.
+///
+/// # Errors
+/// When it is not there.
+pub fn python_package(file: &str) -> Result<PathBuf> {
+    let own = env::current_exe().context("path of the running program")?;
+    let libraries =
+        own.ancestors().filter_map(|dir| dir.join("venv/lib").read_dir().ok()).flatten().flatten();
+    let mut found = libraries.map(|python| python.path().join("site-packages").join(file));
+    let found = found.find(|path| path.is_file());
+    found.with_context(|| format!("no {file} above {}: run `cargo xtask setup`", own.display()))
+}
+
 /// A package that `cargo xtask vm` makes for tests.
 ///
 /// # Errors

@@ -33,9 +33,17 @@ pub fn address(daemon: &Daemon<'_>) -> Result<String> {
 /// # Errors
 /// When the status has none.
 pub fn feature(daemon: &Daemon<'_>) -> Result<(String, String)> {
+    state_of(daemon, "metrics-export")
+}
+
+/// State of a feature and why it is so.
+///
+/// # Errors
+/// When the status has none of that name.
+pub fn state_of(daemon: &Daemon<'_>, name: &str) -> Result<(String, String)> {
     let status = daemon.data(&["daemon", "status"])?;
     let features = status["features"].as_array().context("features")?;
-    let found = features.iter().find(|feature| feature["name"] == "metrics-export").context("the feature")?;
+    let found = features.iter().find(|feature| feature["name"] == name).context("the feature")?;
     let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
     Ok((text("state"), text("why")))
 }

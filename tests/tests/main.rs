@@ -34,6 +34,7 @@ mod loss_accounting;
 mod manual_limits_survive;
 mod metrics;
 mod migration;
+mod otlp;
 mod process_attributes;
 mod profiles;
 mod protection;

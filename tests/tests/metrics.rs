@@ -174,8 +174,10 @@ fn losses_are_those_of_the_status() -> Result<()> {
 
 /// The metrics of the last push that a receiver got.
 fn pushed(receiver: &Receiver) -> Result<Option<Vec<Metric>>> {
-    let Some(request) = receiver.requests().pop() else { return Ok(None) };
-    ensure!(request.line == "POST /hook/v1/metrics HTTP/1.1", "{}", request.line);
+    let mut requests = receiver.requests();
+    // Events and traces come there, too.
+    requests.retain(|request| request.line == "POST /hook/v1/metrics HTTP/1.1");
+    let Some(request) = requests.pop() else { return Ok(None) };
     ensure!(request.header("content-type")? == "application/x-protobuf", "{:?}", request.headers);
     ensure!(request.header("x-scope-orgid")? == "tests", "{:?}", request.headers);
     let body = ExportMetricsServiceRequest::decode(request.body.as_slice()).context("decode a push")?;
@@ -282,8 +284,10 @@ fn the_guide_can_be_followed() -> Result<()> {
     let _turn = Turn::take()?;
     let places = Places::new()?;
     let [config] = blocks(GUIDE, "yaml config")[..] else { anyhow::bail!("one configuration") };
-    // Port 9464 may be that of the host's own agent, and nobody is to be pushed to.
-    places.write_config(&config.replace("9464", "0").replace("60s", "1h"))?;
+    // Port 9464 may be that of the host's own agent, and whoever listens on 4318 is to be told nothing.
+    let [nobody] = free_ports()?;
+    let config = config.replace("9464", "0").replace("4318", &nobody.to_string());
+    places.write_config(&config.replace("60s", "1h"))?;
     places.write_secret("otlp.token", "Bearer x")?;
     let daemon = Daemon::start(&places)?;
     let [commands] = blocks(GUIDE, "sh")[..] else { anyhow::bail!("one block of commands") };

@@ -38,7 +38,7 @@ const LINKER_VERSION: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
 /// Independent implementations that tests compare ours with, in a Python environment of their own.
-const PYTHON_PACKAGES: [&str; 1] = ["standardwebhooks==1.1.0"];
+const PYTHON_PACKAGES: [&str; 2] = ["standardwebhooks==1.1.0", "rotel==0.0.1a15"];
 
 /// Brings the machine to the state that the other tasks need.
 ///

@@ -70,11 +70,12 @@ pub struct Owed {
 }
 
 impl Owed {
-    /// As the formats want it.
+    /// As the formats want it, without a trace.
     #[must_use]
     pub const fn told<'a>(&'a self, host: &'a str) -> Told<'a> {
         let Self { id, endpoint: _, notice, unix_ms, alert, alike, critical: _ } = self;
-        Told { id: id.as_str(), notice, unix_ms: *unix_ms, host, alert: alert.as_ref(), alike: *alike }
+        let (alert, alike) = (alert.as_ref(), *alike);
+        Told { id: id.as_str(), notice, unix_ms: *unix_ms, host, alert, alike, trace: None }
     }
 }
 

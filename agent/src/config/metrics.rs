@@ -1,16 +1,21 @@
-//! The key `metrics`: where figures can be fetched, and where they are pushed to. Binds and contacts nothing.
+//! The key `metrics`: where figures can be fetched, and where they are pushed to, with
+//! events and traces. Binds and contacts nothing.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reqwest::Url;
+
 use super::error::Findings;
 use super::fields::{Cursor, Map};
 use super::webhook;
-use crate::model::telemetry::{Header, HeaderValue, MetricsSettings, Otlp};
+use crate::model::signal::Hundredths;
+use crate::model::telemetry::{Header, HeaderValue, MetricsSettings, Otlp, Signal, Urls};
 
 const KEYS: &[&str] = &["listen", "allow_remote", "otlp"];
-const OTLP_KEYS: &[&str] = &["endpoint", "interval", "timeout", "headers", "ca_file", "allow_http"];
+const OTLP_KEYS: &[&str] =
+    &["endpoint", "signals", "trace_ratio", "interval", "timeout", "headers", "ca_file", "allow_http"];
 const HEADER_KEYS: &[&str] = &["name", "value", "secret_file"];
 
 /// Bounds of the interval.
@@ -19,8 +24,10 @@ const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=D
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Time for one push, unless the configuration says otherwise: as OpenTelemetry has it.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// What OTLP appends to the URL of a receiver of several signals.
-const PATH: &str = "v1/metrics";
+/// How many decisions are traced, unless the configuration says otherwise: 1 %.
+const TRACE_RATIO: Hundredths = Hundredths(100);
+/// What an endpoint that is for metrics alone ends with. OTLP appends the like of it to that of several signals.
+const METRICS_PATH: &str = "v1/metrics";
 /// Headers that are secrets, or the agent's own.
 const SECRETS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 const OURS: [&str; 6] =
@@ -69,6 +76,8 @@ fn otlp(at: &Cursor<'_>, config_dir: &Path, findings: &mut Findings) -> Option<O
     let url = map.required("endpoint", findings).and_then(|at| {
         webhook::url(at, |url| allow_http.unwrap_or(true) || webhook::is_this_host(url), findings)
     });
+    let signals = map.get("signals").map(|at| signals(at, findings));
+    let trace_ratio = map.get("trace_ratio").map_or(Some(TRACE_RATIO), |at| ratio(at, findings));
     let interval = map.get("interval").map_or(Some(INTERVAL), |at| interval(at, findings));
     let timeout = map.get("timeout").map_or(Some(TIMEOUT), |at| webhook::timeout(at, findings));
     let headers = headers(&map, config_dir, findings);
@@ -76,13 +85,48 @@ fn otlp(at: &Cursor<'_>, config_dir: &Path, findings: &mut Findings) -> Option<O
     if findings.errors() > before {
         return None;
     }
-    let mut url = url?;
-    if !url.path().trim_end_matches('/').ends_with(PATH) {
-        let path = format!("{}/{PATH}", url.path().trim_end_matches('/'));
-        url.set_path(&path);
+    let (urls, interval) = (urls(&url?, signals.as_deref()), interval?);
+    let timeout = timeout?.min(interval);
+    Some(Otlp { urls, trace_ratio: trace_ratio?, interval, timeout, headers, ca_file })
+}
+
+/// Where each signal goes. Without a list of them an endpoint gets all, but one that names metrics gets metrics only.
+fn urls(endpoint: &Url, signals: Option<&[Signal]>) -> Urls {
+    let path = endpoint.path().trim_end_matches('/');
+    let of_metrics = path.strip_suffix(METRICS_PATH);
+    let base = of_metrics.unwrap_or(path).trim_end_matches('/');
+    let signals = match (signals, of_metrics) {
+        (Some(signals), _) => signals,
+        (None, Some(_)) => &[Signal::Metrics],
+        (None, None) => &Signal::ALL,
+    };
+    let url = |signal: Signal| {
+        signals.contains(&signal).then(|| {
+            let mut url = endpoint.clone();
+            url.set_path(&format!("{base}/v1/{}", signal.as_str()));
+            url.into()
+        })
+    };
+    Urls { metrics: url(Signal::Metrics), logs: url(Signal::Logs), traces: url(Signal::Traces) }
+}
+
+fn signals(at: &Cursor<'_>, findings: &mut Findings) -> Vec<Signal> {
+    let items = at.list(findings).unwrap_or_default();
+    if items.is_empty() {
+        findings.push(at.error("names no signal").with_fix("name metrics, logs or traces, or remove otlp"));
     }
-    let interval = interval?;
-    Some(Otlp { url: url.into(), interval, timeout: timeout?.min(interval), headers, ca_file })
+    let choices = Signal::ALL.map(|signal| (signal.as_str(), signal));
+    items.iter().filter_map(|item| item.choice(&choices, findings)).collect()
+}
+
+fn ratio(at: &Cursor<'_>, findings: &mut Findings) -> Option<Hundredths> {
+    let text = at.text(findings)?;
+    let found = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<Hundredths>().ok());
+    if let Some(found) = found.filter(|found| found.0 <= 10_000) {
+        return Some(found);
+    }
+    findings.push(at.error(format!("{text:?} is no share from 0% to 100%")).with_fix("write 1%"));
+    None
 }
 
 fn interval(at: &Cursor<'_>, findings: &mut Findings) -> Option<Duration> {

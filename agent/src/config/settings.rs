@@ -424,7 +424,8 @@ mod tests {
 
     #[test]
     fn metrics_are_on_this_machine_unless_it_is_said_otherwise() {
-        use crate::model::telemetry::{Header, HeaderValue, Otlp};
+        use crate::model::signal::Hundredths;
+        use crate::model::telemetry::{Header, HeaderValue, Otlp, Urls};
 
         let read = |text: &str| Etc::new(&[("config.yaml", text)]).load().unwrap().metrics;
         assert_eq!(read("metrics: {}\n").listen.unwrap().to_string(), "127.0.0.1:9464");
@@ -434,14 +435,28 @@ mod tests {
         assert_eq!((remote.listen.unwrap().to_string(), remote.otlp), ("0.0.0.0:9464".to_owned(), None));
         let otlp = |text: &str| read(&format!("metrics: {{ otlp: {text} }}\n")).otlp.unwrap();
         let plain = otlp("{ endpoint: \"http://127.0.0.1:4318\", interval: 2s }");
-        let (two, url) = (Duration::from_secs(2), "http://127.0.0.1:4318/v1/metrics".to_owned());
-        let expected = Otlp { url, interval: two, timeout: two, headers: Vec::new(), ca_file: None };
+        let two = Duration::from_secs(2);
+        let at = |signal: &str| Some(format!("http://127.0.0.1:4318/v1/{signal}"));
+        let expected = Otlp {
+            urls: Urls { metrics: at("metrics"), logs: at("logs"), traces: at("traces") },
+            trace_ratio: Hundredths(100),
+            interval: two,
+            timeout: two,
+            headers: Vec::new(),
+            ca_file: None,
+        };
         assert_eq!(plain, expected, "the timeout is not longer than the interval");
         let headers =
             "[{ name: X-Scope-OrgID, value: a b }, { name: authorization, secret_file: otlp.token }]";
         let full = otlp(&format!("{{ endpoint: \"https://h/otlp/v1/metrics\", headers: {headers} }}"));
-        assert_eq!((full.url.as_str(), full.interval.as_secs()), ("https://h/otlp/v1/metrics", 60));
-        let [tenant, token] = &full.headers[..] else { panic!("{full:?}") };
+        let metrics = Some("https://h/otlp/v1/metrics".to_owned());
+        assert_eq!((full.urls, full.interval.as_secs()), (Urls { metrics, ..Urls::default() }, 60));
+        let two =
+            otlp("{ endpoint: \"https://h/x/v1/metrics/\", signals: [logs, traces], trace_ratio: 2.5% }");
+        let at = |signal: &str| Some(format!("https://h/x/v1/{signal}"));
+        assert_eq!(two.urls, Urls { metrics: None, logs: at("logs"), traces: at("traces") });
+        assert_eq!(two.trace_ratio, Hundredths(250));
+        let [tenant, token] = &full.headers[..] else { panic!("{:?}", full.headers) };
         let value = HeaderValue::Plain("a b".to_owned());
         assert_eq!(*tenant, Header { name: "x-scope-orgid".to_owned(), value });
         assert!(matches!(&token.value, HeaderValue::File(path) if path.ends_with("otlp.token")), "{token:?}");
@@ -456,6 +471,13 @@ mod tests {
             ("otlp: { endpoint: \"http://collector/\" }", "http to another machine"),
             ("otlp: { endpoint: \"https://u:p@h/\" }", "credentials in a URL"),
             ("otlp: { endpoint: \"https://h/\", interval: 1ms }", "1ms is not within 1s to 1h"),
+            ("otlp: { endpoint: \"https://h/\", signals: [] }", "config.yaml:1:53 names no signal"),
+            (
+                "otlp: { endpoint: \"https://h/\", signals: [spans] }",
+                "1:54 \"spans\" is not one of metrics, logs",
+            ),
+            ("otlp: { endpoint: \"https://h/\", trace_ratio: 101% }", "\"101%\" is no share from 0% to 100%"),
+            ("otlp: { endpoint: \"https://h/\", trace_ratio: 0.1 }", "is no share from 0% to 100%"),
             ("otlp: { endpoint: \"https://h/\", headers: [{ name: a }] }", "either value or secret_file"),
             (
                 "otlp: { endpoint: \"https://h/\", headers: [{ name: \"a b\", value: c }] }",

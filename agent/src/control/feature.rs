@@ -35,8 +35,11 @@ pub const PROBES: &str = "scheduler-probes";
 /// Figures, for whoever fetches them or receives them.
 pub const METRICS: &str = "metrics-export";
 
+/// Events and traces, for whoever receives OTLP.
+pub const EXPORT: &str = "event-export";
+
 /// All of them, and whether they need the daemon.
-pub const ALL: [(&str, bool); 15] = [
+pub const ALL: [(&str, bool); 16] = [
     (MONITORING, true),
     (RULES, true),
     (MANUAL, false),
@@ -52,4 +55,5 @@ pub const ALL: [(&str, bool); 15] = [
     (AUDIT, false),
     (PROBES, true),
     (METRICS, true),
+    (EXPORT, true),
 ];

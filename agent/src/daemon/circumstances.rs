@@ -48,7 +48,8 @@ impl Turn {
             self.last_found.insert(name.clone(), (exit.process.key, found.clone()));
             *circumstances = Some(Box::new(found));
         }
-        journal.tell(at, notice);
+        let course = self.courses.of(&notice);
+        journal.tell_of(at, notice, course);
     }
 }
 

@@ -147,6 +147,7 @@ impl Office {
                 feature::AUDIT => working_but("not all is recorded", &self.audit.problems()),
                 feature::PROBES => self.probes.state(),
                 feature::METRICS => self.exporter.state(),
+                feature::EXPORT => self.export.state(),
                 _engine_s => continue,
             };
             (feature.state, feature.why) = (state, why);

@@ -34,7 +34,9 @@ use crate::model::id::Name;
 use crate::model::notice::Notice;
 use crate::model::rule::Profile;
 use crate::model::time::Timestamp;
+use crate::model::trace::Course;
 use crate::store::{Store, StoreError};
+use crate::telemetry::outlet::Outlet;
 
 /// Messages on their way to the journal thread.
 const QUEUE: usize = 4_096;
@@ -65,19 +67,31 @@ struct Shared {
 pub struct Journal {
     queue: SyncSender<Message>,
     shared: Arc<Shared>,
+    outlet: Arc<Outlet>,
 }
 
 impl Journal {
     /// Hands over a notice. Never waits: when the queue is full, which takes a disk that hangs for
     /// thousands of notices, the notice is logged whole and counted as lost.
     pub fn tell(&self, at: Timestamp, notice: Notice) {
-        let sent = self.put(Message::Notice(Box::new(Entry::new(at, notice))));
+        self.tell_of(at, notice, None);
+    }
+
+    /// The same with how the action went that it tells of.
+    pub fn tell_of(&self, at: Timestamp, notice: Notice, course: Option<Course>) {
+        let sent = self.put(Message::Notice(Box::new(Entry { course, ..Entry::new(at, notice) })));
         if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) = sent
             && let Message::Notice(entry) = message
         {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!(kind = entry.notice.kind(), notice = %entry.notice, "notice lost: the journal is full");
         }
+    }
+
+    /// What others are told by OTLP.
+    #[must_use]
+    pub fn outlet(&self) -> &Outlet {
+        &self.outlet
     }
 
     /// Notices that found no room.
@@ -207,6 +221,8 @@ pub struct Parts {
     pub host: String,
     /// Where every event is recorded.
     pub audit: Option<Audit>,
+    /// And told by OTLP.
+    pub outlet: Arc<Outlet>,
 }
 
 /// Starts the thread. It ends when every [`Journal`] is dropped and all is written.
@@ -215,15 +231,15 @@ pub struct Parts {
 /// When no thread can be started.
 pub fn start(parts: Parts) -> std::io::Result<(Journal, JoinHandle<()>)> {
     let (queue, messages) = sync_channel(QUEUE);
-    let shared = Arc::new(Shared::default());
+    let (shared, outlet) = (Arc::new(Shared::default()), Arc::clone(&parts.outlet));
     let mut writer = writer(parts, Arc::clone(&shared));
     let thread =
         std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&messages))?;
-    Ok((Journal { queue, shared }, thread))
+    Ok((Journal { queue, shared, outlet }, thread))
 }
 
 fn writer(parts: Parts, shared: Arc<Shared>) -> Writer {
-    let Parts { store, followers, due, endpoints, host, audit } = parts;
+    let Parts { store, followers, due, endpoints, host, audit, outlet } = parts;
     let saved = saved(&store).unwrap_or_else(|error| {
         tracing::error!(%error, "alerts that stood cannot be read; they may be told again");
         Saved::default()
@@ -244,6 +260,7 @@ fn writer(parts: Parts, shared: Arc<Shared>) -> Writer {
         failing: false,
         log,
         audit,
+        outlet,
         unaudited: Vec::new(),
     }
 }

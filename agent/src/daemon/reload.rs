@@ -111,6 +111,7 @@ impl Office {
             }
             self.deliveries.route(change.settings.endpoints.clone())?;
             self.exporter.apply(&change.settings.metrics).await;
+            self.export.apply(change.settings.metrics.otlp.as_ref());
             self.access.send_replace(Arc::new(change.settings.access.clone()));
             {
                 let mut loaded = self.loaded();

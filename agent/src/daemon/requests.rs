@@ -23,6 +23,7 @@ use crate::daemon::audit::Audit;
 use crate::daemon::backups::Calendar;
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
+use crate::daemon::export::Export;
 use crate::daemon::journal::Journal;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::probes;
@@ -82,6 +83,8 @@ pub struct Office {
     pub probes: probes::Desk,
     /// Who reads metrics.
     pub exporter: Exporter,
+    /// Who receives events and traces.
+    pub export: Arc<Export>,
     /// To where refusals are told.
     pub refusals: mpsc::Sender<Refusal>,
 }

@@ -27,6 +27,7 @@ use crate::daemon::backups::Calendar;
 use crate::daemon::care::{self, Carer};
 use crate::daemon::command::Command;
 use crate::daemon::deliveries::Dispatcher;
+use crate::daemon::export::Export;
 use crate::daemon::journal::{self, Journal};
 use crate::daemon::lock::{LockError, PidLock};
 use crate::daemon::lookout::Lookout;
@@ -56,10 +57,12 @@ use crate::source::ebpf::EbpfSource;
 use crate::source::select::{self, Choice, Kind, Selected};
 use crate::store::{Durability, Store};
 use crate::sys;
+use crate::telemetry::outlet::Outlet;
 
 /// Lines that a follower or a recording may lag behind.
 const STREAM: usize = 8_192;
-/// Time for shipping records at a stop. What is left then is shipped after the next start.
+/// Time for shipping audit records at a stop, of which what is left then is shipped after the next start, and for sending
+/// events and traces.
 const SHIPPING_GRACE: Duration = Duration::from_millis(500);
 /// At the end, for look-ups of names that nothing can break off.
 const LOOK_UPS: Duration = Duration::from_millis(100);
@@ -128,6 +131,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let (followers, recordings) = (Publisher::new(STREAM), Publisher::new(STREAM));
     let due = Arc::new(Notify::new());
     let (audit, auditing) = start_audit(dirs, &settings)?;
+    let outlet = Arc::new(Outlet::default());
     let (journal, journal_thread) = journal::start(journal::Parts {
         store: book,
         followers: followers.clone(),
@@ -135,6 +139,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         endpoints: endpoints.clone(),
         host: hostname(),
         audit: Some(audit.clone()),
+        outlet: Arc::clone(&outlet),
     })
     .map_err(failed)?;
     let dispatcher = Dispatcher::start(outbox, endpoints, due, Some(journal.clone()), hostname());
@@ -155,10 +160,13 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let (asks, questions) = mpsc::channel(QUESTIONS);
     let exporter = Exporter::new(asks, hostname(), started, &dirs.host.proc).map_err(failed)?;
     exporter.apply(&settings.metrics).await;
+    let export = Arc::new(Export::new(outlet, exporter.origin()));
+    export.apply(settings.metrics.otlp.as_ref());
     let office = Arc::new(Office {
         access: watch::Sender::new(Arc::new(settings.access.clone())),
         refusals,
         exporter,
+        export: Arc::clone(&export),
         probes,
         commands,
         waker,
@@ -182,6 +190,8 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     drop(office);
     join(engine_thread, "engine");
     join(journal_thread, "journal");
+    // By now all has been told.
+    export.stop(SHIPPING_GRACE).await;
     let limits = match on_stop {
         OnStop::Release => "limits are released",
         OnStop::Keep => "limits are kept",

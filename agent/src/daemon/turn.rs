@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::clock;
 use crate::daemon::care::{ByHand, Care, Carer, Job};
 use crate::daemon::command::Command;
+use crate::daemon::course::Courses;
 use crate::daemon::journal::Journal;
 use crate::daemon::lookout::Lookout;
 use crate::daemon::pending::{Pending, Settled};
@@ -106,6 +107,8 @@ pub struct Turn {
     pub(super) last_found: BTreeMap<Name, (ProcKey, Circumstances)>,
     /// What is counted for metrics.
     pub(super) tally: Tally,
+    /// How actions go, while that is traced.
+    pub(super) courses: Courses,
     /// When to look who came into a limited cgroup.
     pub(super) look: Option<Timestamp>,
     /// When that was done last.
@@ -126,6 +129,7 @@ impl Turn {
             by_hand: ByHand::default(),
             last_found: BTreeMap::new(),
             tally: Tally::default(),
+            courses: Courses::default(),
             look: None,
             looked: Timestamp::ZERO,
         }
@@ -316,6 +320,9 @@ impl Turn {
 
     fn carry_out(&mut self, action: &Action) {
         self.tally.began(action);
+        if self.parts.journal.outlet().is_tracing() {
+            self.courses.began(action, self.parts.engine.ruled());
+        }
         let finished = match self.parts.throttle.execute(action, &self.critical) {
             Some(Step::Done(outcome)) => {
                 Some(Finished { id: action.id, group: action.what.group().cloned(), outcome })
@@ -323,6 +330,7 @@ impl Turn {
             Some(Step::Moves(batch)) => self.parts.worker.submit(action.id, batch),
             None => {
                 self.tally.dropped(action.id);
+                self.courses.ended(action.id, None, None);
                 None
             }
         };
@@ -343,6 +351,7 @@ impl Turn {
     fn finish(&mut self, Finished { id, group, outcome }: Finished) {
         self.pending.settle(id, &outcome);
         self.tally.ended(id, &outcome);
+        self.courses.ended(id, group.as_ref(), Some(&outcome));
         let released = outcome == Outcome::Released;
         self.feed(Input::Outcome { id, outcome }, clock::now());
         if released {

@@ -14,6 +14,7 @@ use crate::engine::view::{
 };
 use crate::model::id::{Name, ProcKey};
 use crate::model::reason::readings;
+use crate::model::time::Timestamp;
 
 impl Engine {
     /// The whole state, for people and metrics.
@@ -60,6 +61,12 @@ impl Engine {
     pub fn living_criticals(&self) -> Vec<Name> {
         let living = self.criticals.iter().filter(|(_, state)| !state.instances.is_empty());
         living.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// When the present rules came into force, or an emergency ended: what processes did before is no cause of limits.
+    #[must_use]
+    pub const fn ruled(&self) -> Timestamp {
+        self.ruled
     }
 
     /// Why nothing is limited, when an emergency stop is in force.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::id::Name;
 use crate::model::notice::Notice;
+use crate::model::trace::TraceContext;
 
 /// Where an alert is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,6 +68,8 @@ pub struct Told<'a> {
     /// How many alike events it tells of, of which this is the first; 1 unless they were held back to be told
     /// together.
     pub alike: u64,
+    /// The span that it follows from, if it is traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// An alert as it is on record: what it is, and who knows of it.

@@ -30,4 +30,5 @@ pub mod rule;
 pub mod signal;
 pub mod telemetry;
 pub mod time;
+pub mod trace;
 pub mod unit;

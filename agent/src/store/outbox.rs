@@ -2,6 +2,7 @@
 //! delivered or given up, so that none is lost silently.
 
 pub use crate::model::delivery::DeliveryState;
+use crate::model::trace::TraceContext;
 use crate::store::{StoreError, Tables, unsigned};
 
 /// Delivered ones kept for `webhook deliveries`.
@@ -34,6 +35,8 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
+    /// On whose account it is sent, if that is traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// Which deliveries.
@@ -60,10 +63,9 @@ pub struct DeliveryCount {
 
 /// Columns of a delivery without its body.
 const LISTED: &str = "id, event, endpoint, X'', length(body), created, attempts, rejected, next_attempt, state, \
-                      last_error";
+                      last_error, trace";
 /// With it.
-const WHOLE: &str =
-    "id, event, endpoint, body, length(body), created, attempts, rejected, next_attempt, state, last_error";
+const WHOLE: &str = "id, event, endpoint, body, length(body), created, attempts, rejected, next_attempt, state, last_error, trace";
 
 impl DeliveryFilter {
     /// The condition, with only what is asked for in it, so that an index is used where there is one. The values are
@@ -98,7 +100,7 @@ impl Tables {
         body: &[u8],
         at: i64,
     ) -> Result<(), StoreError> {
-        self.owe(crate::store::owed::NewDelivery { event, endpoint, body, at, critical: false })
+        self.owe(crate::store::owed::NewDelivery { event, endpoint, body, at, critical: false, trace: None })
     }
 
     /// What is owed to an endpoint, in the order in which it gets it, due or not.
@@ -218,6 +220,7 @@ impl Tables {
                 next_attempt: row.get(8)?,
                 state: state(row, 9)?,
                 last_error: row.get(10)?,
+                trace: row.get_ref(11)?.as_str_or_null()?.and_then(|text| text.parse().ok()),
             })
         })
     }

@@ -1,6 +1,7 @@
 //! New deliveries into the outbox, and its bound: an endpoint that takes nothing must not fill the disk, and
 //! floods must not push out what is critical.
 
+use crate::model::trace::TraceContext;
 use crate::store::{StoreError, Tables};
 
 /// Deliveries that an endpoint has pending at most, those for critical ones alone among them. A few kilobytes each,
@@ -22,6 +23,8 @@ pub struct NewDelivery<'a> {
     pub at: i64,
     /// Whether it is kept when others have to go.
     pub critical: bool,
+    /// On whose account it is sent, if that is traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// Deliveries that were given up for want of room.
@@ -40,12 +43,13 @@ impl Tables {
     /// # Errors
     /// When the table cannot be written.
     pub fn owe(&self, delivery: NewDelivery<'_>) -> Result<(), StoreError> {
-        let NewDelivery { event, endpoint, body, at, critical } = delivery;
+        let NewDelivery { event, endpoint, body, at, critical, trace } = delivery;
+        let trace = trace.map(|context| context.to_string());
         self.run(
             "record delivery",
-            "INSERT INTO outbox (event, endpoint, body, created, next_attempt, state, critical)
-             VALUES (?1, ?2, ?3, ?4, ?4, 'pending', ?5) ON CONFLICT (event, endpoint) DO NOTHING",
-            (event, endpoint, body, at, critical),
+            "INSERT INTO outbox (event, endpoint, body, created, next_attempt, state, critical, trace)
+             VALUES (?1, ?2, ?3, ?4, ?4, 'pending', ?5, ?6) ON CONFLICT (event, endpoint) DO NOTHING",
+            (event, endpoint, body, at, critical, trace),
         )
         .map(drop)
     }
@@ -111,7 +115,14 @@ mod tests {
             .write(|tx| {
                 for index in from..from + count {
                     let event = format!("{index}");
-                    tx.owe(NewDelivery { event: &event, endpoint, body: b"{}", at: 0, critical })?;
+                    tx.owe(NewDelivery {
+                        event: &event,
+                        endpoint,
+                        body: b"{}",
+                        at: 0,
+                        critical,
+                        trace: None,
+                    })?;
                 }
                 tx.bound_to(endpoint, MOST, MOST / 4)
             })
@@ -176,8 +187,10 @@ mod tests {
     fn the_same_is_owed_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(&dir);
-        let one = NewDelivery { event: "e", endpoint: "ops", body: b"{}", at: 0, critical: true };
+        let trace = "00-0190a1b2c3d47e5f8091a2b3c4d5e6f7-00f067aa0ba902b7-01".parse().ok();
+        let one = NewDelivery { event: "e", endpoint: "ops", body: b"{}", at: 0, critical: true, trace };
         store.write(|tx| tx.owe(one).and_then(|()| tx.owe(one))).unwrap();
+        assert!(trace.is_some() && store.read(|tx| tx.pending("ops", 1)).unwrap()[0].trace == trace);
         assert_eq!(store.read(|tx| tx.deliveries(&DeliveryFilter::default(), 5)).unwrap().len(), 1);
     }
 }

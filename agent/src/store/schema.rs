@@ -245,6 +245,8 @@ CREATE TABLE profile_history (
 ) STRICT;
 ",
     ),
+    // The trace that a delivery belongs to, so that every attempt tells the same one, whatever is configured by then.
+    M::up("ALTER TABLE outbox ADD COLUMN trace TEXT;"),
 ];
 
 /// The migrations of a database, and their number, which is its `user_version` when it is up to date.

@@ -164,6 +164,10 @@ instruments! {
     UNREAD Gauge "metrics.cgroups.unread" "{cgroup}" [] "Cgroups of groups that were not read, because there are too many.";
     PUSHES Counter "metrics.pushes" "{push}" ["result"] "Pushes to the OTLP receiver: ok, failed.";
     PUSH_REJECTED Counter "metrics.push.rejected" "{point}" [] "Points that the OTLP receiver took in a push and rejected.";
+    OTLP_SENT Counter "otlp.sent" "{record}" ["signal"] "Events (logs) and spans (traces) that the OTLP receiver took.";
+    OTLP_LOST Counter "otlp.lost" "{record}" ["signal", "stage"]
+        "Events and spans that the OTLP receiver did not get, by where they were lost: queue (too many were waiting), refused (the receiver refused them), given_up (all attempts failed), rejected (of what it took).";
+    OTLP_QUEUE Gauge "otlp.queue.size" "{record}" ["signal"] "Events and spans on their way to the OTLP receiver.";
 }
 
 /// Every metric, in the order in which they are told.

@@ -1,14 +1,21 @@
 //! Figures about the agent and what it limits, in one form that has two readers: Prometheus, which fetches them as text,
 //! and OTLP, by which they are pushed. Knows which figures there are and how they are written, asks for them when
-//! somebody wants them, and keeps none: where they come from is the daemon's affair.
+//! somebody wants them, and keeps none: where they come from is the daemon's affair. And what happens, as log records and
+//! traces for whoever receives OTLP.
 
 pub mod catalogue;
 pub mod histogram;
+pub mod lane;
 pub mod listener;
 pub mod otlp;
+pub mod outlet;
+mod post;
 pub mod prometheus;
 pub mod push;
 pub mod sheet;
+pub mod story;
+#[cfg(test)]
+pub(crate) mod testing;
 mod wire;
 
 use std::borrow::Cow;

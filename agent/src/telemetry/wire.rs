@@ -1,4 +1,4 @@
-//! Protocol Buffers' wire format, as far as OTLP's metrics need it: writing messages, and reading the few fields of an
+//! Protocol Buffers' wire format, as far as OTLP needs it: writing messages, and reading the few fields of an
 //! answer (protobuf.dev, "Encoding").
 
 /// A message that is being written.
@@ -42,7 +42,12 @@ impl Message {
         self.fixed64(field, value.to_bits());
     }
 
-    fn bytes(&mut self, field: u64, bytes: &[u8]) {
+    pub(super) fn fixed32(&mut self, field: u64, value: u32) {
+        self.tag(field, FIXED32);
+        self.0.extend(value.to_le_bytes());
+    }
+
+    pub(super) fn bytes(&mut self, field: u64, bytes: &[u8]) {
         self.tag(field, LENGTH);
         self.number(bytes.len() as u64);
         self.0.extend(bytes);
@@ -122,6 +127,7 @@ mod tests {
         message.text(2, "testing");
         message.fixed64(15, 1);
         message.message(16, |inner| inner.varint(1, u64::MAX));
+        message.fixed32(17, 257);
         let bytes = message.into_bytes();
         // The examples of the format's own documentation.
         assert!(bytes.starts_with(&[0x08, 0xac, 0x02, 0x12, 0x07, b't', b'e']), "{bytes:x?}");
@@ -130,6 +136,7 @@ mod tests {
         assert_eq!(found[2], (15, Content::Number(1)));
         let (16, Content::Bytes(inner)) = found[3] else { panic!("{found:?}") };
         assert_eq!(fields(inner).collect::<Vec<_>>(), [(1, Content::Number(u64::MAX))]);
+        assert_eq!(found[4], (17, Content::Number(257)));
     }
 
     proptest! {

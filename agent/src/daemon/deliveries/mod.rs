@@ -245,9 +245,9 @@ pub async fn test(endpoint: Endpoint, detail: &str, host: &str) -> (String, Atte
     let id = format!("evt_{}", uuid::Uuid::now_v7().simple());
     let notice = Notice::Test { detail: detail.to_owned() };
     let unix_ms = clock::unix_millis(clock::wall());
-    let told = Told { id: &id, notice: &notice, unix_ms, host, alert: None, alike: 1 };
+    let told = Told { id: &id, notice: &notice, unix_ms, host, alert: None, alike: 1, trace: None };
     let body = payload::render(endpoint.format, &told).body;
-    let attempt = Poster::new(endpoint).post(&id, body).await;
+    let attempt = Poster::new(endpoint).post(&id, body, None).await;
     (id, attempt)
 }
 

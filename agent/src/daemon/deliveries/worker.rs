@@ -19,9 +19,11 @@ use crate::effect::webhook::deliver::limiter::Limiter;
 use crate::effect::webhook::deliver::schedule::{LONGEST, MOST_REJECTED, wait_after};
 use crate::model::notice::Notice;
 use crate::model::time::Timestamp;
+use crate::model::trace::TraceContext;
 use crate::store::attempts::{AttemptRow, Fate};
 use crate::store::endpoints::EndpointRow;
 use crate::store::outbox::Delivery;
+use crate::telemetry::outlet::Delivered;
 
 /// Deliveries taken from the outbox at a time.
 const BATCH: u32 = 32;
@@ -195,9 +197,30 @@ impl Worker {
 
     /// One attempt; `None` when it was broken off by an order.
     async fn attempt(&mut self, delivery: &Delivery) -> Option<Attempt> {
+        let begun_ns = clock::unix_nanos(clock::wall());
+        let trace = delivery.trace.map(|context| context.attempt(&self.name, begun_ns));
+        let attempt = self.try_once(delivery, trace).await?;
+        if let (Some(cause), Some(context), Some(journal)) = (delivery.trace, trace, &self.journal) {
+            let server = self.poster.server();
+            journal.outlet().delivered(&Delivered {
+                cause,
+                context,
+                event: &delivery.event,
+                endpoint: &self.name,
+                server: server.as_ref().map(|(host, port)| (host.as_str(), *port)),
+                time_ns: (begun_ns, clock::unix_nanos(clock::wall())),
+                before: delivery.attempts,
+                status: attempt.status,
+                error: attempt.error.as_deref(),
+            });
+        }
+        Some(attempt)
+    }
+
+    async fn try_once(&mut self, delivery: &Delivery, trace: Option<TraceContext>) -> Option<Attempt> {
         self.limiter.take(clock::now());
         let Self { poster, ledger, name, breaker, unsettled, orders, .. } = self;
-        let mut attempt = std::pin::pin!(poster.post(&delivery.event, delivery.body.clone()));
+        let mut attempt = std::pin::pin!(poster.post(&delivery.event, delivery.body.clone(), trace));
         if !unsettled.is_empty() {
             // A receiver that hangs must not keep what was delivered before from being written down.
             match tokio::time::timeout(SETTLE_WITHIN, &mut attempt).await {

@@ -12,6 +12,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
 use crate::model::notice::Notice;
 use crate::model::time::Timestamp;
+use crate::model::trace::{Course, EVENT_PREFIX};
 
 /// A message.
 pub(super) enum Message {
@@ -46,12 +47,16 @@ pub(super) struct Entry {
     pub(super) id: String,
     pub(super) unix_ms: i64,
     pub(super) notice: Notice,
+    /// When it happened.
+    pub(super) at: Timestamp,
+    /// How the action went that it tells of, where that is known.
+    pub(super) course: Option<Course>,
 }
 
 impl Entry {
     /// Version 7 ids sort by time; the same id names the event in the stream and in every delivery.
     pub(super) fn new(at: Timestamp, notice: Notice) -> Self {
-        let id = format!("evt_{}", uuid::Uuid::now_v7().simple());
-        Self { id, unix_ms: clock::unix_millis(clock::wall_at(at)), notice }
+        let id = format!("{EVENT_PREFIX}{}", uuid::Uuid::now_v7().simple());
+        Self { id, unix_ms: clock::unix_millis(clock::wall_at(at)), notice, at, course: None }
     }
 }

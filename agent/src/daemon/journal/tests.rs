@@ -48,6 +48,7 @@ impl Rig {
             endpoints: self.endpoints.clone(),
             host: "host-1".to_owned(),
             audit: None,
+            outlet: Arc::default(),
         }
     }
 
@@ -225,7 +226,14 @@ fn a_flood_for_a_dead_endpoint_is_bounded_and_counted() {
     let before = writer.store.write(|tables| {
         (0..room - LEFT).try_for_each(|number| {
             let event = format!("old-{number}");
-            tables.owe(NewDelivery { event: &event, endpoint: "dead", body: b"{}", at: 0, critical: false })
+            tables.owe(NewDelivery {
+                event: &event,
+                endpoint: "dead",
+                body: b"{}",
+                at: 0,
+                critical: false,
+                trace: None,
+            })
         })
     });
     before.unwrap();

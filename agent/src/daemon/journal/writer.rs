@@ -19,9 +19,11 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::control::stream::{Line, Publisher};
 use crate::daemon::audit::Audit;
 use crate::effect::webhook::payload;
-use crate::model::alert::Standing;
+use crate::model::alert::{Standing, Told};
 use crate::store::owed::{Dropped, NewDelivery};
 use crate::store::{Store, StoreError};
+use crate::telemetry::outlet::Outlet;
+use crate::telemetry::story::Happened;
 
 /// Notices kept while the disk refuses them.
 pub(super) const BACKLOG: usize = 8_192;
@@ -44,6 +46,7 @@ pub(super) struct Writer {
     pub(super) audit: Option<Audit>,
     /// Taken up since the last attempt to write, and not in the audit log's queue yet.
     pub(super) unaudited: Vec<audit::Entry>,
+    pub(super) outlet: Arc<Outlet>,
 }
 
 /// What is decided and not written yet.
@@ -149,10 +152,8 @@ impl Writer {
             let mut told = self.shared.told.lock().unwrap_or_else(PoisonError::into_inner);
             *told.entry(entry.notice.kind()).or_default() += 1;
         }
-        if let Message::Notice(entry) = &message
-            && self.audit.is_some()
-        {
-            self.unaudited.push(audit::notice::entry(&entry.id, entry.unix_ms, &entry.notice));
+        if let Message::Notice(entry) = &message {
+            self.pass_on(entry);
         }
         match message {
             Message::Acknowledge(request) if self.failing => refuse(request),
@@ -168,6 +169,21 @@ impl Writer {
             | Message::Over { .. }
             | Message::Acknowledge(_) => self.backlog.push_back(message),
         }
+    }
+
+    /// Tells those who have queues of their own, and get what happens whatever the disk does.
+    fn pass_on(&mut self, entry: &Entry) {
+        let Entry { id, unix_ms, notice, at, course } = entry;
+        let trace = self.outlet.context(id, notice);
+        if self.audit.is_some() {
+            let entry = audit::notice::entry(id, *unix_ms, notice);
+            self.unaudited.push(match trace {
+                None => entry,
+                Some(context) => entry.with("trace_id", context.trace),
+            });
+        }
+        let [at_ns, observed_ns] = [clock::wall_at(*at), clock::wall()].map(clock::unix_nanos);
+        self.outlet.happened(&Happened { id, notice, at: *at, at_ns, observed_ns, course: *course, trace });
     }
 
     /// Writes all there is, or finds that the disk refuses.
@@ -224,15 +240,17 @@ impl Writer {
         let host = self.ledger.host();
         self.store.write(|tables| {
             let mut seqs = Vec::with_capacity(entries.len());
-            for Entry { id, unix_ms, notice } in entries {
+            for Entry { id, unix_ms, notice, .. } in entries {
                 seqs.push(tables.add_event(id, *unix_ms, notice)?);
                 tables.note_restart(*unix_ms, notice)?;
             }
             let mut endpoints = BTreeSet::new();
             for one in owed {
-                let body = payload::render(self.ledger.format(&one.endpoint), &one.told(host)).body;
+                let trace = self.outlet.context(&one.id, &one.notice);
+                let told = Told { trace, ..one.told(host) };
+                let body = payload::render(self.ledger.format(&one.endpoint), &told).body;
                 let (event, endpoint, critical) = (one.id.as_str(), one.endpoint.as_str(), one.critical);
-                tables.owe(NewDelivery { event, endpoint, body: &body, at, critical })?;
+                tables.owe(NewDelivery { event, endpoint, body: &body, at, critical, trace })?;
                 endpoints.insert(endpoint);
             }
             let mut dropped = Vec::with_capacity(endpoints.len());

@@ -91,6 +91,7 @@ impl Office {
         self.put_deliveries(&mut sheet).await;
         self.put_threads(&mut sheet);
         self.exporter.put(&mut sheet);
+        self.export.put(&mut sheet);
         let reading = Arc::clone(&self.exporter.reading);
         let groups = figures.groups;
         let read = tokio::task::spawn_blocking(move || {

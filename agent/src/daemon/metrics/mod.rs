@@ -83,6 +83,12 @@ impl Exporter {
         })
     }
 
+    /// Who tells.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
     /// Listens and pushes as the settings say from now on. An address that cannot be had is told, and does not keep the
     /// daemon from its work. Must be called within a runtime.
     pub async fn apply(&self, settings: &MetricsSettings) {
@@ -131,10 +137,10 @@ impl Exporter {
             // What another receiver did counts; how it fared says nothing of this one.
             *pushes = Pushes { in_a_row: 0, last_ok: None, trouble: None, ..pushes.clone() };
         }
-        if let Some(otlp) = otlp.cloned() {
+        if let Some((otlp, url)) = otlp.and_then(|otlp| Some((otlp.clone(), otlp.urls.metrics.clone()?))) {
             let (origin, questions) = (self.origin.clone(), self.questions.clone());
             let pushes = Arc::clone(&self.pushes);
-            outlets.pusher = Some(tokio::spawn(push::run(otlp, origin, questions, pushes)));
+            outlets.pusher = Some(tokio::spawn(push::run(url, otlp, origin, questions, pushes)));
         }
     }
 
@@ -143,7 +149,7 @@ impl Exporter {
         let outlets = lock(&self.outlets);
         let pushes = push::lock(&self.pushes).clone();
         let otlp = outlets.settings.as_ref().and_then(|settings| settings.otlp.as_ref());
-        told(&outlets, otlp.map(|otlp| (otlp.url.as_str(), &pushes)))
+        told(&outlets, otlp.and_then(|otlp| Some((otlp.urls.metrics.as_deref()?, &pushes))))
     }
 
     fn count(&self, reader: Reader) {

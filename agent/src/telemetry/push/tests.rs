@@ -8,10 +8,13 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
 use prost::Message as _;
+use reqwest::StatusCode;
 
 use super::super::catalogue::PROCESSES;
 use super::super::sheet::Sheet;
 use super::*;
+use crate::model::signal::Hundredths;
+use crate::model::telemetry::{Header, HeaderValue as Written, Urls};
 
 /// A receiver that answers one request with these bytes; the request, and whether all of the answer was taken.
 fn receive(answer: Vec<u8>) -> (String, std::thread::JoinHandle<(String, Vec<u8>, bool)>) {
@@ -44,7 +47,8 @@ fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 
 fn settings(url: &str) -> Otlp {
     Otlp {
-        url: url.to_owned(),
+        urls: Urls { metrics: Some(url.to_owned()), ..Urls::default() },
+        trace_ratio: Hundredths(0),
         interval: Duration::from_secs(60),
         timeout: Duration::from_secs(5),
         headers: Vec::new(),
@@ -62,9 +66,8 @@ async fn push_once(otlp: &Otlp) -> Result<(u64, String), PushError> {
             drop(question.answer.send(Ok(Arc::new(sheet.finish()))));
         }
     };
-    let mut client = None;
-    let (pushed, ()) = tokio::join!(push(otlp, &origin, &questions, &mut client), answered);
-    pushed
+    let (body, ()) = tokio::join!(figures(otlp.timeout, &origin, &questions), answered);
+    push(&mut Poster::new(otlp.clone()), otlp.urls.metrics.as_ref().unwrap(), body.unwrap()).await
 }
 
 #[tokio::test]
@@ -108,13 +111,16 @@ async fn what_goes_wrong_is_said() {
     let (url, thread) = receive(answer("503 Service Unavailable", "Retry-After: 7\r\n", b"later"));
     let error = push_once(&settings(&url)).await.unwrap_err();
     assert!(
-        matches!(error, PushError::Refused(StatusCode::SERVICE_UNAVAILABLE, Some(asked)) if asked.as_secs() == 7)
+        matches!(error, PushError::Post(PostError::Refused(StatusCode::SERVICE_UNAVAILABLE, Some(asked))) if asked.as_secs() == 7)
     );
     thread.join().unwrap();
     // Redirects are not followed: figures and headers stay with whom they are for.
     let (url, thread) = receive(answer("307 Temporary Redirect", "Location: http://127.0.0.1:1/\r\n", b""));
     let error = push_once(&settings(&url)).await.unwrap_err();
-    assert!(matches!(error, PushError::Refused(StatusCode::TEMPORARY_REDIRECT, None)), "{error:?}");
+    assert!(
+        matches!(error, PushError::Post(PostError::Refused(StatusCode::TEMPORARY_REDIRECT, None))),
+        "{error:?}"
+    );
     thread.join().unwrap();
     // Nobody listens on what has just been closed.
     let free = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
@@ -141,7 +147,7 @@ async fn an_answer_without_end_is_not_read_to_it() {
 #[test]
 fn failures_are_counted_and_over_with_a_success() {
     let mut pushes = Pushes::default();
-    let failed = || Err(PushError::Timeout(Duration::from_secs(10)));
+    let failed = || Err(PushError::Post(PostError::Timeout(Duration::from_secs(10))));
     note(&mut pushes, failed(), "http://h/");
     note(&mut pushes, failed(), "http://h/");
     assert_eq!((pushes.failed, pushes.in_a_row, pushes.last_ok), (2, 2, None));

@@ -18,6 +18,7 @@ use crate::effect::webhook::payload;
 use crate::effect::webhook::secret::{KeyRing, SecretError, read_text};
 use crate::model::chain::chain;
 use crate::model::endpoint::Endpoint;
+use crate::model::trace::TraceContext;
 
 /// To establish a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -91,11 +92,18 @@ impl Poster {
         &self.endpoint
     }
 
-    /// Posts a body under the event's id, which is the same on every attempt. Takes at most the endpoint's timeout
+    /// Host and port of its URL, if that is one.
+    #[must_use]
+    pub fn server(&self) -> Option<(String, u16)> {
+        let url = Url::parse(&self.endpoint.url).ok()?;
+        Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
+    }
+
+    /// Posts a body under the event's id, which is the same on every attempt; as part of a trace, if it has one. Takes at most the endpoint's timeout
     /// and [`ANSWER_WITHIN`].
-    pub async fn post(&mut self, id: &str, body: Vec<u8>) -> Attempt {
+    pub async fn post(&mut self, id: &str, body: Vec<u8>, trace: Option<TraceContext>) -> Attempt {
         let started = clock::now();
-        let result = self.answer(id, body).await;
+        let result = self.answer(id, body, trace).await;
         let mut attempt = Attempt {
             verdict: Verdict::Later { retry_after: None },
             status: None,
@@ -119,13 +127,18 @@ impl Poster {
         attempt
     }
 
-    async fn answer(&mut self, id: &str, body: Vec<u8>) -> Result<Response, PostError> {
+    async fn answer(
+        &mut self,
+        id: &str,
+        body: Vec<u8>,
+        trace: Option<TraceContext>,
+    ) -> Result<Response, PostError> {
         let url = Url::parse(&self.endpoint.url).map_err(|error| PostError::Url(error.to_string()))?;
         let permit = permit(&self.endpoint, &url)?;
         // What receivers want in the body is not in what is stored, and is signed with it.
         let key = self.endpoint.routing_key.as_ref().map(read_text).transpose().map_err(PostError::Sign)?;
         let body = payload::finish(self.endpoint.format, body, key.as_deref());
-        let headers = self.headers(id, &body)?;
+        let headers = self.headers(id, &body, trace)?;
         let timeout = self.endpoint.timeout;
         let client = self.client(permit, url.scheme() == "http")?;
         let sent = client.post(url).headers(headers).body(body).send().await;
@@ -140,7 +153,12 @@ impl Poster {
         })
     }
 
-    fn headers(&mut self, id: &str, body: &[u8]) -> Result<HeaderMap, PostError> {
+    fn headers(
+        &mut self,
+        id: &str,
+        body: &[u8],
+        trace: Option<TraceContext>,
+    ) -> Result<HeaderMap, PostError> {
         let unix_seconds = clock::unix_millis(clock::wall()).div_euclid(1_000);
         let signed = self.keys.sign(id, unix_seconds, body).map_err(PostError::Sign)?;
         let mut headers = HeaderMap::new();
@@ -151,6 +169,9 @@ impl Poster {
         };
         put("webhook-id", id.to_owned())?;
         put("webhook-timestamp", unix_seconds.to_string())?;
+        if let Some(context) = trace {
+            put("traceparent", context.to_string())?;
+        }
         if let Some(signature) = signed {
             put("webhook-signature", signature)?;
         }

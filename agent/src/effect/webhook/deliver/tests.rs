@@ -20,7 +20,7 @@ use crate::model::endpoint::{Endpoint, Format, SecretSource};
 const LATER: Verdict = Verdict::Later { retry_after: None };
 
 async fn post(endpoint: Endpoint) -> Attempt {
-    Poster::new(endpoint).post("evt_1", b"{}".to_vec()).await
+    Poster::new(endpoint).post("evt_1", b"{}".to_vec(), None).await
 }
 
 fn error(attempt: &Attempt) -> &str {
@@ -40,13 +40,17 @@ async fn what_is_sent_is_whole_and_the_connection_is_kept() {
         format: Format::CloudEvents,
         ..endpoint(fake.url())
     });
-    for _ in 0..3 {
-        let attempt = poster.post("evt_1", b"{\"a\":1}".to_vec()).await;
+    let trace = "00-0190a1b2c3d47e5f8091a2b3c4d5e6f7-00f067aa0ba902b7-01";
+    for number in 0..3 {
+        let trace = (number == 0).then(|| trace.parse().unwrap());
+        let attempt = poster.post("evt_1", b"{\"a\":1}".to_vec(), trace).await;
         assert_eq!((attempt.verdict, attempt.status, attempt.error), (Verdict::Delivered, Some(202), None));
         assert_eq!(attempt.answer, b"thanks");
     }
     assert_eq!((fake.seen().len(), fake.connections()), (3, 1));
+    assert_eq!(fake.seen()[1].header("traceparent"), None);
     let seen = fake.seen().remove(0);
+    assert_eq!(seen.header("traceparent"), Some(trace));
     assert!(seen.head.starts_with("POST /hook HTTP/1.1\r\n") && seen.body == b"{\"a\":1}", "{}", seen.head);
     assert_eq!(seen.header("webhook-id"), Some("evt_1"));
     assert!(seen.header("webhook-signature").unwrap().starts_with("v1,"));
@@ -54,7 +58,7 @@ async fn what_is_sent_is_whole_and_the_connection_is_kept() {
     assert_eq!(seen.header("content-type"), Some("application/cloudevents+json"));
     // Without its key nothing is sent at all.
     std::fs::remove_file(&file).unwrap();
-    let attempt = poster.post("evt_1", Vec::new()).await;
+    let attempt = poster.post("evt_1", Vec::new(), None).await;
     assert!(error(&attempt).starts_with("sign: "), "{attempt:?}");
     assert_eq!(fake.seen().len(), 3);
 }
@@ -72,7 +76,7 @@ async fn refusals_of_all_kinds() {
         Fake::start(move |number| Play::Answer(answers[number].0, answers[number].1, b"why".to_vec())).await;
     let mut poster = Poster::new(endpoint(fake.url()));
     for (status, _, verdict) in answers {
-        let attempt = poster.post("evt_1", Vec::new()).await;
+        let attempt = poster.post("evt_1", Vec::new(), None).await;
         assert_eq!((attempt.verdict, attempt.status), (verdict, Some(status)));
         assert!(error(&attempt).contains(&status.to_string()), "{attempt:?}");
         assert_eq!(attempt.answer, b"why");
@@ -197,7 +201,7 @@ async fn an_unknown_certificate_is_refused_until_it_is_named() {
 
     let known = Endpoint { ca_file: Some(file.clone()), ..unknown };
     let mut poster = Poster::new(known.clone());
-    let attempt = poster.post("evt_1", Vec::new()).await;
+    let attempt = poster.post("evt_1", Vec::new(), None).await;
     assert_eq!(attempt.verdict, Verdict::Delivered, "{attempt:?}");
     let by_address = Endpoint { url: format!("https://127.0.0.1:{}/", fake.address.port()), ..known };
     let attempt = post(by_address).await;
@@ -205,7 +209,7 @@ async fn an_unknown_certificate_is_refused_until_it_is_named() {
     assert!(error(&attempt).ends_with("it is for another name than the one in the URL"), "{attempt:?}");
     // The file is read again when it changes.
     std::fs::write(&file, "no certificate").unwrap();
-    let attempt = poster.post("evt_1", Vec::new()).await;
+    let attempt = poster.post("evt_1", Vec::new(), None).await;
     assert!(error(&attempt).contains("PEM"), "{attempt:?}");
 }
 

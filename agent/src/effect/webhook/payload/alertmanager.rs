@@ -79,7 +79,8 @@ fn labels<'a>(facts: &'a Facts<'_>) -> BTreeMap<&'static str, &'a str> {
 }
 
 fn annotations(facts: &Facts<'_>) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([("summary", facts.title()), ("description", facts.message.clone())])
+    let trace = facts.trace.map(|context| ("trace_id", context.trace.to_string()));
+    [("summary", facts.title()), ("description", facts.message.clone())].into_iter().chain(trace).collect()
 }
 
 /// As `LabelSet.Fingerprint` of github.com/prometheus/common computes it: FNV-1a of the sorted names and values,

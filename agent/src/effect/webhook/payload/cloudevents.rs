@@ -1,5 +1,5 @@
 //! CloudEvents 1.0.2 in structured JSON (github.com/cloudevents/spec, cloudevents/spec.md and
-//! formats/json-format.md).
+//! formats/json-format.md), with the extension for distributed tracing (extensions/distributed-tracing.md).
 
 use serde_json::{Value, json};
 
@@ -20,6 +20,9 @@ pub(super) fn body(facts: &Facts<'_>) -> Value {
         && !facts.subject.is_empty()
     {
         map.insert("subject".to_owned(), facts.subject.as_str().into());
+    }
+    if let (Some(map), Some(context)) = (event.as_object_mut(), facts.trace) {
+        map.insert("traceparent".to_owned(), context.to_string().into());
     }
     event
 }

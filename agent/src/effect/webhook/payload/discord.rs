@@ -22,7 +22,7 @@ pub(super) fn body(facts: &Facts<'_>) -> Value {
             "description": cut(&facts.message, DESCRIPTION_MAX, markdown),
             "color": color(facts),
             "timestamp": facts.time(),
-            "footer": { "text": facts.id },
+            "footer": { "text": facts.ids() },
         }],
         "allowed_mentions": { "parse": [] },
     })

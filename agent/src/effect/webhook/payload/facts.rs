@@ -7,6 +7,7 @@ use super::text::{clean, cut};
 use crate::model::alert::{Alert, AlertState, Told};
 use crate::model::notice::Severity;
 use crate::model::notice::table::EventType;
+use crate::model::trace::TraceContext;
 
 /// Most UTF-16 units of the message.
 const MESSAGE_MAX: usize = 2_000;
@@ -31,11 +32,12 @@ pub(super) struct Facts<'a> {
     pub(super) details: Value,
     pub(super) alert: Option<&'a Alert>,
     pub(super) alike: u64,
+    pub(super) trace: Option<TraceContext>,
 }
 
 impl<'a> Facts<'a> {
     pub(super) fn of(told: &Told<'a>) -> Self {
-        let Told { id, notice, unix_ms, host, alert, alike } = *told;
+        let Told { id, notice, unix_ms, host, alert, alike, trace } = *told;
         let mut details = serde_json::to_value(notice).unwrap_or(Value::Null);
         if let Some(map) = details.as_object_mut() {
             map.remove("type");
@@ -59,6 +61,7 @@ impl<'a> Facts<'a> {
             details: bounded(details, DETAILS_MAX),
             alert,
             alike,
+            trace,
         }
     }
 
@@ -78,6 +81,14 @@ impl<'a> Facts<'a> {
             Some(AlertState::Firing) | None => "",
         };
         format!("{state}{kind}{about} on {host}")
+    }
+
+    /// The event's id, for people, and that of its trace.
+    pub(super) fn ids(&self) -> String {
+        match self.trace {
+            None => self.id.to_owned(),
+            Some(context) => format!("{} · trace {}", self.id, context.trace),
+        }
     }
 
     /// Whether it tells that something is over.
@@ -113,6 +124,9 @@ impl<'a> Facts<'a> {
             && self.alike > 1
         {
             map.insert("alike".to_owned(), self.alike.into());
+        }
+        if let (Some(map), Some(context)) = (data.as_object_mut(), self.trace) {
+            map.insert("trace_id".to_owned(), context.trace.to_string().into());
         }
         data
     }

@@ -13,8 +13,7 @@ const HEADER_MAX: usize = 150;
 const SECTION_MAX: usize = 3_000;
 
 pub(super) fn body(facts: &Facts<'_>) -> Value {
-    let Facts { id, severity: worst, .. } = facts;
-    let foot = format!("{} · {} · {id}", severity(*worst), facts.time());
+    let foot = format!("{} · {} · {}", severity(facts.severity), facts.time(), facts.ids());
     json!({
         "text": cut(&facts.title(), SECTION_MAX, escape),
         "mrkdwn": false,

@@ -25,7 +25,7 @@ pub(super) fn body(facts: &Facts<'_>) -> Value {
 }
 
 fn card(facts: &Facts<'_>) -> Value {
-    let foot = format!("{} · {} · {}", severity(facts.severity), facts.time(), facts.id);
+    let foot = format!("{} · {} · {}", severity(facts.severity), facts.time(), facts.ids());
     let mut title = run(&facts.title(), TITLE_MAX);
     if let Some(map) = title.as_object_mut() {
         map.extend([

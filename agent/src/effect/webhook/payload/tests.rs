@@ -8,6 +8,7 @@ use super::*;
 use crate::model::alert::{Alert, AlertState};
 use crate::model::notice::Notice;
 use crate::model::process::Comm;
+use crate::model::trace::TraceContext;
 
 const FORMATS: [Format; 8] = [
     Format::Standard,
@@ -21,7 +22,7 @@ const FORMATS: [Format; 8] = [
 ];
 
 fn told<'a>(notice: &'a Notice, alert: Option<&'a Alert>) -> Told<'a> {
-    Told { id: "evt_1", notice, unix_ms: 1_700_000_000_123, host: "host-1", alert, alike: 1 }
+    Told { id: "evt_1", notice, unix_ms: 1_700_000_000_123, host: "host-1", alert, alike: 1, trace: None }
 }
 
 fn alert(state: AlertState) -> Alert {
@@ -57,6 +58,26 @@ fn applied(comm: &[u8], count: u32) -> Notice {
 
 fn body(format: Format, told: &Told<'_>) -> Value {
     serde_json::from_slice(&render(format, told).body).unwrap()
+}
+
+fn trace() -> TraceContext {
+    "00-0190a1b2c3d47e5f8091a2b3c4d5e6f7-00f067aa0ba902b7-01".parse().unwrap()
+}
+
+#[test]
+fn a_trace_is_told_where_there_is_one_and_nowhere_else() {
+    let (notice, id) = (test("x"), trace().trace.to_string());
+    for format in FORMATS {
+        let traced = body(format, &Told { trace: Some(trace()), ..told(&notice, None) });
+        assert!(traced.to_string().contains(&id), "{format:?}: {traced}");
+        assert!(!body(format, &told(&notice, None)).to_string().contains("trace"), "{format:?}");
+    }
+    let traced = Told { trace: Some(trace()), ..told(&notice, None) };
+    assert_eq!(body(Format::Standard, &traced)["data"]["trace_id"], id);
+    // The distributed tracing extension of CloudEvents.
+    assert_eq!(body(Format::CloudEvents, &traced)["traceparent"], trace().to_string());
+    let alert = &body(Format::Alertmanager, &traced)["alerts"][0];
+    assert_eq!((&alert["annotations"]["trace_id"], &alert["labels"]["trace_id"]), (&json!(id), &Value::Null));
 }
 
 #[test]
@@ -201,7 +222,8 @@ proptest! {
         let alert = Alert { key: host.chars().take(60).collect(), ..alert(AlertState::Firing) };
         for notice in [applied(&comm, count), test(&detail.repeat(times))] {
             for alert in [None, Some(&alert)] {
-                let told = Told { id: "evt_1", notice: &notice, unix_ms, host: &host, alert, alike };
+                let trace = alike.is_multiple_of(2).then(trace);
+                let told = Told { id: "evt_1", notice: &notice, unix_ms, host: &host, alert, alike, trace };
                 for format in FORMATS {
                     let once = render(format, &told);
                     prop_assert!(once.body.len() <= BODY_MAX, "{:?}: {}", format, once.body.len());

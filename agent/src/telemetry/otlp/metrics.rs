@@ -1,62 +1,22 @@
-//! Figures as a request of OTLP 1.x for metrics (opentelemetry/proto/collector/metrics/v1), and what an answer to it
-//! says. Sums are cumulative, so that a push that is lost loses nothing that the next one does not tell.
+//! Figures as a request of OTLP 1.x for metrics (opentelemetry/proto/metrics/v1/metrics.proto). Sums are cumulative, so
+//! that a push that is lost loses nothing that the next one does not tell.
 
-use super::catalogue::{Kind, NAMESPACE};
-use super::wire::{Content, Message, fields};
-use super::{Family, Figure, Number, Point};
+use super::super::catalogue::Kind;
+use super::super::wire::Message;
+use super::super::{Family, Figure, Number, Point};
+use super::{Origin, attribute, envelope};
 
-/// The media type of requests and answers.
-pub const CONTENT_TYPE: &str = "application/x-protobuf";
-/// Of the names of resources that are used here.
-const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";
 /// `AggregationTemporality`.
 const CUMULATIVE: u64 = 2;
-
-/// Who tells, and since when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Name of the host.
-    pub host: String,
-    /// What tells this run of the agent from others on the host.
-    pub instance: String,
-    /// When the agent was started, in ns since 1970.
-    pub since_ns: u64,
-}
 
 /// The request, with figures as of `now_ns`, in ns since 1970.
 #[must_use]
 pub fn request(families: &[Family], origin: &Origin, now_ns: u64) -> Vec<u8> {
-    let mut request = Message::default();
-    request.message(1, |metrics| {
-        metrics.message(1, |resource| {
-            for (key, value) in [
-                ("service.name", "process-throttler"),
-                ("service.version", env!("CARGO_PKG_VERSION")),
-                ("service.instance.id", &origin.instance),
-                ("host.name", &origin.host),
-            ] {
-                attribute(resource, 1, key, value);
-            }
-        });
-        metrics.message(2, |scope| {
-            scope.message(1, |scope| {
-                scope.text(1, NAMESPACE);
-                scope.text(2, env!("CARGO_PKG_VERSION"));
-            });
-            for family in families {
-                scope.message(2, |out| metric(out, family, origin.since_ns, now_ns));
-            }
-        });
-        metrics.text(3, SCHEMA_URL);
-    });
-    request.into_bytes()
-}
-
-fn attribute(out: &mut Message, field: u64, key: &str, value: &str) {
-    out.message(field, |out| {
-        out.text(1, key);
-        out.message(2, |any| any.text(1, value));
-    });
+    envelope(origin, |scope| {
+        for family in families {
+            scope.message(2, |out| metric(out, family, origin.since_ns, now_ns));
+        }
+    })
 }
 
 fn metric(out: &mut Message, family: &Family, since_ns: u64, now_ns: u64) {
@@ -88,7 +48,7 @@ fn data_point(out: &mut Message, point: &Point, since_ns: u64, now_ns: u64) {
         Figure::Histogram(_) => 9,
     };
     for (label, value) in &point.labels {
-        attribute(out, attributes, label, value);
+        attribute(out, attributes, label, |any| any.text(1, value));
     }
     out.fixed64(2, point.since_ns.unwrap_or(since_ns));
     out.fixed64(3, now_ns);
@@ -105,39 +65,19 @@ fn data_point(out: &mut Message, point: &Point, since_ns: u64, now_ns: u64) {
     }
 }
 
-/// What a receiver that took a request says of it: how many points it rejected, and why.
-#[must_use]
-pub fn rejected(answer: &[u8]) -> (u64, String) {
-    let mut said = (0, String::new());
-    for (field, content) in fields(answer) {
-        let (1, Content::Bytes(partial)) = (field, content) else { continue };
-        for (field, content) in fields(partial) {
-            match (field, content) {
-                // An int64: a receiver that says less than none says nothing.
-                (1, Content::Number(points)) => said.0 = u64::try_from(points.cast_signed()).unwrap_or(0),
-                (2, Content::Bytes(why)) => said.1 = String::from_utf8_lossy(why).into_owned(),
-                (_, Content::Number(_) | Content::Bytes(_)) => {}
-            }
-        }
-    }
-    said
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use opentelemetry_proto::tonic::collector::metrics::v1::{
-        ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-    };
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
     use opentelemetry_proto::tonic::metrics::v1::metric::Data;
     use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Is;
     use prost::Message as _;
 
-    use super::super::catalogue::{CPU_TIME, EFFECT_TIME, EVENTS_LOST, PROCESSES};
-    use super::super::histogram::Histogram;
-    use super::super::sheet::Sheet;
+    use super::super::super::catalogue::{CPU_TIME, EFFECT_TIME, EVENTS_LOST, PROCESSES};
+    use super::super::super::histogram::Histogram;
+    use super::super::super::sheet::Sheet;
     use super::*;
 
     #[test]
@@ -182,18 +122,5 @@ mod tests {
         assert_eq!((point.count, point.bucket_counts[1]), (1, 1));
         assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
         assert!((point.explicit_bounds[1] - 25e-6).abs() < 1e-12 && point.sum == Some(20e-6));
-    }
-
-    #[test]
-    fn what_is_rejected_is_read_of_their_answer() {
-        let partial =
-            ExportMetricsPartialSuccess { rejected_data_points: 3, error_message: "too old".to_owned() };
-        let answer = ExportMetricsServiceResponse { partial_success: Some(partial) };
-        assert_eq!(rejected(&answer.encode_to_vec()), (3, "too old".to_owned()));
-        assert_eq!(rejected(&[]), (0, String::new()));
-        assert_eq!(rejected(b"<html>"), (0, String::new()));
-        let partial = ExportMetricsPartialSuccess { rejected_data_points: -1, error_message: String::new() };
-        let answer = ExportMetricsServiceResponse { partial_success: Some(partial) };
-        assert_eq!(rejected(&answer.encode_to_vec()).0, 0);
     }
 }
