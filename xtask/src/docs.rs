@@ -4,6 +4,7 @@
 use anyhow::Result;
 
 use crate::cargo::{cargo_command, run as run_command};
+use crate::dependencies;
 
 /// Environment variable by which these tests write what they would compare.
 const UPDATE: &str = "UPDATE_REFERENCE";
@@ -28,5 +29,6 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if !check {
         command.env(UPDATE, "1");
     }
-    run_command(&mut command)
+    run_command(&mut command)?;
+    dependencies::reference(check)
 }

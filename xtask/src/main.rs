@@ -9,8 +9,10 @@ mod bench;
 mod cargo;
 mod ci;
 mod demo;
+mod dependencies;
 mod docs;
 mod ebpf;
+mod fuzz;
 mod marked;
 mod neighbour;
 mod package;
@@ -59,6 +61,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Look for inputs that break the readers of what others wrote.
+    Fuzz(fuzz::Options),
     /// Show the agent at work on real processes and verify every step. Needs root.
     Demo,
     /// Make the Debian package and the rpm, in target/package.
@@ -88,6 +92,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
         Task::Docs { check } => docs::run(check),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Demo => demo::run(),
         Task::Package(options) => package::run(&options),
         Task::Bench(options) => bench::run(&options),

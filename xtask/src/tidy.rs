@@ -84,6 +84,7 @@ fn check_file(root: &Path, path: &str, is_test: bool, forbidden: &[String]) -> R
     }
     if path.ends_with(".md") {
         findings.extend(docs::check_links(root, path, &text));
+        findings.extend(docs::check_tests(root, path, &text));
     }
     Ok(findings)
 }

@@ -1,11 +1,13 @@
-//! Cgroups by their ids: a bounded walk of a hierarchy. On 64-bit systems the id is the inode number of the directory
-//! (kernfs); a cgroup that is gone has none.
+//! Cgroups by their ids, or all of them: a bounded walk of a hierarchy. On 64-bit systems the id is the inode number of
+//! the directory (kernfs); a cgroup that is gone has none.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::cgroup::error::CgroupError;
+use crate::cgroup::membership::has_children;
 use crate::model::process::printable;
 
 /// The directories of those of the ids that are found at a mount point or in the first `most` directories from there,
@@ -38,6 +40,36 @@ pub fn by_ids(mount: &Path, mut wanted: BTreeSet<u64>, most: usize) -> BTreeMap<
     found
 }
 
+/// The cgroups below a mount point, `most` at most, and whether these are all. Those near it come first: users may make
+/// as many as they like below the ones that they were given, and cannot hide others by that.
+///
+/// # Errors
+/// When the mount point cannot be looked at.
+pub fn nearest(mount: &Path, most: usize) -> Result<(Vec<PathBuf>, bool), CgroupError> {
+    let mut found = Vec::new();
+    if !has_children(mount)? {
+        return Ok((found, true));
+    }
+    let mut pending = VecDeque::from([mount.to_owned()]);
+    while let Some(dir) = pending.pop_front() {
+        // A cgroup may go away before and while it is listed.
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if found.len() == most {
+                return Ok((found, false));
+            }
+            let path = entry.path();
+            if has_children(&path).unwrap_or(false) {
+                pending.push_back(path.clone());
+            }
+            found.push(path);
+        }
+    }
+    Ok((found, true))
+}
+
 /// The path of a cgroup as the kernel has it, for people; `None` when the directory is not below the mount point.
 #[must_use]
 pub fn path_of(mount: &Path, dir: &Path) -> Option<String> {
@@ -48,6 +80,25 @@ pub fn path_of(mount: &Path, dir: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_deep_down_hide_none_near_the_top() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["user/given", "z-service", "system/a"] {
+            std::fs::create_dir_all(root.path().join(name)).unwrap();
+        }
+        for number in 0..100 {
+            std::fs::create_dir(root.path().join(format!("user/given/{number}"))).unwrap();
+        }
+        let (all, complete) = nearest(root.path(), 1_000).unwrap();
+        assert_eq!((all.len(), complete), (105, true));
+        let (mut near, complete) = nearest(root.path(), 5).unwrap();
+        near.sort();
+        let expected =
+            ["system", "system/a", "user", "user/given", "z-service"].map(|name| root.path().join(name));
+        assert_eq!((near, complete), (expected.to_vec(), false));
+        assert!(nearest(&root.path().join("gone"), 5).is_err());
+    }
 
     #[test]
     fn what_is_there_is_named() {

@@ -59,7 +59,9 @@ impl Memberships {
 /// # Errors
 /// When it leaves the mount: the process is outside of our cgroup namespace (cgroup_namespaces(7)).
 pub fn below(mount: &Path, path: &[u8]) -> Result<PathBuf, CgroupError> {
-    let relative = path.strip_prefix(b"/").unwrap_or(path);
+    // All slashes: a path that still begins with one would take the mount's place when it is joined.
+    let slashes = path.iter().take_while(|byte| **byte == b'/').count();
+    let relative = path.get(slashes..).unwrap_or_default();
     if relative.split(|byte| *byte == b'/').any(|part| part == b"..") {
         let why = format!("{} is outside of our cgroup namespace", printable(path));
         return Err(CgroupError::Malformed { path: shown(mount), why });
@@ -188,6 +190,7 @@ mod tests {
         let mount = Path::new("/m");
         assert_eq!(below(mount, b"/").unwrap(), Path::new("/m"));
         assert_eq!(below(mount, b"/a/b").unwrap(), Path::new("/m/a/b"));
+        assert_eq!(below(mount, b"//a").unwrap(), Path::new("/m/a"));
         for outside in [&b"/../x"[..], b"/..", b"/a/../../b"] {
             assert!(below(mount, outside).unwrap_err().to_string().contains("namespace"));
         }

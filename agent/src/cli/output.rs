@@ -86,18 +86,17 @@ impl Output {
             }
             Format::Json => {
                 let text = serde_json::to_string_pretty(&document).map_err(|error| failed(&error))?;
-                Ok(format!("{text}\n"))
+                Ok(format!("{}\n", escape_json(&text)))
             }
             Format::Yaml => yaml(&document),
             Format::Jsonl => {
-                let text = serde_json::to_string(view).map_err(|error| failed(&error))?;
+                let text = json(view)?;
                 if text.starts_with('[') {
                     let items: Vec<&RawValue> =
                         serde_json::from_str(&text).map_err(|error| failed(&error))?;
                     Ok(items.iter().map(|item| format!("{item}\n")).collect())
                 } else {
-                    let line = serde_json::to_string(&document).map_err(|error| failed(&error))?;
-                    Ok(format!("{line}\n"))
+                    Ok(format!("{}\n", json(&document)?))
                 }
             }
         }
@@ -110,8 +109,7 @@ impl Output {
     pub(super) fn refresh<V: View>(&self, view: &V) -> CliResult {
         if !self.streams_text() {
             let document = Document { api_version: API_VERSION, kind: V::KIND, data: view };
-            let line = serde_json::to_string(&document).map_err(|error| failed(&error))?;
-            return self.line(line.as_bytes());
+            return self.line(json(&document)?.as_bytes());
         }
         // ECMA-48: home, erase in page.
         self.raw(b"\x1b[H\x1b[2J")?;
@@ -134,7 +132,7 @@ impl Output {
         } else if self.format == Format::Yaml {
             format!("---\n{}", yaml(item)?.trim_end())
         } else {
-            serde_json::to_string(item).map_err(|error| failed(&error))?
+            json(item)?
         };
         self.line(text.as_bytes())
     }
@@ -209,6 +207,29 @@ fn abridged(line: &str) -> String {
     format!("{head} … {} bytes left out … {tail}", end - start)
 }
 
+fn json<T: Serialize + ?Sized>(value: &T) -> CliResult<String> {
+    let text = serde_json::to_string(value).map_err(|error| failed(&error))?;
+    Ok(escape_json(&text))
+}
+
+/// JSON that says the same, with escapes for what acts upon a terminal or the text around it. JSON asks for them only for
+/// the first 32 characters, and all others are in strings.
+fn escape_json(text: &str) -> String {
+    let acts = |c: char| !c.is_ascii_whitespace() && is_deceptive(c);
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if acts(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                safe.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
 fn yaml<T: Serialize>(value: &T) -> CliResult<String> {
     serde_yaml::to_string(value).map_err(|error| failed(&error))
 }
@@ -226,4 +247,17 @@ pub(super) fn escape_controls(text: &str) -> String {
         }
     }
     safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_safe_on_a_terminal_and_says_the_same() {
+        let hostile = "a\u{9b}31m\u{7f}\u{202e}\u{feff}\n\u{1b}[2J ü";
+        let text = json(&[hostile]).unwrap();
+        assert_eq!(text, "[\"a\\u009b31m\\u007f\\u202e\\ufeff\\n\\u001b[2J ü\"]");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&text).unwrap(), [hostile]);
+    }
 }

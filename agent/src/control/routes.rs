@@ -1,6 +1,7 @@
 //! HTTP in, [`Request`]s out; answers in, HTTP out.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query};
@@ -16,6 +17,9 @@ use super::desk::{Answered, Desk, Streaming};
 use super::failure::{Failure, FailureKind};
 use super::proto::{BODY_MAX, Envelope, PlanOf, Reply, Request};
 use crate::telemetry::prometheus;
+
+/// A request's body must be there by then; the largest one takes milliseconds.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every path of the interface, for one connection.
 pub(super) fn router(desk: Desk) -> Router {
@@ -132,7 +136,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Response;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Response> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| {
+        let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
+        let read = read.map_err(|_elapsed| {
+            let late = invalid(format!("the request body did not come within {} s", BODY_TIMEOUT.as_secs()));
+            (StatusCode::REQUEST_TIMEOUT, late.into_body()).into_response()
+        })?;
+        let bytes = read.map_err(|error| {
             // The body's fault in any case: too long (413), or broken off (400).
             (error.status(), Failure::from_error(FailureKind::Invalid, &error).into_body()).into_response()
         })?;

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::unistd::{Gid, Uid, geteuid};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::access::Refusal;
@@ -26,6 +26,9 @@ use crate::model::access::{Access, Reach};
 
 /// Connections served at the same time; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
+/// Those among them of users who are neither root nor the daemon's own: whatever they do with theirs, who has to set
+/// things right gets in. More are hung up on.
+pub(super) const OTHERS_MAX: usize = 48;
 /// Streams among them, so that readers cannot keep commands out.
 const STREAMS_MAX: usize = 16;
 /// A client must have sent a request's head by then, also the next one on a kept connection.
@@ -125,6 +128,7 @@ impl Server {
     /// removes the socket.
     pub async fn serve(self, doors: Doors, mut stop: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let others = Arc::new(Semaphore::new(OTHERS_MAX));
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         let mut connections = JoinSet::new();
         loop {
@@ -137,10 +141,11 @@ impl Server {
                 (place, accepted) = accepted => match accepted {
                     Ok((stream, _address)) => {
                         let (doors, streams, stop) = (doors.clone(), Arc::clone(&streams), stop.clone());
-                        if let Some(desk) = self.desk(&stream, doors, streams, stop.clone()) {
+                        let desk = self.desk(&stream, doors, streams, stop.clone());
+                        if let Some((desk, share)) = desk.and_then(|desk| share(&others, desk)) {
                             connections.spawn(async move {
                                 serve_connection(stream, desk, stop).await;
-                                drop(place);
+                                drop((place, share));
                             });
                         }
                     }
@@ -178,6 +183,21 @@ impl Server {
                 tracing::warn!(%error, "control socket: peer credentials");
                 None
             }
+        }
+    }
+}
+
+/// What a connection takes of the places for others; nothing is left for it when this is `None`.
+fn share(others: &Arc<Semaphore>, desk: Desk) -> Option<(Desk, Option<OwnedSemaphorePermit>)> {
+    if desk.subject.owner {
+        return Some((desk, None));
+    }
+    match Arc::clone(others).try_acquire_owned() {
+        Ok(share) => Some((desk, Some(share))),
+        Err(_full) => {
+            // Not louder: whoever does this can do it as often as they like.
+            tracing::debug!(peer = %desk.peer, "control socket: too many connections, hung up");
+            None
         }
     }
 }

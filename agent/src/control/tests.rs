@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,7 +14,7 @@ use super::access::Refusal;
 use super::client::{Client, ClientError};
 use super::failure::{Failure, FailureKind};
 use super::proto::*;
-use super::server::{Answer, Call, Doors, Server};
+use super::server::{Answer, Call, Doors, OTHERS_MAX, Server};
 use super::stream::{Line, Publisher};
 use crate::model::access::{Access, Account, Grant, Reach, Role};
 use crate::model::id::Name;
@@ -218,6 +219,14 @@ async fn nonsense_is_refused_before_the_daemon_hears_of_it() {
 }
 
 #[tokio::test]
+async fn a_body_that_never_comes_is_given_up() {
+    let rig = Rig::start();
+    let head = b"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n";
+    let reply = rig.raw(head).await;
+    assert!(reply.starts_with("HTTP/1.1 408 ") && reply.contains("did not come within 5 s"), "{reply}");
+}
+
+#[tokio::test]
 async fn a_vanished_client_harms_nobody() {
     let mut rig = Rig::start();
     // Gone in the middle of a body.
@@ -352,6 +361,47 @@ fn a_stranger_is_denied() {
     );
 }
 
+/// Whoever holds all the connections that they can get keeps neither root nor the daemon's own user out.
+#[test]
+fn others_leave_room_for_the_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = socket(&dir);
+    let (held, holding) = std::sync::mpsc::channel();
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let (stop, stopped) = watch::channel(false);
+    let (sender, mut calls) = mpsc::channel(4);
+    runtime().block_on(async {
+        let server = Server::bind(&path, nix::unistd::getegid()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let served = tokio::spawn(server.serve(doors(sender).0, stopped));
+        let taker = path.clone();
+        let strangers = std::thread::spawn(move || {
+            become_stranger();
+            let connect = |_| std::os::unix::net::UnixStream::connect(&taker).unwrap();
+            let all: Vec<_> = (0..2 * OTHERS_MAX).map(connect).collect();
+            held.send(()).unwrap();
+            // Until the owner has been answered.
+            let _ended = wait.recv();
+            all.len()
+        });
+        tokio::task::spawn_blocking(move || holding.recv().unwrap()).await.unwrap();
+        let client = Client::new(&path);
+        let serve = async {
+            let call = calls.recv().await.unwrap();
+            call.reply.send(Err(Failure::new(FailureKind::Failed, "here"))).unwrap();
+        };
+        // Long before the first of theirs is given up for saying nothing.
+        let asked = async { tokio::join!(client.call(&Request::Status), serve) };
+        let (answer, ()) = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap();
+        assert_eq!(Failure::from(answer.unwrap_err()).message, "here");
+        drop(done);
+        assert_eq!(strangers.join().unwrap(), 2 * OTHERS_MAX);
+        stop.send(true).unwrap();
+        served.await.unwrap();
+    });
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -362,13 +412,16 @@ fn runtime() -> tokio::runtime::Runtime {
 fn as_stranger(path: &std::path::Path, request: Request) -> Result<Reply, Failure> {
     let path = path.to_owned();
     std::thread::spawn(move || {
-        let (uid, gid) =
-            (rustix::process::Uid::from_raw(4_000_001), rustix::process::Gid::from_raw(4_000_001));
-        rustix::thread::set_thread_groups(&[]).unwrap();
-        rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
-        rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+        become_stranger();
         runtime().block_on(Client::new(&path).call(&request)).map_err(Failure::from)
     })
     .join()
     .unwrap()
+}
+
+fn become_stranger() {
+    let (uid, gid) = (rustix::process::Uid::from_raw(4_000_001), rustix::process::Gid::from_raw(4_000_001));
+    rustix::thread::set_thread_groups(&[]).unwrap();
+    rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+    rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
 }

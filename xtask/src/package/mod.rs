@@ -4,6 +4,7 @@
 
 mod changelog;
 mod deb;
+mod notice;
 mod rpm;
 mod stage;
 #[cfg(test)]

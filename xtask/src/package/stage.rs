@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Kind;
+use super::{Kind, notice};
 use crate::cargo::{run, workspace_root};
 
 /// Where the tree lies in the scratch directory.
@@ -59,6 +59,9 @@ pub(super) fn stage(scratch: &Path, kind: Kind, binary: &Path) -> Result<()> {
             copy(&workspace.join(licence), &tree.join("usr/share/licenses/process-throttler").join(name))?;
         }
     }
+    let notice = tree.join(DOC).join("THIRD-PARTY");
+    write(&notice, notice::notice()?.as_bytes())?;
+    compress(&[notice])?;
     completions(&tree, kind, &installed)?;
     manual(&tree, &installed)
 }

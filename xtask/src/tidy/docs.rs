@@ -1,4 +1,5 @@
-//! Links of Markdown files within the tree: the file exists, and so does the heading.
+//! What Markdown files refer to within the tree: a link's file exists, and so does its heading; and so does a test that
+//! is named as `FILE.rs::TEST` in code.
 
 use std::fs;
 use std::path::Path;
@@ -24,6 +25,29 @@ pub(crate) fn check_links(root: &Path, path: &str, text: &str) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Findings of one file about the tests that it names.
+pub(crate) fn check_tests(root: &Path, path: &str, text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (line, file, test) in tests(text) {
+        let is_there =
+            fs::read_to_string(root.join(file)).is_ok_and(|source| source.contains(&format!("fn {test}(")));
+        if !is_there {
+            findings.push(Finding::new(path, line, format!("there is no test {test} in {file}")));
+        }
+    }
+    findings
+}
+
+/// Code of the form `FILE.rs::TEST`: its line, file and test.
+fn tests(text: &str) -> impl Iterator<Item = (usize, &str, &str)> {
+    prose(text).flat_map(|(number, line)| {
+        line.split('`').skip(1).step_by(2).filter_map(move |code| {
+            let (file, test) = code.split_once(".rs::")?;
+            Some((number, code.get(..file.len() + ".rs".len())?, test))
+        })
+    })
 }
 
 /// Targets of inline links outside code blocks that stay in the tree, with their lines.
@@ -70,6 +94,13 @@ mod tests {
         let text = "[a](b.md) [c](https://x/y) [d](#e)\n```\n[f](g.md)\n```\n[h](i/j.md#k)";
         let expected = [(1, "b.md"), (1, "#e"), (5, "i/j.md#k")].map(|(line, to)| (line, to.to_owned()));
         assert_eq!(links(text), expected);
+    }
+
+    #[test]
+    fn tests_are_told_by_their_form() {
+        let text = "`a/b.rs::c`, `d.rs` and `x::y`\n```\n`e.rs::f`\n```\n";
+        assert_eq!(tests(text).collect::<Vec<_>>(), [(1, "a/b.rs", "c")]);
+        assert_eq!(check_tests(&std::env::temp_dir(), "README.md", "`no-such.rs::test`").len(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Licences, sources and banned crates of the dependencies, by the rules in `deny.toml`.
 //!
-//! cargo-deny reads the same file; building it takes longer than everything else CI does on a small machine,
-//! so its three offline checks are done here, and it stays the tool of choice where it is installed.
+//! cargo-deny reads the same file; docs/adr/0031 says why its three offline checks are done here. It stays the tool of
+//! choice where it is installed.
 
 use std::fs;
 use std::path::Path;
@@ -12,17 +12,26 @@ use serde_json::Value;
 use crate::cargo::output_of;
 use crate::tidy::Finding;
 
-/// Checks every package of the lock file.
+/// The programs: that of the host, and the one that runs in the kernel.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "agent-ebpf/Cargo.toml"];
+
+/// Checks every package of the lock files.
 ///
 /// # Errors
 /// When `deny.toml` or cargo's metadata cannot be read.
 pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     let text = fs::read_to_string(root.join("deny.toml")).context("read deny.toml")?;
     let rules = Rules::parse(&text)?;
-    let metadata = output_of("cargo", &["metadata", "--format-version", "1", "--locked"])?;
-    let metadata: Value = serde_json::from_str(&metadata).context("parse cargo's metadata")?;
-    let packages = metadata["packages"].as_array().context("cargo's metadata lists packages")?;
-    Ok(packages.iter().flat_map(|package| rules.check(package)).collect())
+    let mut findings = Vec::new();
+    for manifest in MANIFESTS {
+        let arguments = ["metadata", "--format-version", "1", "--locked", "--manifest-path", manifest];
+        let metadata: Value =
+            serde_json::from_str(&output_of("cargo", &arguments)?).context("parse cargo's metadata")?;
+        let packages = metadata["packages"].as_array().context("cargo's metadata lists packages")?;
+        let lock = manifest.replace(".toml", ".lock");
+        findings.extend(packages.iter().flat_map(|package| rules.check(&lock, package)));
+    }
+    Ok(findings)
 }
 
 /// The lists in `deny.toml` that are checked here.
@@ -42,11 +51,10 @@ impl Rules {
         })
     }
 
-    fn check(&self, package: &Value) -> Vec<Finding> {
+    fn check(&self, lock: &str, package: &Value) -> Vec<Finding> {
         let name = package["name"].as_str().unwrap_or("?");
         let mut findings = Vec::new();
-        let mut found =
-            |text: String| findings.push(Finding::new("Cargo.lock", 0, format!("{name}: {text}")));
+        let mut found = |text: String| findings.push(Finding::new(lock, 0, format!("{name}: {text}")));
         let licence = package["license"].as_str().unwrap_or("none");
         if !self.permits(licence) {
             found(format!("licence {licence} is not allowed by deny.toml"));
@@ -142,12 +150,12 @@ mod tests {
     fn packages_are_checked_for_all_three() {
         let package =
             serde_json::json!({ "name": "openssl", "license": "GPL-3.0", "source": "git+https://x" });
-        assert_eq!(rules().check(&package).len(), 3);
+        assert_eq!(rules().check("Cargo.lock", &package).len(), 3);
         let source = "registry+https://example.org/index";
         let package =
             serde_json::json!({ "name": "serde", "license": "MIT OR Apache-2.0", "source": source });
-        assert!(rules().check(&package).is_empty());
+        assert!(rules().check("Cargo.lock", &package).is_empty());
         let own = serde_json::json!({ "name": "xtask", "license": "MIT OR Apache-2.0", "source": null });
-        assert!(rules().check(&own).is_empty());
+        assert!(rules().check("Cargo.lock", &own).is_empty());
     }
 }

@@ -5,10 +5,13 @@ use std::path::{Component, Path};
 
 use super::{Report, Restorer, undo};
 use crate::cgroup::mark::{self, Mark, Replaced};
-use crate::cgroup::{Cgroup as _, Controller, membership, shown};
+use crate::cgroup::{Cgroup as _, Controller, find, shown};
 use crate::effect::kernel::Kernel;
 use crate::model::chain::chain;
 use crate::store::{Intent, IntentState, Kind, NewIntent};
+
+/// Most cgroups of a hierarchy that are looked at: a second's work, and several times what large hosts have.
+const LOOKED_AT_MAX: usize = 65_536;
 
 /// Puts back the values that marks of this agent tell of. What is on record was put back before, and its marks are
 /// gone with it.
@@ -18,13 +21,19 @@ pub(super) fn restore_marked(kernel: &Kernel, report: &mut Report) {
     mounts.sort_unstable();
     mounts.dedup();
     for mount in mounts {
-        let dirs = match membership::descendants(mount) {
-            Ok(dirs) => dirs,
+        let (dirs, complete) = match find::nearest(mount, LOOKED_AT_MAX) {
+            Ok(found) => found,
             Err(error) => {
                 report.notes.push(format!("no marks were looked for: {}", chain(&error)));
                 continue;
             }
         };
+        if !complete {
+            report.notes.push(format!(
+                "marks were looked for on the {LOOKED_AT_MAX} cgroups nearest to {}",
+                shown(mount)
+            ));
+        }
         for dir in dirs {
             let Some(mark) = Mark::read(&dir).filter(|mark| mark.owner == kernel.roots.owner) else {
                 continue;
