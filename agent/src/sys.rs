@@ -2,11 +2,11 @@
 #![expect(unsafe_code, reason = "each block wraps one C call")]
 
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::Pid;
 
@@ -213,6 +213,32 @@ pub fn unmap_used_code() -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes in a ring buffer of BPF that were not taken out yet, the header of each record included (the layout is that of
+/// linux/kernel/bpf/ringbuf.c: the reader's position at the beginning of one page, the writers' in the next). Maps both
+/// for as long as it takes, so that it costs nothing while nobody asks.
+///
+/// # Errors
+/// When the descriptor is none of a ring buffer, or the kernel refuses the mapping.
+pub fn ring_waiting(ring: BorrowedFd<'_>) -> io::Result<u64> {
+    let page = rustix::param::page_size();
+    let (flags, length) = (libc::MAP_SHARED, 2 * page);
+    // SAFETY: a new mapping of the kernel's choice, which nobody else knows of.
+    let start =
+        unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, flags, ring.as_raw_fd(), 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the first page of the mapping begins with the position, which is aligned and lives until `munmap` below;
+    // others write it only as a whole word.
+    let taken = unsafe { (*start.cast::<AtomicUsize>()).load(Ordering::Acquire) };
+    // SAFETY: the same holds for the second page. It is read after the first, so it is never behind it.
+    let written = unsafe { (*start.byte_add(page).cast::<AtomicUsize>()).load(Ordering::Acquire) };
+    // SAFETY: the range is exactly the mapping above, to which no reference is left.
+    done(libc::c_long::from(unsafe { libc::munmap(start, length) }))?;
+    // Positions only rise, and come round with the word.
+    Ok(written.wrapping_sub(taken) as u64)
+}
+
 /// Start and length in bytes of each mapping of this program's code; one line of `/proc/PID/maps` (proc(5)) is
 /// `start-end perms offset device inode path`, the path after blanks.
 fn code_of(program: &Path, maps: &str) -> Vec<(usize, usize)> {
@@ -243,6 +269,14 @@ mod tests {
             7f0000002000-7f0000003000 rwxp 00000000 00:00 0 \n";
         assert_eq!(code_of(Path::new("/usr/bin/a program"), maps), [(0x55d0_c010_0000, 0x20_0000)]);
         assert_eq!(code_of(Path::new("/usr/bin/other"), maps), []);
+    }
+
+    #[test]
+    fn what_is_no_ring_is_refused() {
+        use std::os::fd::AsFd as _;
+
+        let (reader, _writer) = io::pipe().unwrap();
+        assert!(ring_waiting(reader.as_fd()).is_err());
     }
 
     #[test]

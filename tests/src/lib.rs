@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod places;
 pub mod profile;
 pub mod program;
+pub mod prometheus;
 pub mod receiver;
 pub mod reference;
 pub mod schemas;

@@ -5,12 +5,15 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use integration_tests::binary::unpacked;
 use integration_tests::daemon::Turn;
 use integration_tests::guide::{Detached, blocks, directories, run_block as run};
 use integration_tests::places::Places;
+use integration_tests::prometheus::shipped;
 
 const HANDBOOK: &str = include_str!("../../docs/guides/handbook.md");
 const TROUBLESHOOTING: &str = include_str!("../../docs/guides/troubleshooting.md");
+const METRICS: &str = include_str!("../../docs/guides/metrics.md");
 const LIMITS: &str = include_str!("../../docs/guides/limits.md");
 const PROFILES: &str = include_str!("../../docs/guides/profiles.md");
 const WEBHOOKS: &str = include_str!("../../docs/guides/webhooks.md");
@@ -98,6 +101,39 @@ fn the_guide_on_profiles_can_be_typed() -> Result<()> {
     {
         ensure!(printed.contains(expected), "{expected}: {printed}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_guide_on_metrics_loads_the_rules() -> Result<()> {
+    let places = Places::new()?;
+    let promtool = unpacked("prometheus", "usr/bin/promtool")?;
+    let own = places.root().join("prometheus");
+    // What the package installs, and where Prometheus has its configuration.
+    let placed = |text: &str| -> Result<String> {
+        let shipped = shipped(".").canonicalize().context("the files that are shipped")?;
+        let text = text.replace("/usr/share/process-throttler", shipped.to_str().context("UTF-8")?);
+        Ok(text.replace("/etc/prometheus", own.to_str().context("UTF-8")?))
+    };
+    let bin = promtool.parent().context("promtool is in a directory")?.display();
+    let blocks_of = |language| blocks(METRICS, language);
+    ensure!(blocks_of("sh prometheus").len() == 2, "{:?}", blocks_of("sh prometheus"));
+    let mut printed = String::new();
+    for block in blocks_of("sh prometheus") {
+        printed.push_str(&run(&places, &format!("PATH={bin}:$PATH\n{}", placed(block)?))?);
+    }
+    ensure!(printed.matches("SUCCESS").count() == 2, "{printed}");
+    let [config] = blocks_of("yaml prometheus rules")[..] else { anyhow::bail!("one configuration") };
+    std::fs::write(own.join("prometheus.yml"), placed(config)?).context("write the configuration")?;
+    let printed = run(
+        &places,
+        &format!("{} check config {}", promtool.display(), own.join("prometheus.yml").display()),
+    )?;
+    ensure!(printed.contains("1 rule files found"), "{printed}");
+    let [provider] = blocks_of("yaml grafana")[..] else { anyhow::bail!("one provider") };
+    let dir = placed(provider)?;
+    let dir = dir.split("path: ").nth(1).and_then(|rest| rest.split(' ').next()).context("a path")?;
+    ensure!(Path::new(dir).join("process-throttler.json").is_file(), "{dir}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod bad_cgroups;
 mod bad_input;
+mod boards;
 mod bystanders;
 mod cli_outputs;
 mod conflicts;

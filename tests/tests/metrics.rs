@@ -283,7 +283,7 @@ fn the_guide_can_be_followed() -> Result<()> {
     const GUIDE: &str = include_str!("../../docs/guides/metrics.md");
     let _turn = Turn::take()?;
     let places = Places::new()?;
-    let [config] = blocks(GUIDE, "yaml config")[..] else { anyhow::bail!("one configuration") };
+    let [config, run_time] = blocks(GUIDE, "yaml config")[..] else { anyhow::bail!("two configurations") };
     // Port 9464 may be that of the host's own agent, and whoever listens on 4318 is to be told nothing.
     let [nobody] = free_ports()?;
     let config = config.replace("9464", "0").replace("4318", &nobody.to_string());
@@ -297,16 +297,14 @@ fn the_guide_can_be_followed() -> Result<()> {
     ensure!(printed.contains("\"kind\": \"MetricList\""), "{printed}");
 
     let tool = unpacked("prometheus", "usr/bin/promtool")?;
-    for (language, what) in [("yaml prometheus", "config"), ("yaml rules", "rules")] {
-        let [block] = blocks(GUIDE, language)[..] else { anyhow::bail!("one block of {language}") };
-        let file = places.root().join(format!("{what}.yml"));
-        std::fs::write(&file, block).context("write a block")?;
-        let output =
-            Command::new(&tool).args(["check", what]).arg(&file).output().context("start promtool")?;
-        let said = [output.stdout, output.stderr].concat();
-        ensure!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&said));
-    }
-    // What is asked and alerted on is there.
+    let [job] = blocks(GUIDE, "yaml prometheus")[..] else { anyhow::bail!("one job") };
+    let file = places.root().join("prometheus.yml");
+    std::fs::write(&file, job).context("write the job")?;
+    let output =
+        Command::new(&tool).args(["check", "config"]).arg(&file).output().context("start promtool")?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{job}\n{}", String::from_utf8_lossy(&said));
+    // What is asked for is there.
     let known = daemon.data(&["metrics"])?;
     let reference = include_str!("../../docs/metrics.md");
     let named = GUIDE.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -314,5 +312,7 @@ fn the_guide_can_be_followed() -> Result<()> {
         let metric = metric.trim_end_matches("_bucket");
         ensure!(reference.contains(&format!("`{metric}`")), "{metric} is no metric: {known}");
     }
+    places.write_config(run_time)?;
+    run(&places, &["validate", "config"])?.expect(0)?;
     daemon.stop()
 }

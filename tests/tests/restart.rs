@@ -39,7 +39,7 @@ fn shoot(pid: u32) -> Result<()> {
 }
 
 /// Ends what the agent has started, which is nobody's child here.
-struct Leftover<'a>(&'a Path);
+pub(crate) struct Leftover<'a>(pub(crate) &'a Path);
 
 impl Drop for Leftover<'_> {
     fn drop(&mut self) {

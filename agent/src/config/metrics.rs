@@ -13,7 +13,7 @@ use super::webhook;
 use crate::model::signal::Hundredths;
 use crate::model::telemetry::{Header, HeaderValue, MetricsSettings, Otlp, Signal, Urls};
 
-const KEYS: &[&str] = &["listen", "allow_remote", "otlp"];
+const KEYS: &[&str] = &["listen", "allow_remote", "otlp", "bpf_run_time"];
 const OTLP_KEYS: &[&str] =
     &["endpoint", "signals", "trace_ratio", "interval", "timeout", "headers", "ca_file", "allow_http"];
 const HEADER_KEYS: &[&str] = &["name", "value", "secret_file"];
@@ -44,7 +44,8 @@ pub(super) fn parse(at: &Cursor<'_>, config_dir: &Path, findings: &mut Findings)
         Some(at) => listen(at, remote, findings),
     };
     let otlp = map.get("otlp").and_then(|at| otlp(at, config_dir, findings));
-    Some(MetricsSettings { listen, otlp })
+    let bpf_run_time = map.get("bpf_run_time").is_some_and(|at| at.boolean(findings).unwrap_or(false));
+    Some(MetricsSettings { listen, otlp, bpf_run_time })
 }
 
 fn listen(at: &Cursor<'_>, remote: bool, findings: &mut Findings) -> Option<SocketAddr> {

@@ -430,6 +430,8 @@ mod tests {
         let read = |text: &str| Etc::new(&[("config.yaml", text)]).load().unwrap().metrics;
         assert_eq!(read("metrics: {}\n").listen.unwrap().to_string(), "127.0.0.1:9464");
         assert_eq!(read("metrics: { listen: off }\n").listen, None);
+        assert!(!read("metrics: {}\n").bpf_run_time);
+        assert!(read("metrics: { bpf_run_time: true }\n").bpf_run_time);
         assert_eq!(read("metrics: { listen: \"[::1]:0\" }\n").listen.unwrap().port(), 0);
         let remote = read("metrics: { listen: 0.0.0.0:9464, allow_remote: true }\n");
         assert_eq!((remote.listen.unwrap().to_string(), remote.otlp), ("0.0.0.0:9464".to_owned(), None));

@@ -217,6 +217,7 @@ fn status(
         health,
         restart,
         reservation,
+        latency_violated: _,
     } = view;
     let unhealthy = health.as_ref().is_some_and(|health| health.unhealthy_since.is_some());
     let state = match restart.as_ref().map(|restart| &restart.state) {

@@ -11,6 +11,7 @@ use crate::effect::group::Place;
 use crate::engine::view::{Counts, CriticalView, GroupView};
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::Limits;
+use crate::source::Fill;
 
 /// What is by hand, where the name of a profile or a group would be.
 pub const BY_HAND: &str = "by-hand";
@@ -22,6 +23,8 @@ pub struct Figures {
     pub counts: Counts,
     /// Where events come from.
     pub source: SourceStatus,
+    /// How full the rings of that are.
+    pub fills: Vec<Fill>,
     /// Groups in force or on their way.
     pub groups: Vec<GroupFigure>,
     /// Critical processes of the profile.
@@ -68,6 +71,7 @@ impl Turn {
         Figures {
             counts: view.counts,
             source: self.source_status(),
+            fills: self.parts.source.source.fills(),
             groups,
             criticals: view.critical,
             emergency: self.parts.engine.emergency().is_some(),

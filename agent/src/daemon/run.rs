@@ -54,6 +54,7 @@ use crate::procfs::Proc;
 use crate::procfs::cgroup::Version;
 use crate::source::attach::Options;
 use crate::source::ebpf::EbpfSource;
+use crate::source::run_time::RunTime;
 use crate::source::select::{self, Choice, Kind, Selected};
 use crate::store::{Durability, Store};
 use crate::sys;
@@ -124,6 +125,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let source = open_source(&settings, &dirs.host.proc)?;
     let waker = Waker::new().map_err(failed)?;
     let (probes, ear) = probes::start(&settings, &dirs.host.proc, &waker).map_err(failed)?;
+    let run_time = settings.metrics.bpf_run_time.then(RunTime::count);
     // Nothing that follows needs more, on any thread: the programs are loaded, the socket has its group.
     if let Err(error) = privilege::reduce(kernel.systemd) {
         tracing::warn!(%error, "cannot give up the capabilities that only a start needs");
@@ -159,6 +161,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let violations = Violations::new(refused, journal.clone());
     let (asks, questions) = mpsc::channel(QUESTIONS);
     let exporter = Exporter::new(asks, hostname(), started, &dirs.host.proc).map_err(failed)?;
+    let exporter = exporter.with_run_time(run_time);
     exporter.apply(&settings.metrics).await;
     let export = Arc::new(Export::new(outlet, exporter.origin()));
     export.apply(settings.metrics.otlp.as_ref());

@@ -40,6 +40,11 @@ pub(super) struct Objectives {
 }
 
 impl Objectives {
+    /// Whether the violation of an objective was told and not yet its end; `None` of one that has no objective.
+    pub(super) fn violated(&self, name: &Name) -> Option<bool> {
+        Some(self.all.get(name)?.is_told())
+    }
+
     fn next_timeout(&self) -> Option<Timestamp> {
         self.all.values().filter_map(Objective::heard).min().map(|heard| heard.after(DEAF))
     }

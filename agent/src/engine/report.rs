@@ -50,6 +50,7 @@ impl Engine {
                     health: self.health.view(name),
                     restart: self.restarts.view(name),
                     reservation: self.reservations.view(name),
+                    latency_violated: self.objectives.violated(name),
                 })
                 .collect(),
             counts: self.counts(),

@@ -16,11 +16,13 @@ pub struct MetricsSettings {
     pub listen: Option<SocketAddr>,
     /// Where they are pushed to, and events and traces sent.
     pub otlp: Option<Otlp>,
+    /// Whether the kernel shall count what the BPF programs take, for as long as the agent runs.
+    pub bpf_run_time: bool,
 }
 
 impl Default for MetricsSettings {
     fn default() -> Self {
-        Self { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))), otlp: None }
+        Self { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))), otlp: None, bpf_run_time: false }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::source::attach::{self, Fit, Kernel, Options};
 use crate::source::pace::Pace;
 use crate::source::ring::Ring;
 use crate::source::snapshot::Walker;
-use crate::source::{Counts, Drained, EAGER_INTERVAL, Hints, LAZY_INTERVAL, Source, SourceError};
+use crate::source::{Counts, Drained, EAGER_INTERVAL, Fill, Hints, LAZY_INTERVAL, Source, SourceError};
 
 /// Most records taken from a ring by one drain.
 const DRAIN_LIMIT: u64 = 16_384;
@@ -95,8 +95,8 @@ impl EbpfSource {
         let decoder = Decoder::new(u64::try_from(rustix::param::page_size()).unwrap_or(4096));
         let mut source = Self {
             kernel,
-            priority: Ring::new(rings.priority, decoder),
-            bulk: Ring::new(rings.bulk, decoder),
+            priority: Ring::new(rings.priority, decoder, options.priority_bytes),
+            bulk: Ring::new(rings.bulk, decoder, options.bulk_bytes),
             walker: Walker::new(decoder),
             logger,
             settings,
@@ -299,6 +299,14 @@ impl Source for EbpfSource {
 
     fn lacks(&self) -> &[String] {
         &self.kernel.lacks
+    }
+
+    fn fills(&self) -> Vec<Fill> {
+        let rings = [self.priority.fill("priority"), self.bulk.fill("bulk")];
+        let told = |fill: std::io::Result<Fill>| {
+            fill.inspect_err(|error| tracing::debug!(%error, "a ring is not told"))
+        };
+        rings.into_iter().filter_map(|fill| told(fill).ok()).collect()
     }
 
     fn counts(&self) -> Counts {

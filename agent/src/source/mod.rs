@@ -12,6 +12,7 @@ mod pace;
 pub mod poll;
 pub mod record;
 mod ring;
+pub mod run_time;
 pub mod sched;
 pub mod select;
 mod snapshot;
@@ -70,6 +71,22 @@ pub trait Source {
 
     /// Counts since the source was opened.
     fn counts(&self) -> Counts;
+
+    /// How full its rings are now: some system calls each. None of a source that has none.
+    fn fills(&self) -> Vec<Fill> {
+        Vec::new()
+    }
+}
+
+/// How full a ring of the kernel side is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Its name: `priority` or `bulk`.
+    pub ring: &'static str,
+    /// Bytes of records that were not taken out yet, their headers included.
+    pub waiting: u64,
+    /// Bytes that it has room for.
+    pub capacity: u64,
 }
 
 /// What one [`Source::drain`] did.

@@ -1,22 +1,38 @@
 //! A ring of records: bounded drains, and a count of what is not understood. Allocates nothing per record.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{MapData, RingBuf};
 
 use crate::decode::Decoder;
 use crate::model::event::Event;
+use crate::source::Fill;
+use crate::sys;
 
 /// One of the two rings.
 pub(super) struct Ring {
     ring: RingBuf<MapData>,
     decoder: Decoder,
+    capacity: u32,
     malformed: u64,
 }
 
 impl Ring {
-    pub(super) const fn new(ring: RingBuf<MapData>, decoder: Decoder) -> Self {
-        Self { ring, decoder, malformed: 0 }
+    /// One that was made with so many bytes.
+    pub(super) const fn new(ring: RingBuf<MapData>, decoder: Decoder, capacity: u32) -> Self {
+        Self { ring, decoder, capacity, malformed: 0 }
+    }
+
+    /// How full it is.
+    ///
+    /// # Errors
+    /// As [`sys::ring_waiting`].
+    pub(super) fn fill(&self, ring: &'static str) -> io::Result<Fill> {
+        let capacity = u64::from(self.capacity);
+        // What was reserved after the reader's position was read may be beyond what there is room for.
+        let waiting = sys::ring_waiting(self.as_fd())?.min(capacity);
+        Ok(Fill { ring, waiting, capacity })
     }
 
     /// Hands over at most `limit` records, oldest first; how many there were. Less than `limit`: it is dry.

@@ -98,6 +98,9 @@ instruments! {
     RING_RECORDS Counter "ring.records" "{record}" ["outcome"]
         "Records that the kernel side decided to send, by whether the ring buffers had room for them: sent or dropped.";
     RING_WAKEUPS Counter "ring.wakeups" "{wakeup}" [] "Times the kernel side woke the agent.";
+    RING_WAITING Gauge "ring.waiting" "By" ["ring"]
+        "Bytes in a ring buffer of the kernel side that the agent has not taken out yet: priority (critical and matched processes), bulk.";
+    RING_CAPACITY Gauge "ring.capacity" "By" ["ring"] "Bytes that a ring buffer of the kernel side has room for.";
     PROCESSES Gauge "processes" "{process}" [] "Live processes that the agent knows.";
     RESYNCS Counter "resyncs" "{resync}" [] "Times the process table was rebuilt from a snapshot.";
     EVALUATIONS Counter "rule.evaluations" "{evaluation}" [] "Times the rules were evaluated for a process.";
@@ -119,6 +122,8 @@ instruments! {
         "Periods in which a group's cgroups used up their CPU quota.";
     PERIODS Counter "cgroup.cpu.periods" "{period}" ["group"] "Periods in which a group's cgroups ran under a CPU quota.";
     MEMORY Gauge "cgroup.memory.usage" "By" ["group"] "Memory charged to the cgroups of a group that has a memory limit.";
+    GROUP_WAIT Histogram "group.run_queue.wait" "s" ["group"]
+        "Times for which threads in the cgroups of a throttled group waited for a CPU; only while the scheduler's probes are armed.";
     PRESSURE_WAITING Counter "pressure.waiting" "s" ["resource"]
         "Time for which at least one task of the machine waited for a resource (PSI some): cpu, memory, io.";
     PRESSURE_STALLED Counter "pressure.stalled" "s" ["resource"]
@@ -136,6 +141,10 @@ instruments! {
         "Instances of a critical process that ended: exited (by itself with code 0), failed (with another code), signal, oom (killed for a memory limit), unknown.";
     CRITICAL_RESTARTS Counter "critical.restarts" "{restart}" ["critical", "result"]
         "Attempts to restart a critical process: done, pending (left to the service manager), declined, failed.";
+    CRITICAL_WAIT Histogram "critical.run_queue.wait" "s" ["critical"]
+        "Times for which threads of a critical process waited for a CPU; only while the scheduler's probes are armed.";
+    CRITICAL_LATENCY Gauge "critical.latency.violated" "" ["critical"]
+        "1 while a critical process waits longer for a CPU than its objective says, for as long as that permits; absent without an objective.";
     HEALTH_CHECKS Counter "health.checks" "{check}" ["critical", "result"]
         "Health checks of a critical process: healthy, unhealthy, not_run.";
     DELIVERIES Counter "webhook.attempts" "{attempt}" ["endpoint", "result"]
@@ -155,7 +164,7 @@ instruments! {
     SELF_FILES Gauge "self.open_files" "{file}" [] "Open file descriptors of the agent.";
     SELF_THREADS Gauge "self.threads" "{thread}" [] "Threads of the agent.";
     BPF_TIME Counter "bpf.run.time" "s" []
-        "Time spent in the agent's BPF programs; only while the kernel keeps these statistics (kernel.bpf_stats_enabled).";
+        "Time spent in the agent's BPF programs; only while the kernel keeps these statistics (metrics.bpf_run_time, or kernel.bpf_stats_enabled).";
     BPF_RUNS Counter "bpf.runs" "{run}" [] "Runs of the agent's BPF programs; only while the kernel keeps these statistics.";
     COLLECT_TIME Histogram "metrics.collect.duration" "s" [] "Time that it took to collect these figures.";
     READS Counter "metrics.reads" "{read}" ["reader"] "Times these figures were asked for: prometheus, otlp, socket.";

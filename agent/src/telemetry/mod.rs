@@ -120,6 +120,14 @@ impl Buckets {
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
+
+    /// Adds others with the same bounds.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
+            *sum = sum.saturating_add(*count);
+        }
+        self.sum += other.sum;
+    }
 }
 
 impl From<u64> for Number {

@@ -43,6 +43,17 @@ impl Sheet {
         self.put(instrument, &[], Figure::Histogram(buckets), None);
     }
 
+    /// As [`Self::add_since`], of a histogram. Those of one metric have the same bounds.
+    pub fn histogram_since(
+        &mut self,
+        instrument: &Instrument,
+        values: &[&str],
+        buckets: Buckets,
+        since_ns: u64,
+    ) {
+        self.put(instrument, values, Figure::Histogram(buckets), Some(since_ns));
+    }
+
     fn put(&mut self, instrument: &Instrument, values: &[&str], figure: Figure, since: Option<u64>) {
         debug_assert_eq!(values.len(), instrument.labels.len(), "{}", instrument.name);
         let series = self.metrics.entry(instrument.name).or_default();
@@ -57,8 +68,11 @@ impl Sheet {
             }
             Some((known, begun)) => {
                 *begun = (*begun).min(since);
-                if let (Figure::Value(known), Figure::Value(more)) = (known, figure) {
-                    *known = *known + more;
+                match (known, figure) {
+                    (Figure::Value(known), Figure::Value(more)) => *known = *known + more,
+                    (Figure::Histogram(known), Figure::Histogram(more)) => known.add(&more),
+                    // An instrument is of one kind.
+                    (Figure::Value(_), Figure::Histogram(_)) | (Figure::Histogram(_), Figure::Value(_)) => {}
                 }
             }
         }
@@ -94,7 +108,7 @@ fn point(
 
 #[cfg(test)]
 mod tests {
-    use super::super::catalogue::{CPU_TIME, EVENTS_LOST, GROUP_PROCESSES, PROCESSES};
+    use super::super::catalogue::{CPU_TIME, EVENTS_LOST, GROUP_PROCESSES, GROUP_WAIT, PROCESSES};
     use super::*;
 
     #[test]
@@ -116,6 +130,17 @@ mod tests {
             families[1].points.iter().map(|point| (&point.labels["group"], &point.figure)).collect();
         let whole = |number| Figure::Value(Number::Whole(number));
         assert_eq!(points, [(&"a".to_owned(), &whole(1)), (&"b".to_owned(), &whole(5))]);
+    }
+
+    #[test]
+    fn histograms_are_added_up_bucket_by_bucket() {
+        let buckets = |counts: [u64; 2], sum| Buckets { bounds: vec![0.5], counts: counts.to_vec(), sum };
+        let mut sheet = Sheet::default();
+        sheet.histogram_since(&GROUP_WAIT, &["a"], buckets([1, 2], 3.0), 9);
+        sheet.histogram_since(&GROUP_WAIT, &["a"], buckets([10, 20], 0.5), 8);
+        let families = sheet.finish();
+        let [point] = &families[0].points[..] else { panic!("{families:?}") };
+        assert_eq!((&point.figure, point.since_ns), (&Figure::Histogram(buckets([11, 22], 3.5)), Some(8)));
     }
 
     #[test]

@@ -15,12 +15,24 @@ const TREE: &str = "tree";
 const DOC: &str = "usr/share/doc/process-throttler";
 const MAN: &str = "usr/share/man/man1";
 /// Files of the workspace, and where they go.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 10] = [
     ("packaging/config.yaml", "etc/process-throttler/config.yaml"),
     ("packaging/systemd/process-throttler.service", "usr/lib/systemd/system/process-throttler.service"),
     ("packaging/systemd/process-throttler.socket", "usr/lib/systemd/system/process-throttler.socket"),
     ("packaging/sysusers.d/process-throttler.conf", "usr/lib/sysusers.d/process-throttler.conf"),
     ("packaging/tmpfiles.d/process-throttler.conf", "usr/lib/tmpfiles.d/process-throttler.conf"),
+    (
+        "packaging/prometheus/process-throttler.rules.yaml",
+        "usr/share/process-throttler/prometheus/process-throttler.rules.yaml",
+    ),
+    (
+        "packaging/prometheus/process-throttler.rules.test.yaml",
+        "usr/share/process-throttler/prometheus/process-throttler.rules.test.yaml",
+    ),
+    (
+        "packaging/grafana/process-throttler.json",
+        "usr/share/process-throttler/grafana/process-throttler.json",
+    ),
     ("README.md", "usr/share/doc/process-throttler/README.md"),
     ("SECURITY.md", "usr/share/doc/process-throttler/SECURITY.md"),
 ];

@@ -67,7 +67,7 @@ const LAYERS: [Layer; 22] = [
     // Recordings are a source too, and what they hold is the engine's input.
     Layer {
         module: "source",
-        may_use: &["engine::input", "model", "clock", "decode", "procfs"],
+        may_use: &["engine::input", "model", "clock", "decode", "procfs", "sys"],
         never: &["axum", "reqwest", "tokio"],
     },
     Layer {

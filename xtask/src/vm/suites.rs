@@ -63,6 +63,7 @@ pub(super) const SUITES: [Suite; 3] = [
         arguments: &[
             "--skip=alert_lifecycle::",
             "--skip=bad_input::",
+            "--skip=boards::",
             "--skip=cli_outputs::",
             "--skip=dry_run::",
             "--skip=endpoints::",

@@ -1,19 +1,22 @@
 //! Puts all figures together: what the engine thread knows, what other threads count, and what `/proc` and the cgroups
 //! say now. Reads what takes time on a thread of the runtime's pool, and decides nothing.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::waits::{WaitMeters, Waiters};
 use super::{Exporter, cgroups, lock, nanos, own};
 use crate::clock;
 use crate::control::proto::{BreakerState, WebhookState};
 use crate::daemon::command::Command;
 use crate::daemon::figures::{Figures, GroupFigure};
+use crate::daemon::probes::Counted;
 use crate::daemon::requests::Office;
 use crate::engine::view::CriticalView;
 use crate::model::notice::table::EVENT_TYPES;
 use crate::procfs::Proc;
 use crate::procfs::pressure::Resource;
+use crate::source::Fill;
 use crate::telemetry::catalogue::{self as of, of_event};
 use crate::telemetry::sheet::Sheet;
 use crate::telemetry::{Family, Number, Question, Reader, push};
@@ -22,6 +25,8 @@ use crate::telemetry::{Family, Number, Question, Reader, push};
 const FRESH: Duration = Duration::from_millis(100);
 /// Longest time that the engine thread may take to answer.
 const ENGINE: Duration = Duration::from_secs(5);
+/// And the probes, which take half a second to be armed.
+const PROBES: Duration = Duration::from_secs(2);
 /// And the outbox, without whose figures the others are told, when its disk hangs.
 const OUTBOX: Duration = Duration::from_secs(1);
 
@@ -30,17 +35,26 @@ const OUTBOX: Duration = Duration::from_secs(1);
 pub(super) struct Reading {
     proc: Proc,
     meters: cgroups::Meters,
+    waits: WaitMeters,
+    /// Whether the agent has the kernel count what BPF programs take.
+    pub(super) counts_run_time: bool,
 }
 
 impl Reading {
     pub(super) fn new(proc: Proc) -> Self {
-        Self { proc, meters: cgroups::Meters::default() }
+        Self {
+            proc,
+            meters: cgroups::Meters::default(),
+            waits: WaitMeters::default(),
+            counts_run_time: false,
+        }
     }
 
     /// Everything that takes system calls, some of them milliseconds under load.
-    fn put(&mut self, groups: &[GroupFigure], now_ns: u64, sheet: &mut Sheet) {
-        own::put(sheet);
-        self.meters.put(groups, now_ns, sheet);
+    fn put(&mut self, all: Waiters<'_>, counted: &Counted, now_ns: u64, sheet: &mut Sheet) {
+        own::put(sheet, self.counts_run_time);
+        self.meters.put(all.groups, now_ns, sheet);
+        self.waits.put(all, counted, now_ns, sheet);
         for resource in Resource::ALL {
             // Absent where the kernel keeps none; `health` says so.
             let Ok(Some(pressure)) = self.proc.pressure(resource) else { continue };
@@ -93,10 +107,14 @@ impl Office {
         self.exporter.put(&mut sheet);
         self.export.put(&mut sheet);
         let reading = Arc::clone(&self.exporter.reading);
-        let groups = figures.groups;
+        let counted = tokio::time::timeout(PROBES, self.probes.counted()).await.unwrap_or_else(|_elapsed| {
+            tracing::warn!("waits for CPUs are left out of metrics: the scheduler's probes are too slow");
+            Counted::default()
+        });
         let read = tokio::task::spawn_blocking(move || {
             let now_ns = nanos(clock::unix_millis(clock::wall()));
-            reading.lock().unwrap_or_else(PoisonError::into_inner).put(&groups, now_ns, &mut sheet);
+            let all = Waiters { criticals: &figures.criticals, groups: &figures.groups };
+            lock(&reading).put(all, &counted, now_ns, &mut sheet);
             sheet.finish()
         });
         read.await.map_err(|error| format!("figures cannot be read: {error}"))
@@ -157,7 +175,7 @@ impl Exporter {
 }
 
 fn put_figures(sheet: &mut Sheet, figures: &Figures) {
-    let Figures { counts, source, groups, criticals, emergency, tally } = figures;
+    let Figures { counts, source, fills, groups, criticals, emergency, tally } = figures;
     let exact = if source.exact { "yes" } else { "no" };
     sheet.add(&of::SOURCE, &[&source.name, exact], 1_u64);
     sheet.add(&of::SOURCE_DEGRADED, &[], !source.degraded.is_empty());
@@ -169,6 +187,10 @@ fn put_figures(sheet: &mut Sheet, figures: &Figures) {
     sheet.add(&of::RING_RECORDS, &["sent"], source.sent);
     sheet.add(&of::RING_RECORDS, &["dropped"], source.dropped);
     sheet.add(&of::RING_WAKEUPS, &[], source.wakeups);
+    for Fill { ring, waiting, capacity } in fills {
+        sheet.add(&of::RING_WAITING, &[ring], *waiting);
+        sheet.add(&of::RING_CAPACITY, &[ring], *capacity);
+    }
     sheet.add(&of::PROCESSES, &[], counts.processes);
     sheet.add(&of::RESYNCS, &[], counts.resyncs);
     sheet.add(&of::EVALUATIONS, &[], counts.evaluations);
@@ -206,6 +228,9 @@ fn put_critical(sheet: &mut Sheet, critical: &CriticalView) {
     sheet.add(&of::CRITICAL_WANTED, &[name], critical.wanted);
     if let Some(healthy) = healthy {
         sheet.add(&of::CRITICAL_HEALTHY, &[name], healthy);
+    }
+    if let Some(violated) = critical.latency_violated {
+        sheet.add(&of::CRITICAL_LATENCY, &[name], violated);
     }
     for (cause, deaths) in critical.toll.by_cause() {
         sheet.add(&of::CRITICAL_DEATHS, &[name, cause], deaths);

@@ -4,6 +4,7 @@
 mod cgroups;
 mod collect;
 mod own;
+mod waits;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,10 +17,13 @@ use tokio::task::JoinHandle;
 use crate::clock;
 use crate::control::proto::FeatureState;
 use crate::daemon::metrics::collect::Reading;
+use crate::model::chain::chain;
 use crate::model::plural::counted;
 use crate::model::telemetry::{MetricsSettings, Otlp};
 use crate::model::time::Timestamp;
 use crate::procfs::{Proc, ProcError};
+use crate::source::SourceError;
+use crate::source::run_time::RunTime;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::listener::Listener;
 use crate::telemetry::otlp::Origin;
@@ -38,6 +42,8 @@ pub struct Exporter {
     pushes: push::Shared,
     reads: [AtomicU64; 3],
     times: Mutex<Histogram>,
+    /// Has the kernel count what BPF programs take, or why it does not; nothing where nobody asks for it.
+    run_time: Option<Result<RunTime, String>>,
     /// Held while figures are collected; the last ones, and when they were.
     last: tokio::sync::Mutex<Option<(Timestamp, Arc<Vec<Family>>)>>,
     reading: Arc<Mutex<Reading>>,
@@ -78,6 +84,7 @@ impl Exporter {
             pushes: push::Shared::default(),
             reads: Default::default(),
             times: Mutex::default(),
+            run_time: None,
             last: tokio::sync::Mutex::default(),
             reading: Arc::new(Mutex::new(Reading::new(Proc::of_host(proc)?))),
         })
@@ -87,6 +94,20 @@ impl Exporter {
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin.clone()
+    }
+
+    /// Has the kernel count the run time of BPF programs from now on if the settings say so. Needs a capability that only
+    /// a start has; without it that is told, and the others are figures as ever.
+    #[must_use]
+    pub fn with_run_time(self, asked: Option<Result<RunTime, SourceError>>) -> Self {
+        let told = |error: SourceError| {
+            let why = chain(&error);
+            tracing::warn!("the run time of BPF programs is not counted: {why}");
+            why
+        };
+        let run_time = asked.map(|asked| asked.map_err(told));
+        lock(&self.reading).counts_run_time = matches!(run_time, Some(Ok(_)));
+        Self { run_time, ..self }
     }
 
     /// Listens and pushes as the settings say from now on. An address that cannot be had is told, and does not keep the
@@ -149,7 +170,15 @@ impl Exporter {
         let outlets = lock(&self.outlets);
         let pushes = push::lock(&self.pushes).clone();
         let otlp = outlets.settings.as_ref().and_then(|settings| settings.otlp.as_ref());
-        told(&outlets, otlp.and_then(|otlp| Some((otlp.urls.metrics.as_deref()?, &pushes))))
+        let (state, words) =
+            told(&outlets, otlp.and_then(|otlp| Some((otlp.urls.metrics.as_deref()?, &pushes))));
+        match &self.run_time {
+            Some(Err(why)) => (
+                FeatureState::Degraded,
+                format!("{words}; the run time of BPF programs is not counted: {why}"),
+            ),
+            Some(Ok(_)) | None => (state, words),
+        }
     }
 
     fn count(&self, reader: Reader) {
@@ -239,14 +268,14 @@ mod tests {
         let exporter = Exporter::new(questions, "h".to_owned(), clock::now(), Path::new("/proc")).unwrap();
         let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = taken.local_addr().unwrap();
-        let settings = MetricsSettings { listen: Some(address), otlp: None };
+        let settings = MetricsSettings { listen: Some(address), ..MetricsSettings::default() };
         exporter.apply(&settings).await;
         assert_eq!(exporter.state().0, FeatureState::Degraded);
         drop(taken);
         exporter.apply(&settings).await;
         assert_eq!(exporter.state(), (FeatureState::Working, format!("http://{address}/metrics")));
         // What it leaves is free at once.
-        exporter.apply(&MetricsSettings { listen: None, otlp: None }).await;
+        exporter.apply(&MetricsSettings { listen: None, ..settings }).await;
         assert_eq!(exporter.state().0, FeatureState::Disabled);
         std::net::TcpListener::bind(address).unwrap();
     }

@@ -15,8 +15,9 @@ use crate::telemetry::sheet::Sheet;
 /// Descriptors that are looked at for BPF programs.
 const FILES_MAX: usize = 4_096;
 
-/// Puts down what can be read; what cannot is left out.
-pub(super) fn put(sheet: &mut Sheet) {
+/// Puts down what can be read; what cannot is left out. `counts` says that the kernel counts what BPF programs take
+/// because the agent has it do so.
+pub(super) fn put(sheet: &mut Sheet, counts: bool) {
     if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
         sheet.add(&SELF_CPU, &["user"], time(usage.user_time()));
         sheet.add(&SELF_CPU, &["system"], time(usage.system_time()));
@@ -37,7 +38,9 @@ pub(super) fn put(sheet: &mut Sheet) {
         // Less the one that the count itself takes.
         sheet.add(&SELF_FILES, &[], files.count().saturating_sub(1));
     }
-    if fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text.trim() == "1") {
+    let by_others =
+        || fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text.trim() == "1");
+    if counts || by_others() {
         let (time, runs) = programs();
         sheet.add(&BPF_TIME, &[], time);
         sheet.add(&BPF_RUNS, &[], runs);
@@ -81,7 +84,7 @@ mod tests {
     #[test]
     fn this_process_costs_something() {
         let mut sheet = Sheet::default();
-        put(&mut sheet);
+        put(&mut sheet, false);
         let families = sheet.finish();
         let value = |name: &str| {
             let family = families.iter().find(|family| family.name.ends_with(name)).unwrap();

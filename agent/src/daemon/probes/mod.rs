@@ -7,6 +7,7 @@
 mod answer;
 mod duty;
 mod ear;
+mod ledger;
 mod listening;
 mod shift;
 mod subject;
@@ -34,6 +35,7 @@ use crate::source::attach::Options;
 
 pub use answer::Subject;
 pub use ear::Ear;
+pub use ledger::{Counted, Waiter};
 use shift::{Lines, Shift};
 
 /// Looks on their way to the thread, and under way.
@@ -61,6 +63,8 @@ enum Order {
     Look(Box<Look>),
     /// These are the critical processes now.
     Critical(Vec<ProcKey>),
+    /// Metrics are read.
+    Count(oneshot::Sender<Counted>),
 }
 
 /// The way to the thread.
@@ -153,6 +157,20 @@ impl Desk {
         if let Err(failure) = self.order(Order::Critical(keys)) {
             tracing::debug!(%failure, "the scheduler's probes are not told who is critical");
         }
+    }
+
+    /// What was counted since the last time; nothing where the probes are off, or the thread has too much to do.
+    pub(super) async fn counted(&self) -> Counted {
+        if self.settings.mode == ProbesMode::Off {
+            return Counted::default();
+        }
+        let (answer, result) = oneshot::channel();
+        if let Err(failure) = self.order(Order::Count(answer)) {
+            tracing::debug!(%failure, "waits for CPUs are left out of metrics");
+            return Counted::default();
+        }
+        // Dropped where the thread has ended, which it has said.
+        result.await.unwrap_or_default()
     }
 
     /// Whether anybody may look.

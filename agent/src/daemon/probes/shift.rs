@@ -16,6 +16,7 @@ use crate::control::failure::{Failure, FailureKind};
 use crate::daemon::probes::answer::{self, Subject, Throttled};
 use crate::daemon::probes::duty::{ArmedBy, Duty, Step};
 use crate::daemon::probes::ear::Mouth;
+use crate::daemon::probes::ledger::{Counted, Ledger};
 use crate::daemon::probes::listening::{Counters, Listening};
 use crate::daemon::probes::trigger::Trigger;
 use crate::daemon::probes::{LOOKS_MAX, Look, Order, Place, Told};
@@ -76,6 +77,9 @@ pub(super) struct Shift {
     looks: Vec<UnderWay>,
     critical: Vec<ProcKey>,
     listening: Listening,
+    ledger: Ledger,
+    /// Who is watched.
+    watched: BTreeSet<ProcKey>,
 }
 
 impl Shift {
@@ -97,6 +101,8 @@ impl Shift {
             armed: None,
             looks: Vec::new(),
             critical: Vec::new(),
+            ledger: Ledger::default(),
+            watched: BTreeSet::new(),
         }
     }
 
@@ -123,6 +129,14 @@ impl Shift {
                     Order::Critical(keys) => {
                         self.critical = keys;
                         self.watch(None);
+                    }
+                    Order::Count(answer) => {
+                        self.note();
+                        let counted = Counted { armed: self.armed.is_some(), grown: self.ledger.hand_over() };
+                        // Whoever asked may have gone away; it is told the next one.
+                        if let Err(unheard) = answer.send(counted) {
+                            self.ledger.add(unheard.grown);
+                        }
                     }
                 }
             }
@@ -167,6 +181,9 @@ impl Shift {
                 }
             }
             Step::Disarm => {
+                if self.ledger.is_wanted() {
+                    self.note();
+                }
                 if self.armed.take().is_some() {
                     tracing::info!("the scheduler's probes are disarmed");
                 }
@@ -186,6 +203,8 @@ impl Shift {
         tracing::info!(took = ?at.since(began), "the scheduler's probes are armed");
         self.armed = Some(Armed { probes, delays: VecDeque::new(), switches: 0, at });
         self.listening.restart();
+        self.ledger.restart();
+        self.watched.clear();
         self.watch(None);
         self.asked = None;
         Ok(())
@@ -194,14 +213,31 @@ impl Shift {
     /// Watches those with an objective, those that are looked at or about to be, and the other critical processes, in
     /// this order where there is no room for all.
     fn watch(&mut self, next: Option<&Subject>) {
-        let Some(armed) = &mut self.armed else { return };
         let subjects = self.looks.iter().map(|look| &look.look.subject).chain(next);
         let looked_at = subjects.flat_map(Subject::processes);
         let mut seen = BTreeSet::new();
         let keys = self.listening.processes().chain(looked_at).chain(self.critical.iter().copied());
         let keys: Vec<ProcKey> = keys.filter(|key| seen.insert(*key)).collect();
+        if seen != self.watched && self.ledger.is_wanted() {
+            // Before the slots of those who are no longer watched are somebody else's.
+            self.note();
+        }
+        let Some(armed) = &mut self.armed else { return };
+        self.watched = seen;
         if let Err(error) = armed.probes.watch(&keys) {
             tracing::error!("processes are not watched: {}", chain(&error));
+        }
+    }
+
+    /// Notes for metrics what has been counted so far.
+    fn note(&mut self) {
+        let Some(armed) = &self.armed else { return };
+        match armed.probes.read() {
+            Ok(reading) => self.ledger.take(&reading),
+            Err(error) => {
+                tracing::error!("waits for CPUs are lost to metrics: {}", chain(&error));
+                self.ledger.lose();
+            }
         }
     }
 

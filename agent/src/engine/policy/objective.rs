@@ -171,6 +171,11 @@ impl Objective {
         self.violation.is_some() || self.bad.is_some_and(|bad| now.since(bad) >= self.slo.lasting())
     }
 
+    /// Whether a violation was told that is not over.
+    pub(crate) const fn is_told(&self) -> bool {
+        self.violation.is_some()
+    }
+
     /// Since when they are well within the objective.
     pub(crate) const fn calm_since(&self) -> Option<Timestamp> {
         self.calm

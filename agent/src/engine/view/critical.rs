@@ -40,6 +40,9 @@ pub struct CriticalView {
     /// What is reserved for its instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<ReservationView>,
+    /// Whether it is told that its objective for waits is violated; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_violated: Option<bool>,
 }
 
 /// The health of a critical process.

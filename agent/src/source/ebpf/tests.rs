@@ -54,6 +54,27 @@ fn settle(source: &mut EbpfSource) {
     }
 }
 
+#[test]
+fn what_was_not_taken_out_fills_a_ring() {
+    let options = Options { bulk_bytes: 64 * 1_024, ..Options::default() };
+    let mut source = open(&options);
+    settle(&mut source);
+    let bulk = |source: &EbpfSource| {
+        let [priority, bulk] = source.fills()[..] else { panic!("two rings") };
+        assert_eq!((priority.ring, bulk.ring, bulk.capacity), ("priority", "bulk", 64 * 1_024));
+        bulk.waiting
+    };
+    let before = bulk(&source);
+    for _ in 0..20 {
+        assert!(quiet("/bin/true").status().unwrap().success());
+    }
+    let after = bulk(&source);
+    // A record of each life, some of other processes beside them.
+    assert!(after >= before + 20 * 64, "{before} bytes before, {after} after");
+    while source.bulk.drain(DRAIN_LIMIT, &mut |_| ()) > 0 {}
+    assert!(bulk(&source) < after, "{after} bytes were taken out");
+}
+
 fn exit_of(source: &mut EbpfSource, pid: u32) -> Exit {
     let mut found = None;
     drive(source, "exit", |event| {

@@ -42,6 +42,35 @@ fn prometheus_names() {
     assert_eq!(PROCESSES.prometheus(), "process_throttler_processes");
 }
 
+/// What the rules and the dashboard ask for.
+#[test]
+fn what_is_shipped_for_prometheus_and_grafana_asks_for_metrics_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
+    let known: BTreeSet<String> = all()
+        .flat_map(|one| {
+            let parts: &[&str] = match one.kind {
+                Kind::Histogram => &["_bucket", "_sum", "_count"],
+                Kind::Counter | Kind::Gauge => &[""],
+            };
+            parts.iter().map(move |part| format!("{}{part}", one.prometheus()))
+        })
+        .collect();
+    for file in [
+        "prometheus/process-throttler.rules.yaml",
+        "prometheus/process-throttler.rules.test.yaml",
+        "grafana/process-throttler.json",
+    ] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        // Recorded series have a level before the metric's name and an operation after it.
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+        let named: BTreeSet<&str> = words.filter(|word| word.starts_with("process_throttler_")).collect();
+        assert!(named.len() > 10, "{file}: {named:?}");
+        for metric in named {
+            assert!(known.contains(metric), "{file}: there is no {metric}");
+        }
+    }
+}
+
 #[test]
 fn reference_is_current() {
     let mut text = "\
