@@ -84,6 +84,9 @@ impl fmt::Display for Row {
         if let Some(last) = self.failures.last() {
             return write!(f, "\n{last}");
         }
+        if self.recoveries.is_empty() {
+            return Ok(());
+        }
         write!(f, ", right again after {}", self.recovery())
     }
 }
