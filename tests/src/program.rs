@@ -24,6 +24,8 @@ pub enum Program {
     Serve,
     /// Has its parent trace it (ptrace(2)), then waits: every signal but SIGKILL stops it for the parent to look at.
     Traced,
+    /// Starts a second thread, which waits; then its first thread ends alone, and the process lives on.
+    LeaderEnds,
 }
 
 impl Program {
@@ -56,6 +58,18 @@ impl Program {
             ],
             // mov eax, 101 (ptrace); xor edi, edi (PTRACE_TRACEME); syscall; then wait
             Self::Traced => [&[0xb8, 101, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05][..], &Self::Wait.code()].concat(),
+            // mov edi, 0x50f00 (CLONE_VM, _FS, _FILES, _SIGHAND, _THREAD, _SYSVSEM); lea rsi, [rsp-4096]; xor edx, edx;
+            // xor r10d, r10d; xor r8d, r8d; mov eax, 56 (clone); syscall; test eax, eax; jz over the next three;
+            // mov eax, 60 (exit); xor edi, edi; syscall; then wait
+            Self::LeaderEnds => [
+                &[
+                    0xbf, 0x00, 0x0f, 0x05, 0x00, 0x48, 0x8d, 0xb4, 0x24, 0x00, 0xf0, 0xff, 0xff, 0x31, 0xd2,
+                    0x45, 0x31, 0xd2, 0x45, 0x31, 0xc0, 0xb8, 56, 0, 0, 0, 0x0f, 0x05, 0x85, 0xc0, 0x74,
+                    0x09, 0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05,
+                ][..],
+                &Self::Wait.code(),
+            ]
+            .concat(),
             // xor eax, eax (read); xor edi, edi; lea rsi, [rsp-16]; mov edx, 1; syscall; then exit
             Self::ReadThenExit(code) => {
                 let read =
@@ -103,6 +117,25 @@ impl Program {
             Self::Traced => {
                 let trace: [u32; 3] = [0xd280_0000, 0xd280_0ea8, 0xd400_0001];
                 return [trace.into_iter().flat_map(u32::to_le_bytes).collect(), Self::Wait.code()].concat();
+            }
+            // mov x0, 0x50f00 in two; sub x1, sp, 4096; mov x2..x4, 0; mov x8, 220 (clone); svc 0; cbz x0 over the next
+            // three; mov x0, 0; mov x8, 93 (exit); svc 0; then wait
+            Self::LeaderEnds => {
+                let ends: [u32; 12] = [
+                    0xd281_e000,
+                    0xf2a0_00a0,
+                    0xd140_07e1,
+                    0xd280_0002,
+                    0xd280_0003,
+                    0xd280_0004,
+                    0xd280_1b88,
+                    0xd400_0001,
+                    0xb400_0080,
+                    0xd280_0000,
+                    0xd280_0ba8,
+                    0xd400_0001,
+                ];
+                return [ends.into_iter().flat_map(u32::to_le_bytes).collect(), Self::Wait.code()].concat();
             }
             // mov x0, 0; sub x1, sp, 16; mov x2, 1; mov x8, 63 (read); svc 0; then exit
             Self::ReadThenExit(code) => {
@@ -174,6 +207,20 @@ mod tests {
         assert!(child.try_wait().unwrap().is_none());
         drop(child.stdin.take());
         assert_eq!(child.wait().unwrap().code(), Some(9));
+    }
+
+    #[test]
+    fn a_process_lives_on_without_its_leader() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Program::LeaderEnds.write(dir.path(), "pt-leader").unwrap();
+        let mut child = Command::new(path).spawn().unwrap();
+        // A leader that has ended is a zombie until the other threads have.
+        let ended = wait_until("its leader ends", SOON, || Ok(crate::kernel::stat(child.id())?.state == 'Z'));
+        let alive = child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        ended.unwrap();
+        assert!(alive);
     }
 
     #[test]

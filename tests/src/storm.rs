@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::binary;
 use crate::cgroup::complain;
+use crate::command::under;
 
 /// A running storm; ended on drop.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl Storm {
     /// # Errors
     /// When the storm cannot be started.
     pub fn for_time(program: &Path, time: Duration) -> Result<Self> {
-        Self::start(program, "--millis", &time.as_millis().to_string())
+        Self::start(&[], program, "--millis", &time.as_millis().to_string())
     }
 
     /// Starts a number of lives of `program`.
@@ -48,12 +49,22 @@ impl Storm {
     /// # Errors
     /// When the storm cannot be started.
     pub fn of_lives(program: &Path, lives: u64) -> Result<Self> {
-        Self::start(program, "--lives", &lives.to_string())
+        Self::of_lives_under(&[], program, lives)
     }
 
-    fn start(program: &Path, bound: &str, value: &str) -> Result<Self> {
-        let mut command = Command::new(binary::storm()?);
-        command.args([bound, value]).arg(program).stdin(Stdio::null()).stdout(Stdio::piped());
+    /// The same, by way of a command that runs it, such as unshare(1).
+    ///
+    /// # Errors
+    /// When the storm cannot be started.
+    pub fn of_lives_under(prefix: &[&str], program: &Path, lives: u64) -> Result<Self> {
+        Self::start(prefix, program, "--lives", &lives.to_string())
+    }
+
+    fn start(prefix: &[&str], program: &Path, bound: &str, value: &str) -> Result<Self> {
+        let mut storm = Command::new(binary::storm()?);
+        storm.args([bound, value]).arg(program);
+        let mut command = under(prefix, storm);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command.spawn().context("start the storm")?;
         Ok(Self { child })
     }

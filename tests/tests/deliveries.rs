@@ -2,16 +2,14 @@
 //! that are added when there is something to tell already.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Write as _};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::clock::{SOON, Stopwatch, patience, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
+use integration_tests::disk::{fill, start_on_small_disk};
 use integration_tests::places::Places;
 use integration_tests::receiver::{Receiver, SECRET};
 use serde_json::{Value, json};
@@ -79,27 +77,19 @@ fn dead_endpoints_delay_no_other() -> Result<()> {
     daemon.stop()
 }
 
-/// A small disk for the state directory, which is there for the agent only and gone with it.
-const SMALL_DISK: &str = "mount -t tmpfs -o size=4m,mode=700 pt-test-state \"$1\" && shift && exec \"$@\"";
-
 #[test]
 fn a_full_disk_is_told_and_nothing_is_lost_when_space_returns() -> Result<()> {
     const EVENTS: usize = 6;
     let _turn = Turn::take()?;
     let (places, receiver) = (Places::new()?, Receiver::start()?);
     places.write_webhook(&receiver.url(), SECRET)?;
-    let state = places.state();
-    let state_text = state.to_str().context("a path of text")?;
-    let daemon = Daemon::start_under(
-        &places,
-        &["unshare", "--mount", "--propagation", "private", "sh", "-euc", SMALL_DISK, "sh", state_text],
-    )?;
+    let daemon = start_on_small_disk(&places)?;
     make_warnings(&places, 1)?;
     wait_until("one is delivered", SOON, || {
         Ok(daemon.data(&["webhook", "deliveries"])?[0]["state"] == "delivered")
     })?;
 
-    let ballast = fill(&daemon, &state)?;
+    let ballast = fill(&daemon)?;
     make_warnings(&places, EVENTS)?;
     wait_until("the agent says so", SOON, || {
         let (state, why) = feature(&daemon, "event-stream")?;
@@ -124,23 +114,6 @@ fn a_full_disk_is_told_and_nothing_is_lost_when_space_returns() -> Result<()> {
     ids.dedup();
     ensure!(ids.len() == EVENTS + 1, "one came twice");
     daemon.stop()
-}
-
-/// Leaves no byte of the agent's disk free. Returns the file that takes it all, as it can be reached from here.
-fn fill(daemon: &Daemon<'_>, state: &Path) -> Result<PathBuf> {
-    let inside = state.join("ballast");
-    let path = PathBuf::from(format!("/proc/{}/root{}", daemon.pid(), inside.display()));
-    let mut file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-    // In small steps at the end, so that not a page is left.
-    for step in [1 << 16, 1 << 9] {
-        let full = loop {
-            if let Err(error) = file.write_all(&vec![0; step]) {
-                break error;
-            }
-        };
-        ensure!(full.kind() == ErrorKind::StorageFull, "fill the disk: {full}");
-    }
-    Ok(path)
 }
 
 #[test]

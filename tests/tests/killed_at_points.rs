@@ -1,60 +1,22 @@
 //! SIGKILL between any two steps of applying and releasing: the next start, or `release --all` without a
 //! daemon, puts back every value, attribute and membership.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use integration_tests::cgroup::{TestCgroup, agent_groups};
+use integration_tests::cgroup::TestCgroup;
 use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
-use integration_tests::kernel;
 use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
 use integration_tests::program::Program;
+use integration_tests::restored::{DIE_AT, POINTS, capture};
 use integration_tests::workload::Workload;
 use serde_json::json;
 
-/// The points of the executor, and how often each is passed before the death.
-const POINTS: [&str; 12] = [
-    "dirs-planned",
-    "dir-made",
-    "dir-made:1",
-    "planned",
-    "written",
-    "written:2",
-    "moved",
-    "attribute-set",
-    "attribute-set:3",
-    "applied",
-    "row-undone:1",
-    "undone",
-];
-
-/// Everything that limits change: the cgroup's values, and each process's cgroups and attributes.
-fn capture(cgroup: &TestCgroup, processes: &[Workload]) -> Result<BTreeMap<String, String>> {
-    let mut all: BTreeMap<String, String> =
-        cgroup.limits()?.into_iter().map(|(path, value)| (path.display().to_string(), value)).collect();
-    for process in processes {
-        let path = format!("/proc/{}/cgroup", process.pid());
-        all.insert(path.clone(), fs::read_to_string(&path).context(path)?);
-        all.insert(format!("nice of {}", process.pid()), kernel::stat(process.pid())?.nice.to_string());
-        for tool in ["chrt", "ionice", "taskset"] {
-            let output = Command::new(tool).args(["-p", &process.pid_text()]).output().context(tool)?;
-            ensure!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
-            all.insert(format!("{tool} {}", process.pid()), String::from_utf8_lossy(&output.stdout).into());
-        }
-        let path = format!("/proc/{}/oom_score_adj", process.pid());
-        all.insert(path.clone(), fs::read_to_string(&path).context(path)?);
-    }
-    all.insert("cgroups".to_owned(), format!("{:?}", agent_groups()?));
-    Ok(all)
-}
-
 /// Lets an agent die at a point, while it limits or, when it survives that, while it releases.
 fn dies_at(places: &Places, point: &str) -> Result<()> {
-    let variable = format!("PROCESS_THROTTLER_DIE_AT={point}");
+    let variable = format!("{DIE_AT}={point}");
     let daemon = Daemon::start_under(places, &["env", &variable])?;
     let limits = json!({ "cpu": "30%", "cpu_weight": 50, "pids": 30, "nice": 6, "sched": "batch", "io_priority": 6,
         "cpu_affinity": "0", "oom_score_adj": 77 });

@@ -2,13 +2,14 @@
 //! goes to the daemon as a [`Call`].
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::unistd::{Gid, Uid, geteuid};
+use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ pub use super::socket::BindError;
 use super::socket::{self, SocketFile};
 use super::stream::Lines;
 use crate::model::access::{Access, Reach};
+use crate::model::chain::chain;
 
 /// Connections served at the same time; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -84,8 +86,18 @@ pub struct Server {
     listener: UnixListener,
     owner: Uid,
     group: Gid,
-    // Removed when the server goes; a service manager's stays.
-    _file: Option<SocketFile>,
+    // None of a service manager's, which stays as it is.
+    place: Option<Place>,
+}
+
+/// Where the server is found.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    // Removed when the server goes.
+    file: SocketFile,
+    /// None where it cannot be watched, or is given up.
+    watch: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Server {
@@ -97,7 +109,11 @@ impl Server {
     /// When somebody serves there, or something that is no socket is in the way, or the system refuses.
     pub fn bind(path: &Path, group: Gid) -> Result<Self, BindError> {
         let (listener, file) = socket::bind(path, group)?;
-        Self::with(listener, path, group, Some(file))
+        let watch = socket::watch(path).inspect_err(|error| {
+            tracing::warn!(%error, "control socket: nobody will notice when {} is deleted", path.display());
+        });
+        let place = Place { path: path.to_owned(), file, watch: watch.ok() };
+        Self::with(listener, path, group, Some(place))
     }
 
     /// Serves on a listening socket that the service manager has bound to `path`.
@@ -114,19 +130,21 @@ impl Server {
         listener: std::os::unix::net::UnixListener,
         path: &Path,
         group: Gid,
-        file: Option<SocketFile>,
+        place: Option<Place>,
     ) -> Result<Self, BindError> {
         let listener = UnixListener::from_std(listener).map_err(|source| BindError::Io {
             operation: "register with the runtime",
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self { listener, owner: geteuid(), group, _file: file })
+        Ok(Self { listener, owner: geteuid(), group, place })
     }
 
     /// Serves until `stop` turns true or its sender is gone, then gives running requests a second and
     /// removes the socket.
-    pub async fn serve(self, doors: Doors, mut stop: watch::Receiver<bool>) {
+    ///
+    /// A file that somebody deletes is made anew.
+    pub async fn serve(mut self, doors: Doors, mut stop: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let others = Arc::new(Semaphore::new(OTHERS_MAX));
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
@@ -155,6 +173,7 @@ impl Server {
                     }
                 },
                 Some(ended) = connections.join_next() => log_panic(ended),
+                () = deleted(self.place.as_ref()) => self.bind_again(),
                 () = stopped(&mut stop) => break,
             }
         }
@@ -165,6 +184,24 @@ impl Server {
         };
         if tokio::time::timeout(STOP_GRACE, drain).await.is_err() {
             connections.abort_all();
+        }
+    }
+
+    /// Listens where the file was deleted, or gives up until the next start.
+    fn bind_again(&mut self) {
+        let Some(place) = &mut self.place else { return };
+        let bound = socket::bind_again(&place.path, self.group).map_err(|error| chain(&error)).and_then(
+            |(listener, file)| Ok((UnixListener::from_std(listener).map_err(|error| chain(&error))?, file)),
+        );
+        match bound {
+            Ok((listener, file)) => {
+                tracing::warn!("control socket: {} was deleted and is there again", place.path.display());
+                (self.listener, place.file) = (listener, file);
+            }
+            Err(error) => {
+                tracing::error!("control socket: {} was deleted: {error}", place.path.display());
+                place.watch = None;
+            }
         }
     }
 
@@ -220,6 +257,15 @@ async fn serve_connection(stream: UnixStream, desk: Desk, mut stop: watch::Recei
     if let Err(error) = ended {
         // Clients may vanish whenever they like.
         tracing::debug!(%peer, %error, "control connection ended early");
+    }
+}
+
+/// Ends when the socket's file was deleted.
+async fn deleted(place: Option<&Place>) {
+    let Some(Place { path, watch: Some(watch), .. }) = place else { return std::future::pending().await };
+    if let Err(error) = socket::gone(path, watch).await {
+        tracing::warn!(%error, "control socket: nobody will notice when it is deleted");
+        std::future::pending().await
     }
 }
 

@@ -1,12 +1,17 @@
-//! The socket's file: made without a moment in which it is too open, and never taken from a living server.
+//! The socket's file: made without a moment in which it is too open, never taken from a living server, and made again
+//! when somebody deletes it.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Gid;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Who may connect: the owner and the group.
 const MODE: u32 = 0o660;
@@ -52,16 +57,41 @@ pub(super) struct SocketFile {
 /// The socket is born in a private directory and moved to its place when mode and group are right: a umask
 /// is of the whole process, and a chmod after the bind would come late.
 pub(super) fn bind(path: &Path, group: Gid) -> Result<(UnixListener, SocketFile), BindError> {
+    refuse_if_taken(path)?;
+    bear(path, |born| {
+        std::os::unix::fs::chown(born, None, Some(group.as_raw())).map_err(|source| BindError::Io {
+            operation: "change the group of",
+            path: born.to_owned(),
+            source,
+        })
+    })
+}
+
+/// Binds `path` again, whose file somebody has deleted. Where this process may not give it to the group any more, it
+/// stays with its own: fewer users may ask then, not more.
+pub(super) fn bind_again(path: &Path, group: Gid) -> Result<(UnixListener, SocketFile), BindError> {
+    bear(path, |born| {
+        if let Err(error) = std::os::unix::fs::chown(born, None, Some(group.as_raw())) {
+            let (path, gid) = (path.display(), group.as_raw());
+            tracing::warn!(%error, "{path} is not for group {gid} until the agent is started again");
+        }
+        Ok(())
+    })
+}
+
+fn bear(
+    path: &Path,
+    give: impl FnOnce(&Path) -> Result<(), BindError>,
+) -> Result<(UnixListener, SocketFile), BindError> {
     let io = |operation: &'static str, path: &Path| {
         let path = path.to_owned();
         move |source| BindError::Io { operation, path, source }
     };
-    refuse_if_taken(path)?;
     let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let nursery = Nursery::create(parent).map_err(io("make a directory in", parent))?;
     let born = nursery.0.join("s");
     let listener = UnixListener::bind(&born).map_err(io("bind", &born))?;
-    std::os::unix::fs::chown(&born, None, Some(group.as_raw())).map_err(io("change the group of", &born))?;
+    give(&born)?;
     let mode = std::fs::Permissions::from_mode(MODE);
     std::fs::set_permissions(&born, mode).map_err(io("change the mode of", &born))?;
     let meta = std::fs::symlink_metadata(&born).map_err(io("look at", &born))?;
@@ -93,6 +123,31 @@ pub(super) fn adopt(socket: OwnedFd, path: &Path, group: Gid) -> Result<UnixList
     }
     listener.set_nonblocking(true).map_err(io("make non-blocking"))?;
     Ok(listener)
+}
+
+/// Tells when something leaves the directory of `path`.
+#[expect(
+    deprecated,
+    reason = "what replaces it is unsafe for other descriptors than owned ones, and this is one"
+)]
+pub(super) fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    inotify::add_watch(&watch, dir, WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::ONLYDIR)?;
+    AsyncFd::with_interest(watch, Interest::READABLE)
+}
+
+/// Ends when there is nothing at `path` any more; looks when the watch on its directory tells.
+pub(super) async fn gone(path: &Path, watch: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    while std::fs::symlink_metadata(path).is_ok() {
+        let mut ready = watch.readable().await?;
+        let mut buffer = [MaybeUninit::uninit(); 1024];
+        let mut events = inotify::Reader::new(watch.get_ref(), &mut buffer);
+        // What has gone does not matter, only that it was told.
+        while events.next().is_ok() {}
+        ready.clear_ready();
+    }
+    Ok(())
 }
 
 /// A socket on which nobody listens is a leftover and is replaced; anything else stays.
@@ -187,6 +242,26 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(matches!(bind(&path, nix::unistd::getegid()), Err(BindError::NotASocket(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_deleted_file_is_noticed_and_made_again() {
+        const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("control.sock"), dir.path().join("other"));
+        let (_listener, file) = bind(&path, nix::unistd::getegid()).unwrap();
+        let watch = watch(&path).unwrap();
+        std::fs::write(&other, "").unwrap();
+        std::fs::remove_file(&other).unwrap();
+        tokio::time::timeout(MOMENT, gone(&path, &watch)).await.expect_err("it is still there");
+        std::fs::remove_file(&path).unwrap();
+        gone(&path, &watch).await.unwrap();
+        let (_again, new) = bind_again(&path, nix::unistd::getegid()).unwrap();
+        drop(file);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, MODE);
+        UnixStream::connect(&path).unwrap();
+        drop(new);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -208,6 +208,8 @@ impl Turn {
         tracing::error!(%failed, "event source broke, falling back");
         *source = select::after(*choice, proc.path(), std::mem::take(&mut source.degradations), failed)?;
         self.renew_hints();
+        // Nobody knows what happened between the last event and this: the snapshot tells who has gone.
+        self.feed(Input::Lost { dropped: 0 }, clock::now());
         self.snapshot()?;
         Ok(())
     }

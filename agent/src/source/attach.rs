@@ -11,6 +11,7 @@ use agent_common::offsets::Offsets;
 use agent_common::settings::{Prefix, Settings};
 use agent_common::text::CommBytes;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::links::FdLink;
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader};
 
@@ -76,6 +77,8 @@ pub(super) struct Kernel {
     pub(super) cgroups: HashMap<MapData, u64, u32>,
     pub(super) critical: HashMap<MapData, u32, u64>,
     pub(super) watched: Watched,
+    /// What keeps the programs attached that report processes.
+    hooks: Vec<FdLink>,
     /// What the programs cannot tell on this kernel, and why.
     pub(super) lacks: Vec<String>,
 }
@@ -125,6 +128,7 @@ pub(super) fn load(options: &Options, fit: &Fit) -> Result<(Kernel, Rings), Sour
         cgroups: typed!(HashMap, map::CGROUPS),
         critical: typed!(HashMap, map::CRITICAL),
         watched: Watched::new(typed!(Array, map::WATCHED)),
+        hooks: Vec::new(),
         lacks: Vec::new(),
         ebpf,
     };
@@ -147,10 +151,19 @@ pub(super) fn attach(kernel: &mut Kernel, fit: &Fit) -> Result<(), SourceError> 
     }
     for (name, _) in hooks {
         let hook: &mut BtfTracePoint = program(&mut kernel.ebpf, name)?;
-        hook.attach().map_err(|error| bpf(name, &error))?;
+        let link = hook.attach().and_then(|id| hook.take_link(id)).map_err(|error| bpf(name, &error))?;
+        kernel.hooks.push(link.into());
     }
     kernel.lacks = cause::attach(&mut kernel.ebpf, &btf, &fit.causes);
     Ok(())
+}
+
+impl Kernel {
+    /// That nobody has taken the hooks away: without them nothing is told any more, which by itself nobody notices.
+    pub(super) fn check_hooks(&self) -> Result<(), SourceError> {
+        let mut hooks = self.hooks.iter();
+        hooks.try_for_each(|hook| hook.info().map(drop)).map_err(|error| bpf("a hook is gone", &error))
+    }
 }
 
 /// A program by its name and type.

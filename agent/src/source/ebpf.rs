@@ -237,6 +237,9 @@ impl Source for EbpfSource {
                 self.kernel.armed.get(&0, 0).map_err(|error| attach::bpf("read the wake-up", &error))?;
             if armed == 0 {
                 self.pace.wake(now);
+            } else {
+                // The thread was woken for something else: rare, and a chance to see why no event comes.
+                self.kernel.check_hooks()?;
             }
         }
         if self.pace.drain_is_due(now) {
