@@ -33,7 +33,7 @@ const _: () = {
     assert!(align_of::<DeathRecord>() == 8);
     assert!(size_of::<Cell>() == 256);
     assert!(size_of::<TaskWait>() == 3 * 8 + 2 * 4);
-    assert!(size_of::<CpuState>() == 8 + 2 * 4 + 4 * 8);
+    assert!(size_of::<CpuState>() == 8 + 2 * 4 + 6 * 8);
     assert!(size_of::<SchedSettings>() == 3 * 8 + 2 * 4);
     assert!(size_of::<Watch>() == 8 + 2 * 4);
     assert!(size_of::<ReportLimit>() == 3 * 8);

@@ -76,6 +76,24 @@ pub struct CpuState {
     pub overflows: u64,
     /// Threads whose entry another thread had taken: a wait of either was left out.
     pub collisions: u64,
+    /// Switches that were timed, see [`is_timed`].
+    pub timed: u64,
+    /// What the program on `sched_switch` took in them, ns, from one reading of the clock to another at its end.
+    pub timed_ns: u64,
+}
+
+/// One in so many switches is timed, a power of two: the second reading of the clock then costs a thousandth of what it
+/// tells of.
+pub const TIMED_EVERY: u64 = 1024;
+
+/// What takes longer, in ns, was interrupted: by the hypervisor, or something that cannot be masked.
+pub const TIMED_MAX_NS: u64 = 1 << 16;
+
+/// Whether the switch of this number is timed.
+#[must_use]
+#[inline(always)]
+pub const fn is_timed(switches: u64) -> bool {
+    switches & (TIMED_EVERY - 1) == 0
 }
 
 /// What the agent tells the programs.

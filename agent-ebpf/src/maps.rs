@@ -82,7 +82,7 @@ pub static SCHED_LIMITS: Array<ReportLimit> = Array::with_max_entries(1, 0);
 
 /// See `abi::global::ABI`.
 #[unsafe(no_mangle)]
-pub static PROCESS_THROTTLER_ABI_4: Global<u32> = Global::new(abi::ABI_VERSION);
+pub static PROCESS_THROTTLER_ABI_5: Global<u32> = Global::new(abi::ABI_VERSION);
 /// See `abi::global::OFFSETS`; read by `task` alone.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::UNRESOLVED;

@@ -4,7 +4,7 @@
 use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context as _, Result, ensure};
-use integration_tests::cgroup::TestCgroup;
+use integration_tests::cgroup::{TestCgroup, cpu_quota_of};
 use integration_tests::clock::{SOON, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
@@ -13,7 +13,7 @@ use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
 use integration_tests::program::Program;
 use integration_tests::workload::Workload;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn probes(daemon: &Daemon<'_>) -> Result<(String, String)> {
     let status = daemon.data(&["daemon", "status"])?;
@@ -83,6 +83,54 @@ fn a_look_tells_how_long_a_critical_process_waits_and_for_whom() -> Result<()> {
 }
 
 #[test]
+fn throttled_and_waiting_are_told_side_by_side() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    places.write_config("scheduler_probes: { mode: on, budget: 100% }\n")?;
+    let program = |name: &str| Program::Spin.write(&places.bin(), name);
+    let (vital, hog, held) = (program("pt-vital")?, program("pt-hog")?, program("pt-held")?);
+    let cgroup = TestCgroup::new("waits-hog")?;
+    let daemon = Daemon::start(&places)?;
+    // All on one CPU: who is critical waits for a stranger and for a group that its quota holds back.
+    let hog = Workload::spawn_in(&hog, &cgroup)?;
+    let (victim, held) = (Workload::spawn(&vital)?, Workload::spawn(&held)?);
+    for one in [&hog, &victim, &held] {
+        one.pin()?;
+    }
+    let profile = ProfileText::new("vital").critical("vital", &vital);
+    daemon.activate(&profile.rule("held", "pt-held", &json!({ "cpu": "10%" })))?;
+    crate::critical_alert::wait_known_critical(&daemon, &victim)?;
+    wait_until("the quota is in force", SOON, || Ok(cpu_quota_of(held.pid())? == Some(10.0)))?;
+
+    let share = |value: &Value| value["share"].as_u64().unwrap_or(0);
+    wait_until("the group is told to be held back and to wait", SOON, || {
+        let group = daemon.group("held")?.context("the group is shown")?;
+        let late = &group["cpu_delay"];
+        let over = late["held"]["over_ms"].as_u64().unwrap_or(0);
+        Ok((100..=61_000).contains(&over) && share(&late["held"]) >= 1_000 && share(&late["waited"]) >= 500)
+    })?;
+    let path = format!("/{}", cgroup.name());
+    wait_until("the critical process is told to wait for both", SOON, || {
+        let late = daemon.data(&["critical", "show", "vital"])?["cpu_delay"].clone();
+        let holders = late["waited"]["holders"].as_array().cloned().unwrap_or_default();
+        let stranger = holders.iter().any(|one| one["cgroup"] == path && one["group"].is_null());
+        let group = holders.iter().any(|one| one["group"] == "held");
+        Ok(share(&late["waited"]) >= 500 && late["waited"]["p99_us"].is_u64() && stranger && group)
+    })?;
+    let late = |pid: u32| daemon.data(&["explain", &pid.to_string()]);
+    let explained = late(victim.pid())?;
+    ensure!(share(&explained["cpu_delay"]["waited"]) > 0 && explained["group"].is_null(), "{explained}");
+    let explained = late(held.pid())?;
+    ensure!(share(&explained["group"]["cpu_delay"]["held"]) > 0, "{explained}");
+    ensure!(explained["cpu_delay"].is_null(), "it is not critical: {explained}");
+    let shown = daemon.ask(&["status"])?.stdout;
+    for part in ["WAITED", "CPUS HAD BY", "HELD and WAITED are of the last "] {
+        ensure!(shown.contains(part), "no {part:?} in {shown}");
+    }
+    daemon.stop()
+}
+
+#[test]
 fn pressure_arms_the_probes_for_a_window() -> Result<()> {
     let _turn = Turn::take()?;
     let places = Places::new()?;
@@ -119,6 +167,13 @@ fn what_costs_too_much_is_shed_and_says_so() -> Result<()> {
         let (state, why) = probes(&daemon)?;
         Ok(state == "degraded" && why.starts_with("on: shed: they cost ") && why.contains("may cost 0.01 %"))
     })?;
+    // Once each time, with the figures that the state has, which rests for a minute.
+    let told = daemon.wait_event("probes_shed", |_| true)?;
+    let cost = number(&told["cost"])?;
+    ensure!(told["budget"] == 1 && cost > 1, "{told}");
+    let (_, why) = probes(&daemon)?;
+    ensure!(why.contains(&format!("they cost {}.{:02} %", cost / 100, cost % 100)), "{why}: {told}");
+    ensure!(daemon.events("probes_shed")?.len() == 1, "{:?}", daemon.events("probes_shed")?);
     drop(give);
     ensure!(taker.join().is_ok(), "the taker panicked");
     daemon.stop()
@@ -128,8 +183,18 @@ fn what_costs_too_much_is_shed_and_says_so() -> Result<()> {
 fn where_they_are_off_nobody_may_look() -> Result<()> {
     let _turn = Turn::take()?;
     let places = Places::new()?;
+    let vital = Program::Spin.write(&places.bin(), "pt-vital")?;
     let daemon = Daemon::start(&places)?;
     ensure!(probes(&daemon)?.0 == "disabled");
+    let victim = Workload::spawn(&vital)?;
+    daemon.activate(&ProfileText::new("vital").critical("vital", &vital))?;
+    crate::critical_alert::wait_known_critical(&daemon, &victim)?;
+    // That it has no objective is no reason to say nothing.
+    let late = daemon.data(&["critical", "show", "vital"])?["cpu_delay"].clone();
+    let why = late["not_measured"].as_str().with_context(|| format!("{late}"))?;
+    ensure!(late["waited"].is_null() && why.contains("scheduler_probes: { mode: auto }"), "{late}");
+    let shown = daemon.ask(&["critical", "show", "vital"])?.stdout;
+    ensure!(shown.contains("Waited:       not measured: the scheduler's probes are off; set "), "{shown}");
     let refused = run(&places, &["latency", "--for", "1s"])?.expect(7)?;
     ensure!(refused.stderr.contains("the scheduler's probes are off"), "{}", refused.stderr);
     ensure!(refused.stderr.contains("scheduler_probes: { mode: auto }"), "{}", refused.stderr);

@@ -139,6 +139,19 @@ fn what_cannot_be_met_is_told_once_and_candidates_stay_at_their_floor() -> Resul
     let strangers = hogs(&places, "pt-slo-stranger")?;
     let told = daemon.wait_event("latency_slo_violated", |event| event["name"] == "vital")?;
     ensure!(told["candidates"] == 0 && told["at_floor"] == true && told["held_by"] == json!([]), "{told}");
+    // Who made it wait, by share, although nobody of them can give way.
+    let holders = told["holders"].as_array().with_context(|| format!("{told}"))?;
+    let shares: Vec<u64> = holders.iter().map(|one| number(&one["share"])).collect::<Result<_>>()?;
+    let whole: u64 = shares.iter().sum();
+    ensure!(shares.is_sorted_by(|a, b| a >= b) && (5_000..=10_000).contains(&whole), "{told}");
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    let most = holders.first().and_then(|one| one["path"].as_str()).with_context(|| format!("{told}"))?;
+    ensure!(
+        own.lines().any(|line| line.ends_with(&format!(":{most}"))),
+        "hogs are where this test is: {told}"
+    );
+    let text = daemon.ask(&["events", "--kind", "latency_slo_violated"])?.stdout;
+    ensure!(text.contains("meanwhile ") && text.contains(" had the CPUs"), "{text}");
     pause(Duration::from_secs(2));
     let all = daemon.events("latency_slo_violated")?;
     ensure!(all.len() == 1, "told more than once: {all:?}");

@@ -10,8 +10,8 @@ use agent_common::event::delay::DelayRecord;
 use agent_common::gate;
 use agent_common::header::kind;
 use agent_common::sched::{
-    CGROUP_SLOTS, Cell, CpuState, NO_SLOT, OTHER_SLOT, Party, SLOTS, SchedSettings, TaskWait, bucket, pack,
-    unpack,
+    CGROUP_SLOTS, Cell, CpuState, NO_SLOT, OTHER_SLOT, Party, SLOTS, SchedSettings, TIMED_MAX_NS, TaskWait,
+    bucket, is_timed, pack, unpack,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
@@ -66,6 +66,26 @@ pub fn switched(ctx: &BtfTracePointContext) {
     let (Some(state), Some(settings)) = (SCHED_CPUS.get_ptr_mut(cpu), SCHED_SETTINGS.get(0)) else { return };
     // SAFETY: a map value, written by this CPU alone.
     let state = unsafe { &mut *state };
+    take_over(ctx, state, settings, cpu, now);
+    if is_timed(state.switches) {
+        // SAFETY: a helper without arguments.
+        let spent = unsafe { bpf_ktime_get_ns() }.wrapping_sub(now);
+        if spent < TIMED_MAX_NS {
+            state.timed += 1;
+            state.timed_ns += spent;
+        }
+    }
+}
+
+/// Counts what the thread that goes has run, and what the one that comes has waited.
+#[inline(always)]
+fn take_over(
+    ctx: &BtfTracePointContext,
+    state: &mut CpuState,
+    settings: &SchedSettings,
+    cpu: u32,
+    now: u64,
+) {
     // SAFETY: arguments of the tracepoint.
     let (prev, next) = unsafe { (Task::new(ctx.arg(1)), Task::new(ctx.arg(2))) };
 

@@ -64,7 +64,8 @@ fn judge(notice: &Notice) -> (Actor, Outcome) {
         | Notice::LatencySloViolated { .. }
         | Notice::LatencySloRecovered { .. }
         | Notice::ThrottleConflict { .. }
-        | Notice::EventsLost { .. } => (Actor::Daemon, Outcome::Observed),
+        | Notice::EventsLost { .. }
+        | Notice::ProbesShed { .. } => (Actor::Daemon, Outcome::Observed),
     }
 }
 

@@ -70,6 +70,23 @@ pub fn nearest(mount: &Path, most: usize) -> Result<(Vec<PathBuf>, bool), Cgroup
     Ok((found, true))
 }
 
+/// The ids of a cgroup and of those below it, as long as there is room for more.
+#[must_use]
+pub fn ids_below(dir: &Path, room: &mut usize) -> Vec<u64> {
+    let mut ids = Vec::new();
+    let mut pending = VecDeque::from([dir.to_owned()]);
+    while let Some(dir) = pending.pop_front().filter(|_| *room > 0) {
+        // It may go away meanwhile.
+        let Ok(found) = std::fs::metadata(&dir) else { continue };
+        ids.push(found.ino());
+        *room -= 1;
+        let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        pending.extend(dirs.map(|entry| entry.path()));
+    }
+    ids
+}
+
 /// The path of a cgroup as the kernel has it, for people; `None` when the directory is not below the mount point.
 #[must_use]
 pub fn path_of(mount: &Path, dir: &Path) -> Option<String> {
@@ -114,5 +131,9 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(path_of(&deep, root.path()), None);
         assert_eq!(by_ids(root.path(), BTreeSet::from([id(&deep)]), 1).len(), 0, "beyond the bound");
+        let (mut room, all) = (10, [id(root.path()), id(&root.path().join("a")), id(&deep)]);
+        assert_eq!((ids_below(root.path(), &mut room), room), (all.to_vec(), 7));
+        let mut room = 2;
+        assert_eq!((ids_below(root.path(), &mut room), room), (all[..2].to_vec(), 0));
     }
 }

@@ -59,6 +59,9 @@ impl View for Explanation {
         if let Some(reservation) = &self.reservation {
             page.field("Reserved", reservation);
         }
+        if let Some(late) = &self.cpu_delay {
+            super::delay::fields(page, late);
+        }
         page.field("Profile", or_dash(self.profile.as_ref()));
         if !self.rules.is_empty() {
             page.gap();

@@ -72,7 +72,11 @@ impl View for Latency {
 
     fn page(&self, page: &mut Page) {
         page.field("Looked", format!("{:.1} s, armed by {}", self.for_ms as f64 / 1e3, self.armed_by));
-        page.field("Cost", format!("{}.{:02} % of a CPU", self.cost / 100, self.cost % 100));
+        let each = self.per_switch_ns;
+        page.field(
+            "Cost",
+            format!("{}.{:02} % of a CPU, {each} ns a switch", self.cost / 100, self.cost % 100),
+        );
         for (title, rows) in [("PROCESS", &self.processes), ("CGROUP", &self.cgroups)] {
             if !rows.is_empty() {
                 page.gap();
@@ -97,7 +101,9 @@ impl View for Latency {
             page.table(
                 [Always("HAD THE CPUS"), Always("SHARE")],
                 self.holders.iter().map(|holder| {
-                    [holder.cgroup.clone(), format!("{}.{:02}%", holder.share / 100, holder.share % 100)]
+                    let group = holder.group.as_ref().map(|group| format!(" (group {group})"));
+                    let whose = format!("{}{}", holder.cgroup, group.unwrap_or_default());
+                    [whose, format!("{}.{:02}%", holder.share / 100, holder.share % 100)]
                 }),
             );
         }
@@ -207,7 +213,7 @@ fn left_out(page: &mut Page, latency: &Latency) {
 }
 
 /// A time to three digits, in the unit that fits.
-fn nanos(nanos: u64) -> String {
+pub(super) fn nanos(nanos: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
     for (unit, name) in UNITS {
         if nanos >= unit {

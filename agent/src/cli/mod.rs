@@ -9,6 +9,7 @@ mod complaint;
 mod completions;
 mod critical;
 mod daemon;
+mod delay;
 mod discover;
 mod dynamic;
 pub mod error;

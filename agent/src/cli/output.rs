@@ -116,10 +116,16 @@ impl Output {
         self.show(view)
     }
 
+    /// Whether data is laid out for people.
+    #[must_use]
+    pub(super) const fn is_page(&self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
+    }
+
     /// Whether a stream goes to a person, who reads text, and not to a program, which gets JSON lines.
     #[must_use]
     pub(super) fn streams_text(&self) -> bool {
-        matches!(self.format, Format::Table | Format::Wide) && io::stdout().is_terminal()
+        self.is_page() && io::stdout().is_terminal()
     }
 
     /// One item of a stream.

@@ -63,6 +63,14 @@ impl Page {
         self.text.push('\n');
     }
 
+    /// Remarks on a table, kept back from scripts that read tables without their heads.
+    pub(super) fn notes(&mut self, notes: &[String]) {
+        if self.headers && !notes.is_empty() {
+            self.gap();
+            notes.iter().for_each(|note| self.push(note));
+        }
+    }
+
     /// A name and a value. Values of fields that follow each other begin in one column.
     pub(super) fn field(&mut self, name: &str, value: impl Display) {
         self.fields.push((format!("{name}:"), value.to_string()));

@@ -1,16 +1,18 @@
-//! `status`: what is limited, by which rule, and how much it is held back.
+//! `status`: what is limited, by which rule, and what keeps it and the critical processes from the CPUs.
 
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
+use super::delay;
 use super::error::CliResult;
 use super::globals::Context;
 use super::output::{Output, View};
 use super::page::{Always, Page, Wide, dash, duration, moment, or_dash};
 use super::top::parse_interval;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::proto::{GroupStatus, Member, PolicyStatus, Request};
+use crate::control::proto::{CriticalStatus, GroupStatus, Member, PolicyStatus, Request};
 use crate::model::id::Name;
 use crate::model::limits::Scope;
 use crate::model::plural::counted;
@@ -46,10 +48,14 @@ impl Status {
     fn look(
         &self,
         context: &Context,
-        all: fn(&Output, &Vec<GroupStatus>) -> CliResult,
+        all: fn(&Output, &Limited) -> CliResult,
         one: fn(&Output, &GroupStatus) -> CliResult,
     ) -> CliResult {
-        let groups = match context.ask_if_running(&Request::Groups)? {
+        let running: Option<Vec<GroupStatus>> = context.ask_if_running(&Request::Groups)?;
+        // Documents are of groups alone: critical processes have commands of their own.
+        let critical = running.is_some() && self.group.is_none() && context.output.is_page();
+        let critical = if critical { context.ask_if_running(&Request::Criticals)? } else { None };
+        let groups = match running {
             Some(groups) => groups,
             None => super::offline::groups(context)?,
         };
@@ -58,7 +64,9 @@ impl Status {
             let reason = block.reason;
             context.output.message(&format!("Nothing is limited, an emergency stop is in force: {reason}"));
         }
-        let Some(wanted) = &self.group else { return all(&context.output, &groups) };
+        let Some(wanted) = &self.group else {
+            return all(&context.output, &Limited { groups, critical: critical.unwrap_or_default() });
+        };
         let found: Vec<_> = groups.into_iter().filter(|group| group.group == *wanted).collect();
         match <[_; 1]>::try_from(found) {
             Ok([group]) => one(&context.output, &group),
@@ -69,10 +77,21 @@ impl Status {
     }
 }
 
-impl View for Vec<GroupStatus> {
+/// The groups; for people also what kept the critical processes from the CPUs.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub(super) struct Limited {
+    pub(super) groups: Vec<GroupStatus>,
+    #[serde(skip)]
+    pub(super) critical: Vec<CriticalStatus>,
+}
+
+impl View for Limited {
     const KIND: &'static str = "GroupList";
 
     fn page(&self, page: &mut Page) {
+        let Self { groups, critical } = self;
         page.table(
             [
                 Always("GROUP"),
@@ -82,11 +101,14 @@ impl View for Vec<GroupStatus> {
                 Always("HOW"),
                 Always("PROCESSES"),
                 Always("THROTTLED"),
+                Always("HELD"),
+                Always("WAITED"),
                 Wide("SINCE"),
                 Wide("UNTIL"),
                 Wide("REASON"),
             ],
-            self.iter().map(|group| {
+            groups.iter().map(|group| {
+                let late = group.cpu_delay.as_ref();
                 [
                     group.group.to_string(),
                     or_dash(group.rule.as_ref()),
@@ -95,13 +117,48 @@ impl View for Vec<GroupStatus> {
                     dash(rung(&group.how).to_owned()),
                     group.members.len().to_string(),
                     or_dash(group.throttled_us.map(held_back)),
+                    delay::held(late),
+                    delay::waited(late),
                     or_dash(group.since.map(moment)),
                     or_dash(group.until.map(moment)),
                     group.reason.to_string(),
                 ]
             }),
         );
+        if !critical.is_empty() {
+            page.gap();
+            critical_table(page, critical);
+        }
+        let of_groups = groups.iter().filter_map(|group| group.cpu_delay.as_ref());
+        let of_critical = critical.iter().filter_map(|critical| critical.cpu_delay.as_ref());
+        page.notes(&delay::notes(of_groups.chain(of_critical)));
     }
+}
+
+/// What kept critical processes from the CPUs, and who had them.
+fn critical_table(page: &mut Page, critical: &[CriticalStatus]) {
+    let columns = [
+        Always("CRITICAL"),
+        Always("STATE"),
+        Always("HELD"),
+        Always("WAITED"),
+        Always("P99"),
+        Always("CPUS HAD BY"),
+    ];
+    page.table(
+        columns,
+        critical.iter().map(|critical| {
+            let late = critical.cpu_delay.as_ref();
+            [
+                critical.name.to_string(),
+                critical.state.clone(),
+                delay::held(late),
+                delay::waited(late),
+                delay::p99(late),
+                delay::holders(late),
+            ]
+        }),
+    );
 }
 
 impl View for GroupStatus {
@@ -141,6 +198,9 @@ pub(super) fn group_fields(page: &mut Page, group: &GroupStatus) {
     }
     if let (Some(periods), Some(us)) = (group.throttled_periods, group.throttled_us) {
         page.field("Held back", format!("{} in {}", held_back(us), counted(periods, "period", "periods")));
+    }
+    if let Some(late) = &group.cpu_delay {
+        delay::fields(page, late);
     }
 }
 

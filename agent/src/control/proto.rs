@@ -5,6 +5,7 @@
 mod alert;
 mod backup;
 mod critical;
+mod delay;
 mod event;
 mod latency;
 mod moving;
@@ -24,6 +25,7 @@ pub use critical::{
     CriticalDeath, CriticalHealth, CriticalReservation, CriticalRestart, CriticalRestarted, CriticalRestarts,
     CriticalStatus,
 };
+pub use delay::{CpuDelay, HeldTime, WaitedTime};
 pub use event::{EventQuery, EventRecord, FollowQuery, StreamEnd};
 pub use latency::{Holder, LOOK_MAX_MS, Latency, LatencyLook, LatencyOf, LatencyTarget};
 pub use moving::{

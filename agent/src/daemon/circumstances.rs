@@ -36,8 +36,12 @@ impl Turn {
         }
     }
 
-    /// Hands a notice to the journal; that of a death with what the machine was like.
+    /// Hands a notice to the journal; that of a death, or of waits that are too long, with what the machine was like.
     pub(super) fn notify(&mut self, at: Timestamp, mut notice: Notice) {
+        if let Notice::LatencySloViolated { name, holders, held, .. } = &mut notice {
+            self.name_all(holders);
+            *held = self.held_back(name).map(Box::new);
+        }
         let Parts { throttle, proc, journal, lookout, .. } = &mut self.parts;
         if let Notice::CriticalProcessDown { name, exit, circumstances, .. } = &mut notice {
             let found = look(exit, throttle, proc, lookout);

@@ -248,6 +248,7 @@ fn status(
         health: health.zip(spec.and_then(|spec| spec.health.as_ref())).map(told_health),
         restart: restart.map(told_restart),
         reservation: reservation.map(report::reservation),
+        cpu_delay: None,
         dependencies: spec.map(|spec| spec.dependencies.clone()).unwrap_or_default(),
     }
 }

@@ -38,6 +38,8 @@ pub struct Figures {
 /// A group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFigure {
+    /// Its name.
+    pub name: Name,
     /// What it is called in metrics: the rule or the name that an operator gave, whichever process it is of.
     pub label: String,
     /// The profile, or [`BY_HAND`].
@@ -83,6 +85,7 @@ impl Turn {
         let cgroups =
             self.parts.throttle.with_group(&group.name, |held| held.places.iter().map(cgroup).collect());
         GroupFigure {
+            name: group.name.clone(),
             label: label(group),
             profile: if group.rule.is_some() { profile } else { BY_HAND }.to_owned(),
             resources: if group.in_force.is_some() { resources(&group.limits) } else { Vec::new() },

@@ -116,6 +116,7 @@ impl Turn {
             ended: None,
             protected: explained.protected.clone().or_else(|| explained.refused.clone()),
             protection: explained.protection.as_ref().map(report::protection),
+            cpu_delay: None,
             reservation: explained.reservation.clone().map(|view| report::reservation(view).to_string()),
             profile: self.parts.engine.snapshot().profile,
             rules: report::verdicts(&explained),

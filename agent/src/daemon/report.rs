@@ -68,6 +68,7 @@ pub fn group(view: GroupView, stat: Option<CpuStat>) -> GroupStatus {
         members: members.iter().map(|member| Member { key: member.key, comm: member.comm }).collect(),
         throttled_periods: stat.map(|stat| stat.throttled_periods),
         throttled_us: stat.map(|stat| stat.throttled_ns / 1_000),
+        cpu_delay: None,
         policy: motion.map(|motion| PolicyStatus {
             policy: motion.policy,
             written: motion.written,

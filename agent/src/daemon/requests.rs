@@ -22,6 +22,7 @@ use crate::control::stream::Publisher;
 use crate::daemon::audit::Audit;
 use crate::daemon::backups::Calendar;
 use crate::daemon::command::Command;
+use crate::daemon::delays::Delays;
 use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::export::Export;
 use crate::daemon::journal::Journal;
@@ -81,6 +82,8 @@ pub struct Office {
     pub access: watch::Sender<Arc<Access>>,
     /// The scheduler's probes.
     pub probes: probes::Desk,
+    /// What was read of quotas for whoever asked last.
+    pub delays: Delays,
     /// Who reads metrics.
     pub exporter: Exporter,
     /// Who receives events and traces.
@@ -117,7 +120,7 @@ impl Office {
     async fn handle(&self, request: Request, peer: Peer) -> Result<Answer> {
         let reply = match request {
             Request::Status => Reply::Status(Box::new(self.status().await?)),
-            Request::Groups => Reply::Groups(self.ask(Command::Groups).await?),
+            Request::Groups => Reply::Groups(self.groups().await?),
             Request::Throttle(throttle) => self.throttle(throttle, peer).await?,
             Request::Release(release) => self.release(release, peer).await?,
             Request::Explain { pid } => Reply::Explanation(Box::new(self.explain(pid).await?)),
@@ -157,7 +160,7 @@ impl Office {
             Request::Delivery { id } => Reply::Delivery(Box::new(self.webhook_delivery(id).await?)),
             Request::WebhookTest(test) => Reply::WebhookTested(self.webhook_test(test).await?),
             Request::WebhookReplay(replay) => Reply::WebhookReplayed(self.webhook_replay(replay).await?),
-            Request::Criticals => Reply::Criticals(self.ask(Command::Criticals).await?),
+            Request::Criticals => Reply::Criticals(self.criticals().await?),
             Request::CriticalRestart(CriticalRestart { name, dry_run }) => {
                 Reply::CriticalRestarted(self.restart_critical(name, dry_run, peer).await?)
             }
@@ -294,6 +297,7 @@ impl Office {
             self.store().read(|tables| tables.events(&EventFilter::default(), HISTORY)).map_err(failed)?;
         let about = rows.into_iter().filter(|row| row.notice.concerns(key));
         explanation.history = about.map(|row| journal::record(row.seq, row.at, row.notice)).collect();
+        self.add_delay(&mut explanation).await?;
         Ok(explanation)
     }
 

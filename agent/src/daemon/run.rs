@@ -26,6 +26,7 @@ use crate::daemon::audit::{self, Audit, Running};
 use crate::daemon::backups::Calendar;
 use crate::daemon::care::{self, Carer};
 use crate::daemon::command::Command;
+use crate::daemon::delays::Delays;
 use crate::daemon::deliveries::Dispatcher;
 use crate::daemon::export::Export;
 use crate::daemon::journal::{self, Journal};
@@ -171,6 +172,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
         exporter,
         export: Arc::clone(&export),
         probes,
+        delays: Delays::default(),
         commands,
         waker,
         profiles,

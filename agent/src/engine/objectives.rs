@@ -12,10 +12,11 @@ use crate::engine::policy::give_way::{Candidate, next};
 use crate::engine::policy::group::Group;
 use crate::engine::policy::objective::{Blame, Objective, Told};
 use crate::model::id::Name;
-use crate::model::latency::SloEnd;
+use crate::model::latency::{CpuHolder, SloEnd};
 use crate::model::notice::Notice;
 use crate::model::reason::Reading;
 use crate::model::rule::Profile;
+use crate::model::signal::Hundredths;
 use crate::model::time::Timestamp;
 
 /// What is measured so soon after a step tells of what was before it.
@@ -55,6 +56,9 @@ impl Objectives {
         self.all.values_mut().for_each(Objective::forget);
     }
 }
+
+/// Most of those who had the CPUs that are told with a violation.
+const HOLDERS_TOLD: usize = 5;
 
 /// What came of asking somebody to give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +138,10 @@ impl Engine {
             if settled {
                 objective.hear(of.waits, waited.interval_ms, now);
                 // Of an earlier time it tells only while that lasts.
-                objective.blame = blame.or(objective.blame.take().filter(|_| objective.is_bad()));
+                if blame.is_some() || !objective.is_bad() {
+                    objective.blame = blame;
+                    objective.holders = told(&of.holders);
+                }
             } else {
                 objective.hear_nothing(now);
             }
@@ -247,6 +254,8 @@ impl Engine {
                     held_by: self.throttle.held_back(),
                     candidates,
                     at_floor,
+                    holders: objective.holders.clone(),
+                    held: None,
                 });
             } else if let Some(told) = objective.ends(now) {
                 ended.push((name.clone(), objective.slo.run_queue_p99_us, told));
@@ -364,6 +373,14 @@ impl Engine {
         };
         self.objectives.all.iter().filter(meant).map(reading).collect()
     }
+}
+
+/// Those of the largest shares, for people; what they are called the daemon adds.
+fn told(holders: &[Holder]) -> Vec<CpuHolder> {
+    let told = holders.iter().take(HOLDERS_TOLD).map(|Holder { cgroup, group, share, used_millis: _ }| {
+        CpuHolder { cgroup: *cgroup, path: None, group: group.clone(), share: Hundredths(*share) }
+    });
+    told.collect()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -98,6 +98,12 @@ impl Engine {
         self.throttle.yielding().map(|(name, _, _)| name.clone()).collect()
     }
 
+    /// A process that is known to live in this cgroup.
+    #[must_use]
+    pub fn somebody_in(&self, cgroup: u64) -> Option<ProcKey> {
+        self.table.iter().map(|entry| &entry.process).find(|one| one.cgroup == cgroup).map(|one| one.key)
+    }
+
     /// Every known live process, by pid.
     #[must_use]
     pub fn processes(&self) -> Vec<ProcKey> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::id::{Name, ProcKey};
 use crate::model::process::Comm;
+use crate::model::signal::Hundredths;
 use crate::model::time::Timestamp;
 use crate::model::unit::{CpuPercent, Weight};
 
@@ -238,6 +239,15 @@ pub struct Totals {
     pub dropped: u64,
 }
 
+/// What the program on the tracepoint of a switch takes: some of the switches are timed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// Switches that were timed.
+    pub timed: u64,
+    /// What it took in them, ns.
+    pub timed_ns: u64,
+}
+
 /// How long a critical process may wait for a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -286,6 +296,35 @@ impl fmt::Display for HeldBy {
             write!(f, "cpu={cpu} ")?;
         }
         write!(f, "cpu_weight={cpu_weight}{}", if *at_floor { " (its floor)" } else { "" })
+    }
+}
+
+/// A cgroup that had the CPUs for which a critical process waited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CpuHolder {
+    /// Its id; 0 for those that cannot be told apart.
+    pub cgroup: u64,
+    /// Its path below the mount point; absent where it is not known, as when it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The group of ours that is limited there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+    /// Its share of the time that was waited, in hundredths of a percent.
+    pub share: Hundredths,
+}
+
+impl fmt::Display for CpuHolder {
+    /// `group backups 72.00 %`, or its path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cgroup, path, group, share } = self;
+        match (group, path) {
+            (Some(group), _) => write!(f, "group {group}")?,
+            (None, Some(path)) => write!(f, "{path}")?,
+            (None, None) => write!(f, "cgroup {cgroup}")?,
+        }
+        write!(f, " {share} %")
     }
 }
 

@@ -1,12 +1,12 @@
 //! What users are told: the event stream, webhooks and the audit log carry these.
 
+mod clash;
 pub mod part;
 pub mod table;
 mod text;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,10 +16,14 @@ use crate::model::circumstances::Circumstances;
 use crate::model::critical::RestartResult;
 use crate::model::event::Exit;
 use crate::model::id::{Name, ProcKey};
-use crate::model::latency::{HeldBy, SloEnd};
+use crate::model::last_seconds::Held;
+use crate::model::latency::{CpuHolder, HeldBy, SloEnd};
 use crate::model::limits::Limits;
 use crate::model::process::Comm;
 use crate::model::reason::Reason;
+use crate::model::signal::Hundredths;
+
+pub use clash::{Clash, Response};
 
 /// How bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,48 +36,6 @@ pub enum Severity {
     Warning,
     /// Wake somebody.
     Critical,
-}
-
-/// A value of ours that somebody else changed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Clash {
-    /// The file or property that holds it, and the part of it.
-    pub at: String,
-    /// What we set.
-    pub ours: String,
-    /// What it is now.
-    pub found: String,
-}
-
-impl fmt::Display for Clash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, ours, found } = self;
-        write!(f, "{at} was set to {found:?} by somebody else, instead of {ours:?}")
-    }
-}
-
-/// What was done about a value that somebody else changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Response {
-    /// Theirs stays.
-    Yielded,
-    /// Ours is written again.
-    Reasserted,
-    /// Ours was written again and again: theirs stays now.
-    GaveUp,
-}
-
-impl fmt::Display for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Yielded => "left so",
-            Self::Reasserted => "written again",
-            Self::GaveUp => "left so, after it had been written again several times",
-        })
-    }
 }
 
 /// A notice: one of the event types of the contract, with its facts.
@@ -173,6 +135,12 @@ pub enum Notice {
         candidates: usize,
         /// Whether none of them can give way any further so that it would help; always, where there are none.
         at_floor: bool,
+        /// Who had the CPUs that it waited for, the most first; empty where that was not measured yet.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        holders: Vec<CpuHolder>,
+        /// For how long a CPU quota held it back in the last seconds, which is part of its waits; the daemon adds it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<Box<Held>>,
     },
     /// A critical process waits no longer for a CPU than its objective says. Ends that it is violated.
     LatencySloRecovered {
@@ -271,6 +239,14 @@ pub enum Notice {
         /// Processes that ended unseen.
         missed_exits: u64,
     },
+    /// The programs on the scheduler's tracepoints cost more than they may and were disarmed for a minute: meanwhile
+    /// nobody measures who waits for a CPU. Told once each time.
+    ProbesShed {
+        /// What they cost, in hundredths of a percent of one CPU.
+        cost: Hundredths,
+        /// What they may cost, likewise.
+        budget: Hundredths,
+    },
     /// A webhook endpoint said that it wants nothing any more: nothing is sent to it until it is enabled again.
     WebhookDisabled {
         /// The endpoint.
@@ -351,6 +327,7 @@ impl Notice {
             Self::EmergencyStop { .. } => "emergency_stop",
             Self::EmergencyResumed { .. } => "emergency_resumed",
             Self::EventsLost { .. } => "events_lost",
+            Self::ProbesShed { .. } => "probes_shed",
             Self::WebhookDisabled { .. } => "webhook_disabled",
             Self::ProfileActivated { .. } => "profile_activated",
             Self::ConfigurationChanged { .. } => "configuration_changed",
@@ -385,6 +362,7 @@ impl Notice {
             | Self::EmergencyStop { .. }
             | Self::EmergencyResumed { .. }
             | Self::EventsLost { .. }
+            | Self::ProbesShed { .. }
             | Self::WebhookDisabled { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }

@@ -1,5 +1,6 @@
 //! `critical show`.
 
+use crate::cli::delay;
 use crate::cli::output::View;
 use crate::cli::page::{Always, Page, duration, moment};
 use crate::control::proto::{CriticalHealth, CriticalRestarts, CriticalStatus};
@@ -33,6 +34,9 @@ impl View for CriticalStatus {
             {
                 page.field("Before it", found);
             }
+        }
+        if let Some(late) = &self.cpu_delay {
+            delay::fields(page, late);
         }
         if let Some(health) = &self.health {
             health_fields(page, health);

@@ -28,7 +28,7 @@ pub(super) fn fill(gallery: &mut Gallery) {
     }
 }
 
-fn up() -> Value {
+pub(super) fn up() -> Value {
     json!({
         "name": "postgres", "state": "up", "wanted": 1, "flapping": false, "deaths": 0,
         "instances": [{ "key": { "pid": 900, "start": 5 }, "comm": "postgres" }],
@@ -36,10 +36,27 @@ fn up() -> Value {
             "values": { "cpu": { "weight": 400, "stated": true } }, "since": "2025-03-01T12:00:00Z",
             "how": "on the unit postgresql.service",
         },
+        "cpu_delay": delay(),
     })
 }
 
-fn down() -> Value {
+/// Of one that others keep from the CPUs.
+pub(super) fn delay() -> Value {
+    json!({
+        "held": { "over_ms": 2_000, "held_us": 20_000, "share": 100, "cgroup": "/system.slice/postgresql.service" },
+        "waited": {
+            "over_ms": 2_000, "waited_us": 1_230_000, "share": 6_150, "count": 150, "p99_us": 17_300,
+            "longest_us": 21_000,
+            "holders": [
+                { "cgroup": "/process-throttler/backups", "group": "backups", "share": 7_200 },
+                { "cgroup": "/user.slice", "share": 1_100 },
+                { "cgroup": "/", "share": 40 },
+            ],
+        },
+    })
+}
+
+pub(super) fn down() -> Value {
     json!({
         "name": "nginx", "state": "down", "instances": [], "wanted": 2,
         "absent_since": "2025-03-01T12:00:00Z", "flapping": true, "deaths": 7,

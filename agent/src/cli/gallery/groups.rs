@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Gallery;
 use crate::cli::dynamic::policies;
+use crate::cli::status::Limited;
 use crate::control::proto::{
     Activated, DynamicApplied, DynamicRemoved, DynamicStatus, EventRecord, Explanation, GroupStatus, Plan,
     Released, Throttled,
@@ -24,8 +25,12 @@ pub(super) fn fill(gallery: &mut Gallery) {
 }
 
 fn limited(gallery: &mut Gallery) {
-    gallery.reply::<Vec<GroupStatus>>("status", json!([builds(), by_rule()]));
-    gallery.reply::<Vec<GroupStatus>>("status", json!([]));
+    let groups = |all: Value| serde_json::from_value(all).unwrap();
+    let critical = serde_json::from_value(json!([super::critical::down(), super::critical::up()])).unwrap();
+    gallery.show("status", &Limited { groups: groups(json!([builds(), by_rule()])), critical });
+    let critical = Vec::new();
+    gallery.show("status", &Limited { groups: groups(json!([single()])), critical: critical.clone() });
+    gallery.show("status", &Limited { groups: Vec::new(), critical });
     gallery.reply::<GroupStatus>("status --group backups", by_rule());
     gallery.reply::<GroupStatus>("status --group builds", builds());
 }
@@ -44,8 +49,31 @@ fn by_rule() -> Value {
         ],
         "throttled_periods": 120,
         "throttled_us": 5_250_000,
+        "cpu_delay": {
+            "held": { "over_ms": 2_000, "held_us": 1_100_000, "share": 5_500 },
+            "not_measured": "the scheduler's probes are off; set scheduler_probes: { mode: auto } in config.yaml",
+        },
         "reason": { "cause": "rule", "profile": "web", "rule": "backups", "matched": "comm is rsync" },
         "since": "2025-03-01T12:00:00Z",
+    })
+}
+
+/// What fits a terminal of 80 columns.
+fn single() -> Value {
+    let mut single = by_rule();
+    single["limits"] = json!({ "cpu": "30%" });
+    single["cpu_delay"] = delay();
+    single
+}
+
+/// Of a group whose quota holds it back and that waits as well.
+fn delay() -> Value {
+    json!({
+        "held": { "over_ms": 2_000, "held_us": 1_100_000, "share": 5_500 },
+        "waited": {
+            "over_ms": 2_000, "waited_us": 1_200_000, "share": 6_000, "count": 120, "p99_us": 70_000,
+            "longest_us": 72_500,
+        },
     })
 }
 
@@ -192,6 +220,7 @@ fn explained(gallery: &mut Gallery) {
             "key": { "pid": 1, "start": 1 }, "comm": "init", "ppid": 0, "uid": 0, "facts": {},
             "ended": { "signal": { "number": 9, "core": false } },
             "protected": "pid 1", "protection": "high: oom_score_adj=-800", "reservation": "cpu_weight=400",
+            "cpu_delay": super::critical::delay(),
             "profile": null, "rules": [], "history": [],
         }),
     );

@@ -24,7 +24,7 @@ fn everybody() -> Value {
     });
     let none = json!({ "counts": vec![0; 28], "wait_ns": 0, "longest_ns": 0, "on_cpu_ns": 950 });
     json!({
-        "for_ms": 5_000, "armed_for_this": true, "armed_by": "a look", "cost": 103,
+        "for_ms": 5_000, "armed_for_this": true, "armed_by": "a look", "cost": 103, "per_switch_ns": 143,
         "processes": [
             {
                 "name": "nginx", "process": { "pid": 80, "start": 5 }, "comm": "nginx", "waits": waits,
@@ -39,7 +39,7 @@ fn everybody() -> Value {
             "p90_ns": 16_100, "p99_ns": 5_100_000, "p999_ns": 7_200_000, "throttled_ns": 250_000_000,
         }],
         "holders": [
-            { "cgroup": "/backups", "share": 9_050 },
+            { "cgroup": "/process-throttler/backups", "group": "backups", "share": 9_050 },
             { "cgroup": "/", "share": 5 },
         ],
         "delays": [
@@ -62,7 +62,7 @@ fn everybody() -> Value {
 
 fn nobody() -> Value {
     json!({
-        "for_ms": 100, "armed_for_this": false, "armed_by": "pressure", "cost": 0, "processes": [],
+        "for_ms": 100, "armed_for_this": false, "armed_by": "pressure", "cost": 0, "per_switch_ns": 180, "processes": [],
         "cgroups": [], "holders": [], "delays": [],
         "totals": { "switches": 0, "skewed": 0, "overflows": 0, "collisions": 0, "suppressed": 0, "dropped": 0 },
         "left_out": 0,

@@ -63,6 +63,7 @@ fn status(proc: &Proc, row: &GroupRow, changes: &[&Intent]) -> CliResult<GroupSt
         members: members(proc, &places, changes)?,
         throttled_periods: quota.map(|stat| stat.throttled_periods),
         throttled_us: quota.map(|stat| stat.throttled_ns / 1_000),
+        cpu_delay: None,
         policy: None,
         reason: row.reason.clone(),
         since: jiff::Timestamp::from_millisecond(row.changed).ok(),

@@ -8,9 +8,11 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Paragraph, Row as Cells, Table, TableState};
 
 use super::screen::{Mode, Screen};
+use crate::cli::delay;
 use crate::cli::output::escape_controls;
 use crate::cli::page::{or_dash, size};
 use crate::cli::processes::user_name;
+use crate::control::proto::CriticalStatus;
 use crate::model::id::Name;
 use crate::model::process::printable;
 use crate::procfs::listing::Row;
@@ -19,6 +21,8 @@ use crate::procfs::listing::Row;
 const GROUPS_MAX: usize = 6;
 /// Bytes of a command line that are looked at: more than any terminal is wide.
 const COMMAND_MAX: usize = 512;
+/// Who was kept from the CPUs for less than this, in hundredths of a percent, is not told of.
+const SUFFERS: u32 = 100;
 const KEYS: &str = "q quit  / filter  s sort  t limit  r release  ? help";
 const HELP: &str = "\
 up, k      select the process above
@@ -93,11 +97,30 @@ fn critical(screen: &Screen) -> String {
         .filter(|critical| critical.state != "up")
         .map(|critical| format!("{} {}", critical.name, critical.state))
         .collect();
-    match (all.len(), unwell.as_slice()) {
-        (0, _) => String::new(),
+    let state = match (all.len(), unwell.as_slice()) {
+        (0, _) => return String::new(),
         (count, []) => format!("critical: all {count} up"),
         (count, unwell) => format!("critical: {} of {count} not up: {}", unwell.len(), unwell.join(", ")),
+    };
+    match suffering(all) {
+        Some(suffering) => format!("{state}; {suffering}"),
+        None => state,
     }
+}
+
+/// The critical process that was kept from the CPUs most, by a quota or by whoever had them.
+fn suffering(all: &[CriticalStatus]) -> Option<String> {
+    let share = |critical: &&CriticalStatus| {
+        let late = critical.cpu_delay.as_ref();
+        let held = late.and_then(|late| late.held.as_ref()).map_or(0, |held| held.share.0);
+        let waited = late.and_then(|late| late.waited.as_ref()).map_or(0, |waited| waited.share.0);
+        held.max(waited)
+    };
+    let worst = all.iter().max_by_key(share).filter(|worst| share(worst) >= SUFFERS)?;
+    let late = worst.cpu_delay.as_ref();
+    let told = format!("{} held {}, waited {}", worst.name, delay::held(late), delay::waited(late));
+    let holders = delay::holders(late);
+    Some(if holders == "-" { told } else { format!("{told}: {holders}") })
 }
 
 fn draw_groups(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
@@ -111,13 +134,21 @@ fn draw_groups(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
             group.group.to_string(),
             group.members.len().to_string(),
             or_dash(held),
+            delay::waited(group.cpu_delay.as_ref()),
             one_line(&group.limits.to_string()),
         ])
     });
     let more = data.groups.len().saturating_sub(GROUPS_MAX);
     let title = if more == 0 { "GROUP".to_owned() } else { format!("GROUP ({more} more)") };
-    let widths = [Constraint::Max(24), Constraint::Length(5), Constraint::Length(5), Constraint::Min(10)];
-    let head = Cells::new([title, "PROCS".to_owned(), "HELD".to_owned(), "LIMITS".to_owned()]).style(HEAD);
+    let widths = [
+        Constraint::Max(24),
+        Constraint::Length(5),
+        Constraint::Length(5),
+        Constraint::Length(6),
+        Constraint::Min(10),
+    ];
+    let head = [title, "PROCS".to_owned(), "HELD".to_owned(), "WAITED".to_owned(), "LIMITS".to_owned()];
+    let head = Cells::new(head).style(HEAD);
     frame.render_widget(Table::new(rows, widths).header(head), area);
 }
 
@@ -206,6 +237,28 @@ mod tests {
         assert!(lines[6].starts_with("PID"), "{lines:#?}");
         assert!(lines[7].contains("backups") && lines[7].contains("hog"), "{lines:#?}");
         assert!(lines[23].starts_with(KEYS), "{lines:#?}");
+    }
+
+    #[test]
+    fn who_keeps_a_critical_process_from_the_cpus_is_seen() {
+        let mut data = data();
+        let vital = serde_json::json!({
+            "name": "web", "state": "up", "wanted": 1, "flapping": false, "deaths": 0, "instances": [],
+            "cpu_delay": {
+                "held": { "over_ms": 2_000, "held_us": 0, "share": 0 },
+                "waited": {
+                    "over_ms": 2_000, "waited_us": 1_220_000, "share": 6_100, "count": 9, "longest_us": 7,
+                    "holders": [{ "cgroup": "/b", "group": "backups", "share": 9_000 }],
+                },
+            },
+        });
+        data.critical = vec![serde_json::from_value(vital).unwrap()];
+        data.groups[0].cpu_delay = data.critical[0].cpu_delay.clone();
+        let lines = text(&Screen::new(data.clone()), 80, 24);
+        assert_eq!(lines[1], "critical: all 1 up; web held 0%, waited 61%: group backups 90%");
+        assert!(lines[3].contains("HELD  WAITED LIMITS") && lines[4].contains("61%"), "{lines:#?}");
+        data.critical[0].cpu_delay = None;
+        assert_eq!(text(&Screen::new(data), 80, 24)[1], "critical: all 1 up");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::delay::CpuDelay;
 use super::reply::Member;
 use crate::model::circumstances::Circumstances;
 use crate::model::critical::{Checked, RestartBy, RestartPolicy, RestartResult};
@@ -51,6 +52,9 @@ pub struct CriticalStatus {
     /// What is reserved for its instances; absent where nothing is, and while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<CriticalReservation>,
+    /// What kept its instances from the CPUs of late, all of them together; absent when no daemon was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_delay: Option<CpuDelay>,
     /// Critical processes that it needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<Name>,

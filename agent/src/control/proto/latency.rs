@@ -44,6 +44,9 @@ pub struct Latency {
     pub armed_by: String,
     /// What the programs cost meanwhile, in hundredths of a percent of one CPU.
     pub cost: u32,
+    /// What a switch of threads is reckoned to cost for that with the wake-up before it, in ns, as measured on this machine.
+    #[serde(default)]
+    pub per_switch_ns: u64,
     /// Processes that waited, the longest in all first.
     pub processes: Vec<LatencyOf>,
     /// Cgroups that did, likewise; of a target, its own only.
@@ -98,6 +101,9 @@ pub struct LatencyOf {
 pub struct Holder {
     /// Path of the cgroup.
     pub cgroup: String,
+    /// The group of ours that is limited there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
     /// Its share of the time, in hundredths of a percent.
     pub share: u32,
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::delay::CpuDelay;
 use super::event::EventRecord;
 use super::moving::PolicyStatus;
 use crate::model::container;
@@ -178,6 +179,9 @@ pub struct GroupStatus {
     /// Time for which it was held back, in µs, where readable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled_us: Option<u64>,
+    /// What kept it from the CPUs of late; absent when no daemon was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_delay: Option<CpuDelay>,
     /// How the limits change over time; absent when they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyStatus>,
@@ -275,6 +279,9 @@ pub struct Explanation {
     /// What is reserved for the critical process that it is an instance of, or why it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// What kept it from the CPUs of late, if it is an instance of a critical process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_delay: Option<CpuDelay>,
     /// The profile in force.
     pub profile: Option<Name>,
     /// Each rule of the profile in the order of their evaluation.

@@ -62,6 +62,16 @@ impl Lookout {
         })
     }
 
+    /// How a quota has held a live process back in the last seconds, from a look to now; `None` where none is over it, or
+    /// it was not looked at yet.
+    pub fn held_back(&self, key: ProcKey, now: Timestamp, throttle: &Throttle) -> Option<Held> {
+        let before = self.before(key, now)?;
+        let dir = before.processes.get(&key)?.dir.as_deref()?;
+        let (level, held) = self.held(dir, before, now.since(before.at))?;
+        let group = groups_at(std::iter::once(level), throttle).remove(level);
+        (held.quota.periods > 0).then_some(Held { group, ..held })
+    }
+
     /// The cgroup with the quotas that a process died in: where it was seen last, or where it is while it still ends.
     pub fn died_in(&self, exit: &Exit, now: Timestamp, proc: &Proc) -> Option<PathBuf> {
         let Exit { process, .. } = exit;

@@ -196,6 +196,7 @@ mod tests {
     fn group(label: &str, own: bool, dirs: &[&PathBuf]) -> GroupFigure {
         let cgroup = |dir: &&PathBuf| Cgroup { own, cpu: Some((*dir).clone()), memory: Some((*dir).clone()) };
         GroupFigure {
+            name: label.parse().unwrap(),
             label: label.to_owned(),
             profile: "web".to_owned(),
             resources: vec!["cpu"],

@@ -201,7 +201,7 @@ fn put_figures(sheet: &mut Sheet, figures: &Figures) {
     }
     sheet.histogram(&of::EFFECT_TIME, tally.effect_time.buckets());
     sheet.histogram(&of::REACTION_TIME, tally.reaction_time.buckets());
-    for GroupFigure { label, profile, resources, processes, cgroups: _ } in groups {
+    for GroupFigure { name: _, label, profile, resources, processes, cgroups: _ } in groups {
         sheet.add(&of::GROUP_PROCESSES, &[label], processes.len());
         for resource in resources {
             sheet.add(&of::THROTTLES, &[profile, resource], 1_u64);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CpuStat, find};
 use crate::control::proto::{Holder, Latency, LatencyOf};
-use crate::daemon::probes::duty;
+use crate::daemon::probes::rate;
 use crate::model::id::ProcKey;
 use crate::model::latency::{ByCpu, Delay, Reading, Totals, Waits, blame, since, sum};
 use crate::model::process::Comm;
@@ -15,7 +15,7 @@ const HOLDERS_MAX: usize = 10;
 /// Most cgroups that are told.
 const CGROUPS_MAX: usize = 64;
 /// Most directories that are walked for their paths.
-const DIRS_MAX: usize = 8_192;
+pub(super) const DIRS_MAX: usize = 8_192;
 
 /// Who is looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,11 @@ pub struct Watching {
 }
 
 impl Subject {
+    /// The directories of its cgroups.
+    pub(in crate::daemon) fn dirs(self) -> Vec<PathBuf> {
+        self.cgroups.into_iter().map(|one| one.dir).collect()
+    }
+
     pub(super) fn processes(&self) -> impl Iterator<Item = ProcKey> {
         self.processes.iter().map(|watched| watched.key)
     }
@@ -76,6 +81,8 @@ pub(super) struct Seen<'a, D> {
     pub(super) throttled: &'a Throttled,
     pub(super) alone: bool,
     pub(super) armed_by: &'a str,
+    /// What a switch is reckoned to cost, ns.
+    pub(super) per_switch_ns: u64,
 }
 
 /// What is told of it.
@@ -84,7 +91,7 @@ pub(super) fn latency<'a>(
     seen: Seen<'a, impl Iterator<Item = &'a Delay>>,
     mount: Option<&Path>,
 ) -> Latency {
-    let Seen { from, to, delays, throttled: before, alone, armed_by } = seen;
+    let Seen { from, to, delays, throttled: before, alone, armed_by, per_switch_ns } = seen;
     let time = to.at.since(from.at);
     let cgroups = grown(&to.cgroups, &from.cgroups);
     let watched = grown(&to.watched, &from.watched);
@@ -139,7 +146,8 @@ pub(super) fn latency<'a>(
         for_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         armed_for_this: alone,
         armed_by: armed_by.to_owned(),
-        cost: duty::cost(switches, time).0,
+        cost: rate::cost(switches, per_switch_ns, time).0,
+        per_switch_ns,
         left_out: subject.left_out + (subject.processes.len() - processes.len()) as u64,
         processes,
         cgroups: shown
@@ -150,6 +158,7 @@ pub(super) fn latency<'a>(
             .into_iter()
             .map(|(id, share)| Holder {
                 cgroup: id.map_or_else(|| "cgroups without a slot".to_owned(), &path),
+                group: None,
                 share,
             })
             .collect(),
@@ -174,13 +183,13 @@ fn told_of(name: String, waits: Waits) -> LatencyOf {
 }
 
 /// What came since the earlier of two readings.
-fn grown<K: Copy + PartialEq>(to: &[(K, ByCpu)], from: &[(K, ByCpu)]) -> Vec<(K, ByCpu)> {
+pub(super) fn grown<K: Copy + PartialEq>(to: &[(K, ByCpu)], from: &[(K, ByCpu)]) -> Vec<(K, ByCpu)> {
     let before = |key: &K| from.iter().find(|(known, _)| known == key).map(|(_, waits)| waits);
     to.iter().map(|(key, waits)| (*key, since(waits, before(key)))).collect()
 }
 
 /// Several together, CPU by CPU.
-fn together<'a>(all: impl Iterator<Item = &'a ByCpu>) -> ByCpu {
+pub(super) fn together<'a>(all: impl Iterator<Item = &'a ByCpu>) -> ByCpu {
     let mut sums = ByCpu::new();
     for cpus in all {
         sums.resize(sums.len().max(cpus.len()), Waits::default());
@@ -233,6 +242,7 @@ mod tests {
             throttled: &throttled,
             alone: true,
             armed_by: "a look",
+            per_switch_ns: 180,
         };
         let told = latency(&subject, seen, None);
         assert_eq!((told.for_ms, told.armed_for_this, told.left_out), (2_000, true, 0));
@@ -258,6 +268,7 @@ mod tests {
             throttled: &throttled,
             alone: false,
             armed_by: "pressure",
+            per_switch_ns: 180,
         };
         let told = latency(&Subject { whole: true, ..Subject::default() }, seen, None);
         assert_eq!(told.cgroups.len(), 1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::probes::{ProbesMode, ProbesSettings};
 use crate::control::proto::FeatureState;
-use crate::daemon::probes::NANOS_PER_SWITCH;
+use crate::daemon::probes::rate::{NANOS_PER_SWITCH, cost};
 use crate::model::signal::Hundredths;
 use crate::model::time::Timestamp;
 
@@ -59,6 +59,8 @@ pub(super) struct Duty {
     /// Costs above the budget in a row.
     over: u32,
     cost: Option<Hundredths>,
+    /// What a switch is reckoned to cost, ns.
+    per_switch_ns: u64,
 }
 
 impl Duty {
@@ -72,7 +74,18 @@ impl Duty {
             rest: None,
             over: 0,
             cost: None,
+            per_switch_ns: NANOS_PER_SWITCH,
         }
+    }
+
+    /// A switch costs so much on this machine, in ns.
+    pub(super) const fn reckon(&mut self, per_switch_ns: u64) {
+        self.per_switch_ns = per_switch_ns;
+    }
+
+    /// What a switch is reckoned to cost, ns.
+    pub(super) const fn per_switch_ns(&self) -> u64 {
+        self.per_switch_ns
     }
 
     /// Processes have waited for CPUs. A window that is open is not made longer: it is bounded.
@@ -108,7 +121,7 @@ impl Duty {
         time: Duration,
         looking: bool,
     ) -> Option<Hundredths> {
-        let cost = cost(switches, time);
+        let cost = cost(switches, self.per_switch_ns, time);
         self.cost = Some(cost);
         self.over = if cost > self.settings.budget { self.over.saturating_add(1) } else { 0 };
         if looking {
@@ -171,6 +184,19 @@ impl Duty {
         })
     }
 
+    /// Why nothing is measured while they are not armed, and what to do about it, for people.
+    pub(super) fn unarmed(&self, now: Timestamp) -> String {
+        match &self.rest {
+            Some((until, why)) => {
+                let seconds = until.since(now).as_secs().saturating_add(1);
+                format!("the scheduler's probes rest for {seconds} s more: {why}")
+            }
+            None => "the scheduler's probes are not armed; process-throttler latency arms them for a look, a latency_slo or \
+                     scheduler_probes: { mode: on } for good"
+                .to_owned(),
+        }
+    }
+
     /// State and reason for people.
     pub(super) fn words(&self, now: Timestamp, pressure: bool) -> (FeatureState, String) {
         let mode = self.settings.mode.as_str();
@@ -198,13 +224,6 @@ impl Duty {
         }
         (FeatureState::Working, format!("{mode}: not armed"))
     }
-}
-
-/// What so many switches cost, in hundredths of a percent of one CPU.
-pub(super) fn cost(switches: u64, time: Duration) -> Hundredths {
-    let nanos = u128::from(switches) * u128::from(NANOS_PER_SWITCH);
-    let share = (nanos * 10_000).checked_div(time.as_nanos()).unwrap_or(0);
-    Hundredths(u32::try_from(share).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -302,10 +321,19 @@ mod tests {
     }
 
     #[test]
-    fn costs_are_shares_of_one_cpu() {
-        assert_eq!(cost(27_777, SECOND), Hundredths(49));
-        assert_eq!(cost(0, SECOND), Hundredths(0));
-        assert_eq!(cost(u64::MAX, Duration::from_nanos(1)), Hundredths(u32::MAX));
-        assert_eq!(cost(1, Duration::ZERO), Hundredths(0));
+    fn where_switches_cost_more_fewer_of_them_are_too_many() {
+        let mut duty = duty(ProbesMode::On);
+        assert_eq!(duty.step(at(0), false), Step::Arm);
+        duty.reckon(360);
+        duty.weigh(at(1), DEAR / 2, SECOND, false);
+        assert_eq!(duty.weigh(at(2), DEAR / 2, SECOND, false), Some(Hundredths(90)));
+    }
+
+    #[test]
+    fn whoever_asks_is_told_why_nothing_is_measured_and_what_to_do() {
+        let mut duty = duty(ProbesMode::Auto);
+        assert!(duty.unarmed(at(0)).contains("process-throttler latency"), "{}", duty.unarmed(at(0)));
+        duty.failed(at(0), "denied".to_owned());
+        assert_eq!(duty.unarmed(at(10)), "the scheduler's probes rest for 51 s more: denied");
     }
 }

@@ -10,6 +10,9 @@ use crate::daemon::probes::Told;
 use crate::daemon::waker::Waker;
 use crate::engine::action::Listener;
 use crate::engine::input::Waited;
+use crate::model::notice::Notice;
+use crate::model::signal::Hundredths;
+use crate::model::time::Timestamp;
 
 /// Measurements that wait for the engine thread: a second of them.
 const HEARD_MAX: usize = 10;
@@ -23,16 +26,21 @@ pub struct Ear {
     /// Wakes the thread of the probes.
     waker: Waker,
     told: Arc<Mutex<Told>>,
+    shed: Shed,
 }
 
 /// Whom the engine wants listened to, until it was taken notice of.
 type Wish = Arc<Mutex<Option<Vec<Listener>>>>;
+
+/// That the probes were shed, until that is told: they are away for longer than that takes.
+type Shed = Arc<Mutex<Option<(Timestamp, Notice)>>>;
 
 /// The end of the thread of the probes.
 #[derive(Debug)]
 pub(super) struct Mouth {
     wish: Wish,
     heard: SyncSender<Waited>,
+    shed: Shed,
     /// Wakes the engine thread.
     engine: Waker,
 }
@@ -41,8 +49,9 @@ pub(super) struct Mouth {
 pub(super) fn pair(mode: ProbesMode, probes: Waker, engine: Waker, told: Arc<Mutex<Told>>) -> (Ear, Mouth) {
     let wish = Wish::default();
     let (sender, heard) = sync_channel(HEARD_MAX);
-    let ear = Ear { mode, wish: Arc::clone(&wish), heard, waker: probes, told };
-    (ear, Mouth { wish, heard: sender, engine })
+    let shed = Shed::default();
+    let ear = Ear { mode, wish: Arc::clone(&wish), heard, waker: probes, told, shed: Arc::clone(&shed) };
+    (ear, Mouth { wish, heard: sender, shed, engine })
 }
 
 impl Ear {
@@ -58,6 +67,11 @@ impl Ear {
     /// What was heard next.
     pub fn next(&self) -> Option<Waited> {
         self.heard.try_recv().ok()
+    }
+
+    /// That the probes were shed, and when: once each time.
+    pub fn shed(&self) -> Option<(Timestamp, Notice)> {
+        self.shed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Says that nobody measures whether these objectives hold.
@@ -82,6 +96,13 @@ impl Mouth {
     /// Whom to listen to from now on, if that has changed.
     pub(super) fn wish(&self) -> Option<Vec<Listener>> {
         self.wish.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Has it told that the probes were shed.
+    pub(super) fn tell_shed(&self, at: Timestamp, cost: Hundredths, budget: Hundredths) {
+        let notice = Notice::ProbesShed { cost, budget };
+        *self.shed.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, notice));
+        self.engine.wake();
     }
 
     /// Tells what was heard; whether there was room for it.
@@ -120,6 +141,16 @@ mod tests {
         assert_eq!(taken, HEARD_MAX);
         assert_eq!(std::iter::from_fn(|| ear.next()).count(), HEARD_MAX);
         assert!(mouth.tell(Waited::default()));
+    }
+
+    #[test]
+    fn a_shedding_is_told_once() {
+        let (ear, mouth, _) = both(ProbesMode::On);
+        assert_eq!(ear.shed(), None);
+        let at = Timestamp::from_nanos(7);
+        mouth.tell_shed(at, Hundredths(90), Hundredths(50));
+        let notice = Notice::ProbesShed { cost: Hundredths(90), budget: Hundredths(50) };
+        assert_eq!((ear.shed(), ear.shed()), (Some((at, notice)), None));
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod duty;
 mod ear;
 mod ledger;
 mod listening;
+mod rate;
+mod recent;
 mod shift;
 mod subject;
 mod trigger;
@@ -36,15 +38,12 @@ use crate::source::attach::Options;
 pub use answer::Subject;
 pub use ear::Ear;
 pub use ledger::{Counted, Waiter};
+use recent::Ask;
+pub use recent::{Recent, Waited, Whose};
 use shift::{Lines, Shift};
 
 /// Looks on their way to the thread, and under way.
 const LOOKS_MAX: usize = 16;
-
-/// What the programs are taken to cost per switch and the wake-up before it, ns: the bound that the benchmark holds
-/// them to. Measuring it while they run would cost more than they do (two readings of the clock per run), and needs
-/// `CAP_SYS_ADMIN`.
-pub const NANOS_PER_SWITCH: u64 = 180;
 
 /// Somebody wants to know how long processes wait.
 #[derive(Debug)]
@@ -61,6 +60,7 @@ pub(super) struct Look {
 #[derive(Debug)]
 enum Order {
     Look(Box<Look>),
+    Ask(Ask),
     /// These are the critical processes now.
     Critical(Vec<ProcKey>),
     /// Metrics are read.
@@ -149,6 +149,17 @@ impl Desk {
         let (answer, result) = oneshot::channel();
         self.order(Order::Look(Box::new(Look { subject, time, answer })))?;
         result.await.map_err(|_closed| stopping())?
+    }
+
+    /// How long these waited of late; else why that is not measured, and what to do about it, for people.
+    pub(super) async fn recent(&self, of: Vec<Whose>) -> Result<Recent, String> {
+        self.permitted().map_err(|failure| match failure.hint {
+            Some(hint) => format!("{}; {hint}", failure.message),
+            None => failure.message,
+        })?;
+        let (answer, result) = oneshot::channel();
+        self.order(Order::Ask(Ask { of, answer })).map_err(|failure| failure.message)?;
+        result.await.map_err(|_closed| stopping().message)?
     }
 
     /// Tells which processes are critical.

@@ -18,6 +18,8 @@ use crate::daemon::probes::duty::{ArmedBy, Duty, Step};
 use crate::daemon::probes::ear::Mouth;
 use crate::daemon::probes::ledger::{Counted, Ledger};
 use crate::daemon::probes::listening::{Counters, Listening};
+use crate::daemon::probes::rate;
+use crate::daemon::probes::recent::{Ask, Counted, Recently};
 use crate::daemon::probes::trigger::Trigger;
 use crate::daemon::probes::{LOOKS_MAX, Look, Order, Place, Told};
 use crate::daemon::waker::{Waker, timespec};
@@ -80,6 +82,7 @@ pub(super) struct Shift {
     ledger: Ledger,
     /// Who is watched.
     watched: BTreeSet<ProcKey>,
+    recently: Recently,
 }
 
 impl Shift {
@@ -97,6 +100,7 @@ impl Shift {
             lines,
             asked: None,
             listening: Listening::default(),
+            recently: Recently::default(),
             trigger: trigger.ok(),
             armed: None,
             looks: Vec::new(),
@@ -126,6 +130,7 @@ impl Shift {
             while let Ok(order) = self.lines.inbox.try_recv() {
                 match order {
                     Order::Look(look) => self.begin(*look, now),
+                    Order::Ask(ask) => self.ask(ask, now),
                     Order::Critical(keys) => {
                         self.critical = keys;
                         self.watch(None);
@@ -156,7 +161,8 @@ impl Shift {
         let looks = self.looks.iter().map(|look| look.until);
         let tick = self.armed.as_ref().map(|armed| armed.at.after(TICK));
         let heard = self.armed.as_ref().and_then(|_| self.listening.due());
-        let due = looks.chain(tick).chain(heard).chain(self.duty.due()).min();
+        let asked = self.recently.due();
+        let due = looks.chain(tick).chain(heard).chain(asked).chain(self.duty.due()).min();
         let timeout = due.map(|due| timespec(due.since(now)));
         let mut fds = vec![PollFd::new(&self.lines.waker, PollFlags::IN)];
         if let Some(trigger) = &self.trigger {
@@ -205,6 +211,7 @@ impl Shift {
         self.listening.restart();
         self.ledger.restart();
         self.watched.clear();
+        self.recently.begin(at);
         self.watch(None);
         self.asked = None;
         Ok(())
@@ -266,6 +273,17 @@ impl Shift {
         }
     }
 
+    /// Tells how long somebody waited of late, if the probes are armed: they are not on account of it.
+    fn ask(&mut self, ask: Ask, now: Timestamp) {
+        match &self.armed {
+            Some(armed) if self.recently.open() < LOOKS_MAX => {
+                self.recently.ask(ask, &armed.probes, self.place.mount.as_deref(), now);
+            }
+            Some(_) => drop(ask.answer.send(Err("too many ask at once; try again in a moment".to_owned()))),
+            None => drop(ask.answer.send(Err(self.duty.unarmed(now)))),
+        }
+    }
+
     /// Takes what was reported, and weighs what the programs cost.
     fn tick(&mut self, now: Timestamp) {
         let Some(armed) = &mut self.armed else { return };
@@ -284,11 +302,15 @@ impl Shift {
             return;
         }
         armed.at = now;
-        match armed.probes.totals() {
-            Ok(totals) => {
+        match armed.probes.totals().and_then(|totals| Ok((totals, armed.probes.timing()?))) {
+            Ok((totals, timing)) => {
+                if let Some(nanos) = rate::per_switch(timing) {
+                    self.duty.reckon(nanos);
+                }
                 let switches = totals.switches.wrapping_sub(armed.switches);
                 armed.switches = totals.switches;
                 if let Some(cost) = self.duty.weigh(now, switches, since, !self.looks.is_empty()) {
+                    self.lines.mouth.tell_shed(now, cost, self.settings.budget);
                     tracing::warn!(
                         cost = %cost,
                         budget = %self.settings.budget,
@@ -317,6 +339,8 @@ impl Shift {
 
     /// Answers the looks whose time has come.
     fn finish(&mut self, now: Timestamp) {
+        let probes = self.armed.as_ref().map(|armed| &armed.probes);
+        self.recently.finish(probes, self.place.mount.as_deref(), now);
         let (due, open): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.looks).into_iter().partition(|look| look.until <= now);
         self.looks = open;
@@ -336,6 +360,7 @@ impl Shift {
                         throttled: &throttled,
                         alone,
                         armed_by: self.duty.armed_by().map_or("a look", ArmedBy::as_str),
+                        per_switch_ns: self.duty.per_switch_ns(),
                     };
                     Ok(answer::latency(&look.subject, seen, self.place.mount.as_deref()))
                 }
@@ -363,6 +388,12 @@ impl Counters for Probes {
     }
 
     fn all(&self) -> Result<Reading, SourceError> {
+        self.read()
+    }
+}
+
+impl Counted for Probes {
+    fn read(&self) -> Result<Reading, SourceError> {
         self.read()
     }
 }

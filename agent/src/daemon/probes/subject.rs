@@ -37,7 +37,9 @@ impl Office {
             }
             Some(LatencyTarget::Cgroup(path)) => self.cgroup(&path)?,
         };
-        self.probes.look(subject, Duration::from_millis(for_ms)).await
+        let mut latency = self.probes.look(subject, Duration::from_millis(for_ms)).await?;
+        self.name_holders(&mut latency.holders).await?;
+        Ok(latency)
     }
 
     /// Tells the probes which processes are critical, when they want to know.
@@ -78,7 +80,7 @@ impl Office {
     }
 
     /// These processes and the cgroups they are in. One that is gone meanwhile is left out without a word.
-    fn of_processes(&self, named: Vec<(Option<String>, ProcKey)>) -> Subject {
+    pub(in crate::daemon) fn of_processes(&self, named: Vec<(Option<String>, ProcKey)>) -> Subject {
         let proc = self.proc.lock().unwrap_or_else(PoisonError::into_inner);
         let mut subject = Subject::default();
         for (name, key) in named {

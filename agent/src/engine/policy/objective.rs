@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::model::id::Name;
-use crate::model::latency::{LatencySlo, Waits};
+use crate::model::latency::{CpuHolder, LatencySlo, Waits};
 use crate::model::time::Timestamp;
 
 /// What is judged is at most this many measurements together: a second.
@@ -51,8 +51,10 @@ pub(crate) struct Objective {
     calm: Option<Timestamp>,
     p99_us: Option<u64>,
     violation: Option<Violation>,
-    /// Who had the CPUs; absent until that was measured.
+    /// What groups that can give way have to do with it; absent until that was measured.
     pub(crate) blame: Option<BTreeMap<Name, Blame>>,
+    /// Who had the CPUs when that was measured last, the most first.
+    pub(crate) holders: Vec<CpuHolder>,
 }
 
 /// A violation that was told.
@@ -86,6 +88,7 @@ impl Objective {
             p99_us: None,
             violation: None,
             blame: None,
+            holders: Vec::new(),
         }
     }
 

@@ -41,6 +41,7 @@ impl Notice {
             Self::EmergencyStop { .. }
             | Self::EmergencyResumed { .. }
             | Self::EventsLost { .. }
+            | Self::ProbesShed { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }
             | Self::BackupCreated { .. }
@@ -65,6 +66,7 @@ impl Notice {
             | Self::ThrottleConflict { .. }
             | Self::ProtectionFailed { .. }
             | Self::EventsLost { .. }
+            | Self::ProbesShed { .. }
             | Self::WebhookDisabled { .. } => Severity::Warning,
             Self::ConfigurationChanged { accepted, .. } => {
                 if *accepted {
@@ -117,6 +119,7 @@ impl Notice {
             | Self::CriticalProcessRestart { .. }
             | Self::ProtectionFailed { .. }
             | Self::EventsLost { .. }
+            | Self::ProbesShed { .. }
             | Self::WebhookDisabled { .. }
             | Self::ProfileActivated { .. }
             | Self::ConfigurationChanged { .. }

@@ -142,6 +142,8 @@ event_types! {
         "security.violation", "security.violations", "somebody tried what is denied";
     given "events_lost" Warning Host Together Stage::Event,
         "events.lost", "events.lost", "the kernel dropped records; the process table was rebuilt";
+    given "probes_shed" Warning Host AtOnce Stage::Event,
+        "probes.shed", "probes.shed", "the scheduler's probes cost more than they may and rest for a minute";
     given "webhook_disabled" Warning Endpoint AtOnce Stage::Event,
         "webhook.disabled", "webhook.disabled", "an endpoint said that it wants nothing any more";
     given "test" Info Host AtOnce Stage::Event,

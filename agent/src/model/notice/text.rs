@@ -99,6 +99,8 @@ impl fmt::Display for Notice {
                 held_by,
                 candidates,
                 at_floor,
+                holders,
+                held,
             } => {
                 write!(
                     f,
@@ -111,7 +113,12 @@ impl fmt::Display for Notice {
                     (0, _) => f.write_str("; no group has the policy latency, so nobody gives way"),
                     (_, true) => write!(f, "; nobody can give way any further, {}", gave_way(held_by)),
                     (_, false) => write!(f, "; {}", gave_way(held_by)),
+                }?;
+                if !holders.is_empty() {
+                    let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
+                    write!(f, "; meanwhile {} had the CPUs", holders.join(", "))?;
                 }
+                held.as_ref().map_or(Ok(()), |held| write!(f, "; {held} of the last seconds"))
             }
             Self::LatencySloRecovered { name, p99_us, objective_us, lasted_ms, held_by, how } => {
                 let lasted = seconds(*lasted_ms);
@@ -171,6 +178,10 @@ impl fmt::Display for Notice {
             Self::EventsLost { dropped, missed_exits } => {
                 write!(f, "{dropped} kernel records lost, {missed_exits} exits unseen; process table rebuilt")
             }
+            Self::ProbesShed { cost, budget } => write!(
+                f,
+                "the scheduler's probes cost {cost} % of a CPU and may cost {budget} %: they rest for a minute, and waits for a CPU are not measured"
+            ),
             Self::WebhookDisabled { endpoint, why } => write!(
                 f,
                 "webhook endpoint {endpoint} is disabled, {why}; process-throttler webhook enable {endpoint} undoes it"

@@ -18,7 +18,7 @@ use aya::{Ebpf, EbpfLoader};
 use crate::clock;
 use crate::decode;
 use crate::model::id::ProcKey;
-use crate::model::latency::{self, ByCpu, Delay, Reading, Totals, Waits};
+use crate::model::latency::{self, ByCpu, Delay, Reading, Timing, Totals, Waits};
 use crate::source::SourceError;
 use crate::source::attach::{self, Options};
 use crate::source::ebpf::absent_is_fine;
@@ -280,14 +280,33 @@ impl Probes {
         self.watched.iter().map(|(key, slot)| Ok((*key, self.slot(*slot)?))).collect()
     }
 
+    /// What the program on `sched_switch` takes: a system call per CPU.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn timing(&self) -> Result<Timing, SourceError> {
+        let mut timing = Timing::default();
+        for state in self.states() {
+            let state = state?;
+            timing.timed = timing.timed.wrapping_add(state.timed);
+            timing.timed_ns = timing.timed_ns.wrapping_add(state.timed_ns);
+        }
+        Ok(timing)
+    }
+
+    fn states(&self) -> impl Iterator<Item = Result<CpuState, SourceError>> {
+        let state = |cpu| self.cpus.get(&cpu, 0).map_err(|error| attach::bpf(map::SCHED_CPUS, &error));
+        (0..self.cpu_count).map(state)
+    }
+
     /// What is counted besides the waits: a system call per CPU.
     ///
     /// # Errors
     /// When a map cannot be read.
     pub fn totals(&self) -> Result<Totals, SourceError> {
         let mut totals = Totals::default();
-        for cpu in 0..self.cpu_count {
-            let state = self.cpus.get(&cpu, 0).map_err(|error| attach::bpf(map::SCHED_CPUS, &error))?;
+        for state in self.states() {
+            let state = state?;
             totals.switches = totals.switches.wrapping_add(state.switches);
             totals.skewed = totals.skewed.wrapping_add(state.skewed);
             totals.overflows = totals.overflows.wrapping_add(state.overflows);

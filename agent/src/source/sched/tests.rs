@@ -231,3 +231,47 @@ fn a_kernel_that_lacks_something_is_named() {
     let error = Probes::arm(&Options { btf: Some(path), ..options() }, &QUIET).unwrap_err();
     assert_eq!(error.to_string(), "kernel BTF: this kernel has no task_struct.start_boottime");
 }
+
+/// Two threads that hand a CPU to and fro, until it is dropped.
+struct HandOver(Option<(std::sync::mpsc::SyncSender<()>, std::thread::JoinHandle<usize>)>);
+
+impl HandOver {
+    fn new() -> Self {
+        let (give, take) = std::sync::mpsc::sync_channel(0);
+        Self(Some((give, std::thread::spawn(move || take.into_iter().count()))))
+    }
+
+    fn times(&self, times: usize) {
+        let (give, _) = self.0.as_ref().unwrap();
+        (0..times).for_each(|_| give.send(()).unwrap());
+    }
+}
+
+impl Drop for HandOver {
+    fn drop(&mut self) {
+        let (give, taker) = self.0.take().unwrap();
+        drop(give);
+        assert!(taker.join().unwrap() > 0);
+    }
+}
+
+#[test]
+fn what_a_switch_takes_is_what_the_kernel_says_of_it() {
+    let probes = arm(&QUIET);
+    let _stats = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();
+    let hand_over = HandOver::new();
+    wait_until(|| {
+        hand_over.times(10_000);
+        probes.timing().unwrap().timed >= 64
+    });
+    let Timing { timed, timed_ns } = probes.timing().unwrap();
+    let switches = probes.totals().unwrap().switches;
+    assert!(timed <= switches / sched::TIMED_EVERY, "{timed} of {switches}");
+    let program: &BtfTracePoint = probes.ebpf.program(program::SWITCH).unwrap().try_into().unwrap();
+    let info = program.info().unwrap();
+    let kernels = u64::try_from(info.run_time().as_nanos()).unwrap() / info.run_count();
+    let ours = timed_ns / timed;
+    println!("a switch takes {ours} ns, {kernels} ns by the kernel, of {timed}");
+    // Each has a reading of the clock in it, and not the same part of the way in and out.
+    assert!(ours <= kernels * 2 && kernels <= ours * 3, "{ours} ns, {kernels} ns by the kernel");
+}

@@ -42,6 +42,7 @@ pub(in crate::cli::top) fn data() -> Data {
         members: [100, 101].map(|pid| Member { key: key(pid), comm: Comm::from_bytes(b"hog") }).to_vec(),
         throttled_periods: None,
         throttled_us: None,
+        cpu_delay: None,
         policy: None,
         reason: Reason::Operator { uid: 0, request: "throttle".to_owned() },
         since: None,

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::absence::{Absence, Revival};
+use crate::model::circumstances::QuotaUse;
 use crate::model::critical::RestartResult;
 use crate::model::id::ProcKey;
-use crate::model::latency::{HeldBy, SloEnd};
+use crate::model::last_seconds::Held;
+use crate::model::latency::{CpuHolder, HeldBy, SloEnd};
 use crate::model::limits::Limits;
 use crate::model::notice::Response;
 use crate::model::notice::part::Part;
 use crate::model::notice::testing::{applied, conflict, down, removed, stopped};
 use crate::model::reason::Reason;
+use crate::model::signal::Hundredths;
 use crate::model::unit::{CpuPercent, Weight};
 
 const HEAD: &str = "\
@@ -42,6 +45,8 @@ fn violated(at_floor: bool) -> Notice {
         }],
         candidates: 1,
         at_floor,
+        holders: Vec::new(),
+        held: None,
     }
 }
 
@@ -52,6 +57,35 @@ fn violations_are_told_in_words() {
         "critical process nginx waits too long for a CPU for 0.5 s: p99 7.30 ms, objective 5.00 ms; nobody can \
          give way any further, gives way: backups at cpu=5% cpu_weight=10 (its floor)"
     );
+    let mut told = violated(true);
+    if let Notice::LatencySloViolated { holders, held, .. } = &mut told {
+        let holder = |path: Option<&str>, group: Option<&str>, share| CpuHolder {
+            cgroup: 42,
+            path: path.map(str::to_owned),
+            group: group.map(|group| group.parse().unwrap()),
+            share: Hundredths(share),
+        };
+        *holders = vec![
+            holder(Some("/a"), Some("backups"), 7_200),
+            holder(Some("/user.slice"), None, 1_100),
+            holder(None, None, 30),
+        ];
+        *held = Some(Box::new(Held {
+            cgroup: "/web".to_owned(),
+            group: None,
+            share: Hundredths(1_000),
+            quota: QuotaUse { periods: 10, throttled: 4, throttled_ns: 5 },
+        }));
+    }
+    assert!(
+        told.to_string().ends_with(
+            "(its floor); meanwhile group backups 72.00 %, /user.slice 11.00 %, cgroup 42 0.30 % had the CPUs; held \
+             back 10 % by the quota of /web in 4 of 10 periods of the last seconds"
+        ),
+        "{told}"
+    );
+    let json = serde_json::to_string(&told).unwrap();
+    assert_eq!(serde_json::from_str::<Notice>(&json).unwrap(), told);
 }
 
 /// One or more of each variant.
@@ -124,6 +158,7 @@ fn samples() -> Vec<Notice> {
         },
         Notice::EmergencyResumed { uid: 0 },
         Notice::EventsLost { dropped: 1, missed_exits: 0 },
+        Notice::ProbesShed { cost: Hundredths(90), budget: Hundredths(50) },
         Notice::ProfileActivated { profile: None },
         Notice::ConfigurationChanged { detail: "x".into(), accepted: true },
         Notice::ConfigurationChanged { detail: "x".into(), accepted: false },
