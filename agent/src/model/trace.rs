@@ -104,6 +104,7 @@ impl Step {
             | Notice::EmergencyStop { .. }
             | Notice::EmergencyResumed { .. }
             | Notice::EventsLost { .. }
+            | Notice::ProbesShed { .. }
             | Notice::WebhookDisabled { .. }
             | Notice::ProfileActivated { .. }
             | Notice::ConfigurationChanged { .. }

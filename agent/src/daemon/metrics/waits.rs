@@ -131,6 +131,7 @@ mod tests {
 
     fn group(dir: PathBuf) -> GroupFigure {
         GroupFigure {
+            name: "hogs".parse().unwrap(),
             label: "hogs".to_owned(),
             profile: "web".to_owned(),
             resources: vec!["cpu"],

@@ -58,7 +58,7 @@ pub(super) struct Ask {
 }
 
 /// What is read.
-pub(super) trait Counted {
+pub(super) trait Countable {
     fn read(&self) -> Result<Reading, SourceError>;
 }
 
@@ -85,7 +85,7 @@ impl Recently {
     }
 
     /// Somebody asks.
-    pub(super) fn ask(&mut self, ask: Ask, counted: &impl Counted, mount: Option<&Path>, now: Timestamp) {
+    pub(super) fn ask(&mut self, ask: Ask, counted: &impl Countable, mount: Option<&Path>, now: Timestamp) {
         let reading = match counted.read() {
             Ok(reading) => reading,
             Err(error) => return drop(ask.answer.send(Err(unreadable(&error)))),
@@ -109,7 +109,7 @@ impl Recently {
     }
 
     /// Answers those whose time has come, all together; without the probes, all.
-    pub(super) fn finish(&mut self, counted: Option<&impl Counted>, mount: Option<&Path>, now: Timestamp) {
+    pub(super) fn finish(&mut self, counted: Option<&impl Countable>, mount: Option<&Path>, now: Timestamp) {
         self.kept.drop_old(now);
         let due = |(until, ..): &mut (Timestamp, Reading, Ask)| counted.is_none() || *until <= now;
         let due: Vec<_> = self.open.extract_if(.., due).collect();
@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    impl Counted for Machine {
+    impl Countable for Machine {
         fn read(&self) -> Result<Reading, SourceError> {
             self.reads.set(self.reads.get() + 1);
             let millis = self.at.get();
