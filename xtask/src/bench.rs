@@ -104,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         rows.extend(results);
     }
     if options.only.is_empty() {
-        report::write(&machine::describe("cargo xtask bench")?, &rows)?;
+        report::write(&machine::describe("cargo xtask bench", "release")?, &rows)?;
     }
     Ok(())
 }

@@ -8,14 +8,14 @@ use integration_tests::binary;
 use integration_tests::clock::Stopwatch;
 
 use crate::cargo::{cargo, workspace_root};
-use crate::{docs, ebpf, setup, test, tidy, vm};
+use crate::{chaos, docs, ebpf, setup, test, tidy, vm};
 
 /// Where the step before has put the eBPF object that it built.
 const FRESH_OBJECT: &str = "agent-ebpf/target/process-throttler.bpf.o";
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("set-up", setup::run),
     ("format", format),
     ("tidy", tidy::run),
@@ -24,6 +24,7 @@ const STEPS: [Step; 10] = [
     ("clippy, kernel side", ebpf::clippy),
     ("generated references", || docs::run(true)),
     ("tests, as root on this kernel", || test::run(&[], Some(&workspace_root()?.join(FRESH_OBJECT)))),
+    ("faults, each once", || chaos::run(&chaos::Options::short())),
     // One after the other: two emulated machines on two CPUs slow each other down by more than what they share.
     ("tests on another kernel, on cgroup v2 and under systemd", || vm::run(&vm::Options::whole())),
     ("what a newer kernel may do otherwise", || vm::run(&vm::Options::newer())),

@@ -7,6 +7,7 @@
 
 mod bench;
 mod cargo;
+mod chaos;
 mod ci;
 mod demo;
 mod docs;
@@ -15,6 +16,7 @@ mod marked;
 mod neighbour;
 mod package;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod vm;
@@ -65,6 +67,10 @@ enum Task {
     Package(package::Options),
     /// Measure what docs/SPECIFICATION.md promises and write the results there. Needs root.
     Bench(bench::Options),
+    /// Let the agent meet faults and check that nothing is lost, for docs/SPECIFICATION.md. Needs root.
+    Chaos(chaos::Options),
+    /// Run the agent under a mixed load and check that it does not grow, for docs/SPECIFICATION.md. Needs root.
+    Soak(soak::Options),
     /// Let hogs starve nginx without the agent and with it, for docs/guides/noisy-neighbour.md. Needs root.
     NoisyNeighbour(neighbour::Options),
 }
@@ -91,6 +97,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Package(options) => package::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Chaos(options) => chaos::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::NoisyNeighbour(options) => neighbour::run(&options),
     }
 }

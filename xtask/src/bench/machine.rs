@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 
 use crate::cargo::output_of;
 
-/// A sentence on the machine, for what this command measured.
+/// A sentence on the machine, for what this command measured of this build (`release` or `debug`).
 ///
 /// # Errors
 /// When `/proc` cannot be read.
-pub(crate) fn describe(by: &str) -> Result<String> {
+pub(crate) fn describe(by: &str, build: &str) -> Result<String> {
     let read = |path: &str| fs::read_to_string(path).with_context(|| format!("read {path}"));
     let field = |text: &str, key: &str| {
         let value =
@@ -26,7 +26,7 @@ pub(crate) fn describe(by: &str) -> Result<String> {
     let cgroups = if fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false) { "v2" } else { "v1" };
     Ok(format!(
         "Measured by `{by}` on: {cpu}, {cpus} CPUs{virtualised}, memory {memory}, Linux {}, cgroup {cgroups}, \
-         release build by {}.",
+         {build} build by {}.",
         kernel.trim(),
         rustc.trim()
     ))

@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     marked::replace(
         GUIDE,
         MARK,
-        &format!("{}\n\n{table}", machine::describe("cargo xtask noisy-neighbour")?),
+        &format!("{}\n\n{table}", machine::describe("cargo xtask noisy-neighbour", "release")?),
     )?;
     println!("results are in {GUIDE} and {PLOT}");
     Ok(())
