@@ -45,7 +45,7 @@ pub(crate) fn run(setting: &Setting, check: bool) -> Result<()> {
     marked::replace(
         DOCUMENT,
         MARK,
-        &format!("{}\n\n{tables}", machine::describe("cargo xtask bench peers")?),
+        &format!("{}\n\n{tables}", machine::describe("cargo xtask bench peers", "release")?),
     )?;
     fs::write(workspace_root()?.join(PLOT), plot::svg(&storming)?)
         .with_context(|| format!("write {PLOT}"))?;
