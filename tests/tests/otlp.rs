@@ -1,9 +1,11 @@
 //! Events and traces of the real agent as a receiver of OTLP gets them: what was limited and who was told have one trace,
 //! and a receiver that does not take them is told, counted, and holds nobody up.
 
+use std::io::Read as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use flate2::read::GzDecoder;
 use integration_tests::binary::python_package;
 use integration_tests::clock::{SOON, unix_nanos, wait_for, wait_until};
 use integration_tests::command::run;
@@ -46,15 +48,24 @@ fn webhook(places: &Places, receiver: &Receiver) -> Result<()> {
 }
 
 /// The bodies of what came in for a signal.
-fn bodies(receiver: &Receiver, signal: &str) -> Vec<Vec<u8>> {
+fn bodies(receiver: &Receiver, signal: &str) -> Result<Vec<Vec<u8>>> {
     let path = format!("/v1/{signal} ");
     let of_signal = |request: &Request| request.line.contains(&path);
-    receiver.requests().into_iter().filter(of_signal).map(|request| request.body).collect()
+    let plain = |request: Request| {
+        if request.header("content-encoding").is_err() {
+            return Ok(request.body);
+        }
+        // The collector compresses, whatever it is told.
+        let mut body = Vec::new();
+        GzDecoder::new(request.body.as_slice()).read_to_end(&mut body).context("unpack a request")?;
+        Ok(body)
+    };
+    receiver.requests().into_iter().filter(of_signal).map(plain).collect()
 }
 
 fn records(receiver: &Receiver) -> Result<Vec<LogRecord>> {
     let mut records = Vec::new();
-    for body in bodies(receiver, "logs") {
+    for body in bodies(receiver, "logs")? {
         let request = ExportLogsServiceRequest::decode(body.as_slice()).context("decode logs")?;
         let scopes = request.resource_logs.into_iter().flat_map(|resource| resource.scope_logs);
         records.extend(scopes.flat_map(|scope| scope.log_records));
@@ -64,7 +75,7 @@ fn records(receiver: &Receiver) -> Result<Vec<LogRecord>> {
 
 fn spans(receiver: &Receiver) -> Result<Vec<Span>> {
     let mut spans = Vec::new();
-    for body in bodies(receiver, "traces") {
+    for body in bodies(receiver, "traces")? {
         let request = ExportTraceServiceRequest::decode(body.as_slice()).context("decode traces")?;
         let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
         spans.extend(scopes.flat_map(|scope| scope.spans));
@@ -177,7 +188,7 @@ fn from_the_exec_to_the_webhook_there_is_one_trace() -> Result<()> {
     })?;
     ensure!(audited["facts"]["trace_id"] == id && audited["event"] == format!("evt_{id}"), "{audited}");
 
-    wait_until("metrics", SOON, || Ok(!bodies(&collector, "metrics").is_empty()))?;
+    wait_until("metrics", SOON, || Ok(!bodies(&collector, "metrics")?.is_empty()))?;
     wait_until("the status tells of both", SOON, || {
         let (state, why) = state_of(&daemon, "event-export")?;
         Ok(state == "working"
@@ -301,7 +312,7 @@ fn a_collector_that_is_not_ours_hands_on_all_three_signals() -> Result<()> {
     command.args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}"), "--exporter", "otlp"]);
     command.args(["--otlp-http-endpoint", &format!("127.0.0.1:{http}"), "--batch-timeout", "100ms"]);
     command.args(["--otlp-exporter-endpoint", &sink_url, "--otlp-exporter-protocol", "http"]);
-    command.args(["--otlp-exporter-compression", "none"]).current_dir(places.root());
+    command.current_dir(places.root());
     let rotel = Tool::start(command, http, &log)?;
     places.write_config(&config(&format!("http://127.0.0.1:{http}"), "100%"))?;
     let hog = Program::Spin.write(&places.bin(), "pt-traced")?;
@@ -318,10 +329,11 @@ fn a_collector_that_is_not_ours_hands_on_all_three_signals() -> Result<()> {
     let record = wait_for("a log record", SOON, || {
         Ok(records(&sink)?.into_iter().find(|record| record.span_id == act.span_id))
     })?;
+    ensure!(record.event_name == "process_throttler.throttle_applied", "{record:#?}");
     ensure!(record.trace_id == act.trace_id && record.severity_text == "info", "{record:#?}");
     ensure!(attribute(&record.attributes, "process_throttler.group") == Some(&text("hogs")), "{record:#?}");
     wait_until("metrics", SOON, || {
-        for body in bodies(&sink, "metrics") {
+        for body in bodies(&sink, "metrics")? {
             let request = ExportMetricsServiceRequest::decode(body.as_slice()).context("decode metrics")?;
             let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
             let mut metrics = scopes.flat_map(|scope| scope.metrics);

@@ -479,7 +479,7 @@ mod tests {
                 "1:54 \"spans\" is not one of metrics, logs",
             ),
             ("otlp: { endpoint: \"https://h/\", trace_ratio: 101% }", "\"101%\" is no share from 0% to 100%"),
-            ("otlp: { endpoint: \"https://h/\", trace_ratio: 0.1 }", "is no share from 0% to 100%"),
+            ("otlp: { endpoint: \"https://h/\", trace_ratio: \"0.1\" }", "is no share from 0% to 100%"),
             ("otlp: { endpoint: \"https://h/\", headers: [{ name: a }] }", "either value or secret_file"),
             (
                 "otlp: { endpoint: \"https://h/\", headers: [{ name: \"a b\", value: c }] }",

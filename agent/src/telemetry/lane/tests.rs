@@ -35,15 +35,16 @@ fn names(body: &[u8]) -> Vec<String> {
     scopes.flat_map(|scope| scope.log_records).map(|record| record.event_name).collect()
 }
 
+/// The body of a request; nothing when the other side hung up before its end.
 fn read(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let (mut request, mut bytes) = (Vec::new(), [0; 65_536]);
     loop {
         let read = stream.read(&mut bytes).ok().filter(|read| *read > 0)?;
         request.extend(&bytes[..read]);
         let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8(request[..end].to_vec()).unwrap().to_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        if request.len() >= end + 4 + length.parse::<usize>().unwrap() {
+        let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+        if request.len() >= end + 4 + length.parse::<usize>().ok()? {
             return Some(request.split_off(end + 4));
         }
     }
