@@ -232,7 +232,7 @@ pub fn ring_waiting(ring: BorrowedFd<'_>) -> io::Result<u64> {
     // others write it only as a whole word.
     let taken = unsafe { (*start.cast::<AtomicUsize>()).load(Ordering::Acquire) };
     // SAFETY: the same holds for the second page. It is read after the first, so it is never behind it.
-    let written = unsafe { (*start.byte_add(page).cast::<AtomicUsize>()).load(Ordering::Acquire) };
+    let written = unsafe { (*start.wrapping_byte_add(page).cast::<AtomicUsize>()).load(Ordering::Acquire) };
     // SAFETY: the range is exactly the mapping above, to which no reference is left.
     done(libc::c_long::from(unsafe { libc::munmap(start, length) }))?;
     // Positions only rise, and come round with the word.

@@ -223,7 +223,12 @@ fn every_panel_and_annotation_has_data() -> Result<()> {
         "restart": { "command": [vital], "user": "root", "backoff": "100ms" },
     });
     let profile = ProfileText::new("web").critical_with("vital", &vital, &keys);
-    daemon.activate(&profile.rule("hogs", "pt-hog", &json!({ "cpu": "20%", "memory_max": "256M" })))?;
+    // On v1 the memory cgroup that they are in has other members, too.
+    let hogs = json!({
+        "name": "hogs", "match": { "comm": "pt-hog" }, "allow_move": true,
+        "limits": { "cpu": "20%", "memory_max": "256M" },
+    });
+    daemon.activate(&profile.rule_value(hogs))?;
     crate::critical_alert::wait_known_critical(&daemon, &instance)?;
     let scraped = wait_until("the group is scraped", SCRAPED, || {
         let held_back = prometheus.query("process_throttler_cgroup_cpu_throttled_periods_total > 2")?;
@@ -236,6 +241,9 @@ fn every_panel_and_annotation_has_data() -> Result<()> {
     // Something to annotate.
     instance.kill()?;
     daemon.wait_event("critical_process_restart", |event| event["result"] == "restarted")?;
+    let by_hand = Workload::spawn(&Program::Wait.write(&places.bin(), "pt-hand")?)?;
+    daemon.ask(&["throttle", "--pid", &by_hand.pid_text(), "--nice", "5"])?;
+    daemon.ask(&["--yes", "release", "--pid", &by_hand.pid_text()])?;
     daemon.ask(&["emergency", "stop", "a test"])?;
     daemon.ask(&["--yes", "emergency", "resume"])?;
 
@@ -269,10 +277,11 @@ fn alertmanager(dir: &Path) -> Result<(Tool, u16)> {
     let nobody = json!({ "route": { "receiver": "nobody" }, "receivers": [{ "name": "nobody" }] });
     fs::write(&config, nobody.to_string()).context("write its configuration")?;
     let program = unpacked("prometheus-alertmanager", "usr/bin/prometheus-alertmanager")?;
-    let templates = unpacked("prometheus-alertmanager", "usr/share/prometheus/alertmanager/default.tmpl")?;
-    // It has to have a template at this place, which the package would put there.
+    let template = unpacked("prometheus-alertmanager", "usr/share/prometheus/alertmanager/default.tmpl")?;
+    let templates = template.parent().context("templates are in a directory")?.to_owned();
+    // It has to have templates at this place, which the package would put there.
     let script = "mount -t tmpfs none /usr/share; mkdir -p /usr/share/prometheus/alertmanager
-        cp \"$1\" /usr/share/prometheus/alertmanager/; shift; exec \"$@\"";
+        cp \"$1\"/*.tmpl /usr/share/prometheus/alertmanager/; shift; exec \"$@\"";
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--propagation", "private", "sh", "-euc", script, "sh"])
