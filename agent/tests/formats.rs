@@ -54,7 +54,8 @@ mod tests {
             { "type": "health_check_recovered", "name": "nginx", "lasted_ms": 9 },
             { "type": "latency_slo_violated", "name": "nginx", "p99_us": 7_300, "objective_us": 5_000, "lasted_ms": 9,
               "held_by": [{ "group": "g", "cpu_weight": 10, "cpu": "5%", "at_floor": true }], "candidates": 1,
-              "at_floor": true },
+              "at_floor": true, "holders": [{ "cgroup": 7, "path": text, "share": 9_000 }], "held": {
+                "cgroup": text, "share": 100, "quota": { "periods": 9, "throttled": 1, "throttled_ns": 5 } } },
             { "type": "latency_slo_recovered", "name": "nginx", "p99_us": 200, "objective_us": 5_000, "lasted_ms": 9,
               "held_by": [], "how": "held" },
             { "type": "protection_failed", "name": "nginx", "process": { "pid": 5, "start": 7 }, "error": text },
@@ -69,6 +70,7 @@ mod tests {
             { "type": "emergency_stop", "reason": text, "uid": 0, "groups": 1 },
             { "type": "emergency_resumed", "uid": 0 },
             { "type": "events_lost", "dropped": u64::MAX, "missed_exits": 0 },
+            { "type": "probes_shed", "cost": 90, "budget": 50 },
             { "type": "profile_activated", "profile": "web" },
             { "type": "configuration_changed", "detail": text, "accepted": false },
             { "type": "backup_created", "name": "nightly", "path": text, "size": 9, "encrypted": true },

@@ -330,7 +330,8 @@ mod tests {
         let fit =
             Fit { offsets: Offsets::UNRESOLVED, has_group_dead: 0, switch_arguments: 0, slots: 8, causes };
         let error = load(&options, &fit).err().unwrap().to_string();
-        assert!(error.starts_with("eBPF: object is not of ABI version 4"), "{error}");
+        let refused = format!("eBPF: object is not of ABI version {}", abi::ABI_VERSION);
+        assert!(error.starts_with(&refused), "{error}");
     }
 
     #[test]
