@@ -13,7 +13,9 @@ pub mod status;
 pub mod system;
 pub mod waits;
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Dir, Mode, OFlags};
@@ -179,18 +181,26 @@ impl Proc {
     /// When a file of it cannot be read for another reason, or is malformed.
     pub fn facts(&self, key: ProcKey, wants: Wants) -> Result<Option<Facts>, ProcError> {
         let Some(entry) = self.entry(key.pid)? else { return Ok(None) };
-        if !entry.is(key)? {
-            return Ok(None);
+        let Some(mut before) = entry.living(key)? else { return Ok(None) };
+        // Twice at most: the first thread ends once.
+        loop {
+            // One that has ended tells nothing of the program any more; the others do.
+            let thread = if before.leader_ended() { entry.thread(key.pid)? } else { None };
+            let from = thread.as_ref().unwrap_or(&entry);
+            let facts = Facts {
+                exe: if wants.exe { from.exe()? } else { None },
+                cmdline: if wants.cmdline { from.cmdline()? } else { None },
+                cgroup_path: match &self.hierarchy {
+                    Some(hierarchy) if wants.cgroup_path => from.cgroup_path(hierarchy)?,
+                    Some(_) | None => None,
+                },
+            };
+            let Some(after) = entry.living(key)? else { return Ok(None) };
+            if after.leader_ended() == before.leader_ended() {
+                return Ok(Some(facts));
+            }
+            before = after;
         }
-        let facts = Facts {
-            exe: if wants.exe { entry.exe()? } else { None },
-            cmdline: if wants.cmdline { entry.cmdline()? } else { None },
-            cgroup_path: match &self.hierarchy {
-                Some(hierarchy) if wants.cgroup_path => entry.cgroup_path(hierarchy)?,
-                Some(_) | None => None,
-            },
-        };
-        Ok(if entry.is(key)? { Some(facts) } else { None })
     }
 
     /// The directory of a process. It stays that process's: once that has been reaped, reads through it
@@ -223,9 +233,38 @@ impl Entry {
         read_stat(self.dir.as_fd(), "stat", || self.path.join("stat"))
     }
 
-    /// Whether this is still the process `key`, alive.
-    fn is(&self, key: ProcKey) -> Result<bool, ProcError> {
-        Ok(self.stat()?.is_some_and(|stat| stat.key() == key && !stat.is_dead()))
+    /// What `stat` tells if this is still the process `key`, alive.
+    fn living(&self, key: ProcKey) -> Result<Option<Stat>, ProcError> {
+        Ok(self.stat()?.filter(|stat| stat.key() == key && !stat.is_dead()))
+    }
+
+    /// A thread of process `pid` that is not its first one and has not ended; `None` when there is none, or all are gone.
+    fn thread(&self, pid: u32) -> Result<Option<Self>, ProcError> {
+        let path = self.path.join("task");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let tasks = match rustix::fs::openat(&self.dir, "task", flags, Mode::empty()) {
+            Ok(tasks) => tasks,
+            Err(errno) if read::is_gone(errno) => return Ok(None),
+            Err(errno) => return Err(ProcError::io("opening", &path, errno)),
+        };
+        for found in Dir::read_from(&tasks).map_err(|errno| ProcError::io("listing", &path, errno))? {
+            let found = found.map_err(|errno| ProcError::io("listing", &path, errno))?;
+            if read::number::<u32>(found.file_name().to_bytes()).is_none_or(|tid| tid == pid) {
+                continue;
+            }
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let path = path.join(OsStr::from_bytes(found.file_name().to_bytes()));
+            let dir = match rustix::fs::openat(&tasks, found.file_name(), flags, Mode::empty()) {
+                Ok(dir) => dir,
+                Err(errno) if read::is_gone(errno) => continue,
+                Err(errno) => return Err(ProcError::io("opening", &path, errno)),
+            };
+            let thread = Self { dir, path };
+            if thread.stat()?.is_some_and(|stat| !stat.leader_ended()) {
+                return Ok(Some(thread));
+            }
+        }
+        Ok(None)
     }
 
     fn ids(&self) -> Result<Option<status::Ids>, ProcError> {

@@ -85,6 +85,31 @@ fn facts_belong_to_the_key() {
     assert_eq!(proc.facts(key, ALL).unwrap(), None, "dead");
 }
 
+/// The kernel tells nothing of the program for a first thread that has ended.
+#[test]
+fn facts_of_a_process_whose_first_thread_has_ended_come_from_another() {
+    let tree = Tree::new();
+    let threads = tree.path().join("7/task");
+    std::fs::create_dir_all(&threads).unwrap();
+    for (tid, state) in [(7, 'Z'), (8, 'Z'), (9, 'S')] {
+        tree.put(&Task { state, threads: 3, ..Task::new(tid, 500) });
+        if state == 'Z' {
+            tree.write(&format!("{tid}/cmdline"), b"");
+        }
+    }
+    symlink("/opt/a", tree.path().join("9/exe")).unwrap();
+    for tid in ["8", "9"] {
+        std::fs::rename(tree.path().join(tid), threads.join(tid)).unwrap();
+    }
+    let key = ProcKey { pid: 7, start: 500 };
+    let facts = tree.proc().facts(key, ALL).unwrap().unwrap();
+    assert_eq!(facts.exe.as_deref(), Some(&b"/opt/a"[..]));
+    assert_eq!(facts.cmdline.as_deref(), Some(&b"task --flag"[..]));
+    std::fs::remove_dir_all(threads.join("9")).unwrap();
+    let facts = tree.proc().facts(key, ALL).unwrap().unwrap();
+    assert_eq!((facts.exe, facts.cmdline.as_deref()), (None, Some(&b""[..])), "no other is there");
+}
+
 #[test]
 fn command_lines_are_cut_and_stay_bytes() {
     let tree = Tree::new();

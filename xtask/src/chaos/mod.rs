@@ -204,9 +204,6 @@ const NOT_HERE: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// Not survived at present: tried and shown as such by the long form, which fails for it; CI would never pass.
-const OPEN: [&str; 1] = ["leader-exit"];
-
 /// Lets the agent meet the faults.
 ///
 /// # Errors
@@ -258,11 +255,6 @@ fn tried(options: &Options, agent: &Path, dice: &mut Dice) -> Result<Vec<Row>> {
             }
             if fault.debug && options.release {
                 row.leave_out("a release build has no fail points");
-                continue;
-            }
-            if options.short && options.only.is_empty() && OPEN.contains(&fault.name) {
-                row.leave_out("not survived at present, see docs/SPECIFICATION.md");
-                println!("          left out  {row}");
                 continue;
             }
             let watch = Stopwatch::start();
