@@ -78,7 +78,7 @@ impl<'a> Stage<'a> {
             let name = vital(number);
             let program = Program::Wait.write(&places.bin(), &name)?;
             vitals.push(Workload::spawn(&program)?);
-            let expect = json!({ "expect": { "min_instances": 1, "start_within": "1s" } });
+            let expect = json!({ "expect": { "min_instances": 1, "start_within": "4s" } });
             profile = profile.critical_with(&name, &program, &expect);
         }
         let life = Program::Exit(0).write(&places.bin(), "pt-life")?;

@@ -74,6 +74,7 @@ pub(super) const SUITES: [Suite; 3] = [
             "--skip=health_command::",
             "--skip=layers::",
             "--skip=metrics::",
+            "--skip=otlp::",
             "--skip=migration::",
             "--skip=profiles::",
             "--skip=dynamic_policies::profiles_take_turns",
