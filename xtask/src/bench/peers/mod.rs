@@ -1,12 +1,11 @@
 //! The agent beside other programs that watch, count, limit or alert, in the same minutes on the same machine: what
-//! they cost a storm of short lives, how soon they act, and what a scrape costs.
+//! they cost a storm of short lives, and how soon they act.
 //!
 //! Writes docs/PEERS.md, its plot, and the ratios that `cargo xtask bench --check` compares later runs with.
 
 mod acting;
 mod plot;
 mod ratios;
-mod scraped;
 mod storming;
 mod tools;
 
@@ -20,7 +19,6 @@ use crate::marked;
 
 use acting::{Deaths, Reaction};
 use ratios::Ratios;
-use scraped::Scraped;
 use storming::Storming;
 
 const DOCUMENT: &str = "docs/PEERS.md";
@@ -35,10 +33,9 @@ pub(crate) fn run(setting: &Setting, check: bool) -> Result<()> {
     let storming = storming::run(setting)?;
     let reactions = acting::reactions(setting)?;
     let deaths = acting::deaths(setting)?;
-    let scraped = scraped::run(setting)?;
-    let tables = tables(&storming, &reactions, &deaths, &scraped);
+    let tables = tables(&storming, &reactions, &deaths);
     println!("{tables}");
-    let ratios = Ratios::of(&storming, &reactions, &scraped)?;
+    let ratios = Ratios::of(&storming, &reactions)?;
     if check {
         return ratios.compare(&Ratios::committed()?);
     }
@@ -54,7 +51,7 @@ pub(crate) fn run(setting: &Setting, check: bool) -> Result<()> {
     Ok(())
 }
 
-fn tables(storming: &[Storming], reactions: &[Reaction], deaths: &Deaths, scraped: &[Scraped; 2]) -> String {
+fn tables(storming: &[Storming], reactions: &[Reaction], deaths: &Deaths) -> String {
     let mut text = String::from(
         "| in a storm of short lives | throughput, relative to without | CPU time per life | of all lives, told | \
          resident memory | CPU with nothing to do |\n|---|---|---|---|---|---|\n",
@@ -83,13 +80,5 @@ fn tables(storming: &[Storming], reactions: &[Reaction], deaths: &Deaths, scrape
          | monit's action, at its shortest cycle of 1 s | {:.0} ms |\n",
         deaths.agent, deaths.monit
     ));
-    text.push_str(&format!(
-        "\n| a scrape beside {} processes in {} groups | it takes | CPU time |\n|---|---|---|\n",
-        scraped::PROCESSES,
-        scraped::GROUPS
-    ));
-    for Scraped { who, wall, cpu } in scraped {
-        text.push_str(&format!("| {who} | {wall:.1} ms | {cpu:.1} ms |\n"));
-    }
     text
 }

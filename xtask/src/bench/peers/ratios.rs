@@ -6,7 +6,6 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use super::acting::Reaction;
-use super::scraped::Scraped;
 use super::storming::{Storming, Subject};
 use super::tools::Peer;
 use crate::cargo::workspace_root;
@@ -19,7 +18,6 @@ const TOLERANCE: f64 = 0.1;
 const THROUGHPUT: &str = "storm throughput with the agent, of that without";
 const CPU: &str = "CPU time per life, of forkstat's";
 const REACTION: &str = "matched exec to its limit by moving it, of cgrulesengd's";
-const SCRAPE: &str = "CPU time of a scrape, of prometheus-process-exporter's";
 
 /// Ratios by what they tell.
 #[derive(Debug, PartialEq)]
@@ -30,17 +28,15 @@ impl Ratios {
     ///
     /// # Errors
     /// When something was not measured.
-    pub(super) fn of(storming: &[Storming], reactions: &[Reaction], scraped: &[Scraped; 2]) -> Result<Self> {
+    pub(super) fn of(storming: &[Storming], reactions: &[Reaction]) -> Result<Self> {
         let of = |subject| storming.iter().find(|one| one.subject == subject).context("a storm beside each");
         let (agent, forkstat) = (of(Subject::Agent)?, of(Subject::Peer(Peer::Forkstat))?);
         let [_, moved, theirs] = reactions else { bail!("three who limit") };
         let reaction = moved.quiet.p50().context("limited")? / theirs.quiet.p50().context("classified")?;
-        let [ours, exporter] = scraped;
         let ratios = [
             (THROUGHPUT, agent.ratio.median()),
             (CPU, agent.micros.median() / forkstat.micros.median()),
             (REACTION, reaction),
-            (SCRAPE, ours.cpu.median() / exporter.cpu.median()),
         ];
         Ok(Self(ratios.into_iter().map(|(what, value)| (what.to_owned(), value)).collect()))
     }
