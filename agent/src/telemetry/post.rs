@@ -41,37 +41,20 @@ pub(super) enum PostError {
 impl PostError {
     /// Whether the same request may be taken later. Of answers OTLP names those (specification, "Failures").
     pub(super) fn may_pass(&self) -> bool {
-        match self {
-            Self::Refused(status, _) => matches!(
-                *status,
-                StatusCode::TOO_MANY_REQUESTS
-                    | StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT
-            ),
-            // Files may be put right meanwhile.
-            Self::Secret(..)
-            | Self::Header(_)
-            | Self::CaFile(..)
-            | Self::Certificates(_)
-            | Self::Client(_)
-            | Self::Timeout(_)
-            | Self::Http(_) => true,
-        }
+        // Files may be put right meanwhile.
+        let Self::Refused(status, _) = self else { return true };
+        matches!(
+            *status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+        )
     }
 
     /// How long the receiver asked to be left alone; none if it did not.
     pub(super) fn asked(&self) -> Duration {
-        match self {
-            Self::Refused(_, asked) => asked.unwrap_or_default(),
-            Self::Secret(..)
-            | Self::Header(_)
-            | Self::CaFile(..)
-            | Self::Certificates(_)
-            | Self::Client(_)
-            | Self::Timeout(_)
-            | Self::Http(_) => Duration::ZERO,
-        }
+        if let Self::Refused(_, Some(asked)) = self { *asked } else { Duration::ZERO }
     }
 }
 

@@ -94,10 +94,7 @@ pub(crate) fn little_memory(setting: &Setting, dice: &mut Dice) -> Result<Durati
     let victim = stage.kill_one()?;
     let account = storm.finish()?;
     let watch = Stopwatch::start();
-    stage.right(&daemon)?;
-    let recovery = watch.elapsed();
-    stage.alerted(&victim)?;
-    stage.exact(&daemon, account.lives)?;
+    let (recovery, _) = stage.recovered(&daemon, &watch, &victim, account.lives)?;
     stage.end(daemon)?;
     drop(cell.cgroup);
     Ok(recovery)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::cgroup::{TestCgroup, cpu_quota_of};
-use integration_tests::clock::{SOON, wait_until};
+use integration_tests::clock::{SOON, Stopwatch, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::Daemon;
 use integration_tests::kernel;
@@ -188,6 +188,22 @@ impl<'a> Stage<'a> {
             ensure!(ids.len() == 1, "the alert of {name} came under {} ids", ids.len());
         }
         Ok(())
+    }
+
+    /// After a storm of these lives in which a critical process was killed: waits until the agent is right, the alert
+    /// arrives, and every record is accounted for. Returns for how long the agent was not right since `watch` runs, and
+    /// how many records were dropped.
+    pub(crate) fn recovered(
+        &self,
+        daemon: &Daemon<'_>,
+        watch: &Stopwatch,
+        victim: &str,
+        lives: u64,
+    ) -> Result<(Duration, u64)> {
+        self.right(daemon)?;
+        let recovery = watch.elapsed();
+        self.alerted(victim)?;
+        Ok((recovery, self.exact(daemon, lives)?))
     }
 
     /// That every record of the kernel side is accounted for: produced = sent + dropped, sent = received, what was

@@ -36,10 +36,7 @@ pub(crate) fn stopped(setting: &Setting, dice: &mut Dice) -> Result<Duration> {
     let account = storm.finish()?;
     daemon.signal(Signal::SIGCONT)?;
     let watch = Stopwatch::start();
-    stage.right(&daemon)?;
-    let recovery = watch.elapsed();
-    stage.alerted(&victim)?;
-    stage.exact(&daemon, account.lives)?;
+    let (recovery, _) = stage.recovered(&daemon, &watch, &victim, account.lives)?;
     stage.end(daemon)?;
     Ok(recovery)
 }
@@ -53,10 +50,7 @@ pub(crate) fn tiny_rings(setting: &Setting, dice: &mut Dice) -> Result<Duration>
     let victim = stage.kill_one()?;
     let account = storm.finish()?;
     let watch = Stopwatch::start();
-    stage.right(&daemon)?;
-    let recovery = watch.elapsed();
-    stage.alerted(&victim)?;
-    let dropped = stage.exact(&daemon, account.lives)?;
+    let (recovery, dropped) = stage.recovered(&daemon, &watch, &victim, account.lives)?;
     ensure!(dropped > 0, "nothing was dropped in {} lives: that was no storm", account.lives);
     stage.end(daemon)?;
     Ok(recovery)
@@ -86,10 +80,7 @@ pub(crate) fn of_execs(setting: &Setting, dice: &mut Dice) -> Result<Duration> {
         let nice: Result<Vec<i32>> = living.iter().map(|one| Ok(kernel::stat(one.pid())?.nice)).collect();
         Ok(nice?.into_iter().all(|nice| nice == NICER))
     })?;
-    stage.right(&daemon)?;
-    let recovery = watch.elapsed();
-    stage.alerted(&victim)?;
-    stage.exact(&daemon, account.lives)?;
+    let (recovery, _) = stage.recovered(&daemon, &watch, &victim, account.lives)?;
     stage.end(daemon)?;
     Ok(recovery)
 }

@@ -10,6 +10,7 @@ use crate::cgroup::find;
 use crate::control::proto::Holder;
 use crate::daemon::kept::{BRIEF, Kept};
 use crate::daemon::probes::answer::{DIRS_MAX, grown, together};
+use crate::daemon::probes::listening::Counters;
 use crate::model::id::ProcKey;
 use crate::model::latency::{ByCpu, Reading, Totals, Waits, blame, since, sum};
 use crate::model::time::Timestamp;
@@ -57,11 +58,6 @@ pub(super) struct Ask {
     pub answer: oneshot::Sender<Result<Recent, String>>,
 }
 
-/// What is read.
-pub(super) trait Countable {
-    fn read(&self) -> Result<Reading, SourceError>;
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Recently {
@@ -85,8 +81,8 @@ impl Recently {
     }
 
     /// Somebody asks.
-    pub(super) fn ask(&mut self, ask: Ask, counted: &impl Countable, mount: Option<&Path>, now: Timestamp) {
-        let reading = match counted.read() {
+    pub(super) fn ask(&mut self, ask: Ask, counted: &impl Counters, mount: Option<&Path>, now: Timestamp) {
+        let reading = match counted.all() {
             Ok(reading) => reading,
             Err(error) => return drop(ask.answer.send(Err(unreadable(&error)))),
         };
@@ -109,7 +105,7 @@ impl Recently {
     }
 
     /// Answers those whose time has come, all together; without the probes, all.
-    pub(super) fn finish(&mut self, counted: Option<&impl Countable>, mount: Option<&Path>, now: Timestamp) {
+    pub(super) fn finish(&mut self, counted: Option<&impl Counters>, mount: Option<&Path>, now: Timestamp) {
         self.kept.drop_old(now);
         let due = |(until, ..): &mut (Timestamp, Reading, Ask)| counted.is_none() || *until <= now;
         let due: Vec<_> = self.open.extract_if(.., due).collect();
@@ -118,7 +114,7 @@ impl Recently {
         }
         let reading = counted.map_or_else(
             || Err("the scheduler's probes went away meanwhile".to_owned()),
-            |counted| counted.read().map_err(|error| unreadable(&error)),
+            |counted| counted.all().map_err(|error| unreadable(&error)),
         );
         for (_, from, ask) in due {
             let told = reading.as_ref().map(|reading| recent(&ask.of, &from, reading, mount));
@@ -201,8 +197,12 @@ mod tests {
         }
     }
 
-    impl Countable for Machine {
-        fn read(&self) -> Result<Reading, SourceError> {
+    impl Counters for Machine {
+        fn watched(&self) -> Result<Vec<(ProcKey, ByCpu)>, SourceError> {
+            Ok(self.all()?.watched)
+        }
+
+        fn all(&self) -> Result<Reading, SourceError> {
             self.reads.set(self.reads.get() + 1);
             let millis = self.at.get();
             let mut vital = Waits { wait_ns: millis * 100_000, longest_ns: 5_000_000, ..Waits::default() };

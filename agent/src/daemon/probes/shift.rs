@@ -19,7 +19,7 @@ use crate::daemon::probes::ear::Mouth;
 use crate::daemon::probes::ledger::{Counted, Ledger};
 use crate::daemon::probes::listening::{Counters, Listening};
 use crate::daemon::probes::rate;
-use crate::daemon::probes::recent::{Ask, Countable, Recently};
+use crate::daemon::probes::recent::{Ask, Recently};
 use crate::daemon::probes::trigger::Trigger;
 use crate::daemon::probes::{LOOKS_MAX, Look, Order, Place, Told};
 use crate::daemon::waker::{Waker, timespec};
@@ -388,12 +388,6 @@ impl Counters for Probes {
     }
 
     fn all(&self) -> Result<Reading, SourceError> {
-        self.read()
-    }
-}
-
-impl Countable for Probes {
-    fn read(&self) -> Result<Reading, SourceError> {
         self.read()
     }
 }
