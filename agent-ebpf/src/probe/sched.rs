@@ -79,13 +79,7 @@ pub fn switched(ctx: &BtfTracePointContext) {
 
 /// Counts what the thread that goes has run, and what the one that comes has waited.
 #[inline(always)]
-fn take_over(
-    ctx: &BtfTracePointContext,
-    state: &mut CpuState,
-    settings: &SchedSettings,
-    cpu: u32,
-    now: u64,
-) {
+fn take_over(ctx: &BtfTracePointContext, state: &mut CpuState, settings: &SchedSettings, cpu: u32, now: u64) {
     // SAFETY: arguments of the tracepoint.
     let (prev, next) = unsafe { (Task::new(ctx.arg(1)), Task::new(ctx.arg(2))) };
 
