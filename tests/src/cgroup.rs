@@ -84,6 +84,18 @@ impl TestCgroup {
         &self.name
     }
 
+    /// Removes it and makes it again, as somebody does who has a cgroup for each of his jobs.
+    ///
+    /// # Errors
+    /// When a process stays in it, or it cannot be made.
+    pub fn make_anew(&self) -> Result<()> {
+        self.dirs.iter().try_for_each(|dir| {
+            // Killed members leave a cgroup only when they are reaped by the kernel.
+            wait_until("remove cgroup", SOON, || Ok(fs::remove_dir(dir).is_ok()))?;
+            fs::create_dir(dir).with_context(|| format!("create cgroup {}", dir.display()))
+        })
+    }
+
     /// The files by which a process joins it.
     pub fn procs_files(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.dirs.iter().map(|dir| dir.join("cgroup.procs"))

@@ -45,5 +45,6 @@ mod restart;
 mod roles;
 mod run_command;
 mod schemas;
+mod succession;
 mod top;
 mod webhooks;

@@ -262,6 +262,7 @@ fn the_state_stays_while_limits_stand() {
         place: String::new(),
         kind: crate::store::Kind::File,
         path: "/cg/x/cpu.max".into(),
+        inode: 0,
         item: String::new(),
         process: None,
         thread: None,

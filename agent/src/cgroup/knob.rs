@@ -1,7 +1,7 @@
 //! One value in one file of a cgroup: read, written, compared.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::error::{CgroupError, shown};
@@ -129,6 +129,16 @@ impl Knob {
     #[must_use]
     pub const fn part(&self) -> &Part {
         &self.part
+    }
+
+    /// The file's inode. kernfs numbers its nodes without giving a number to another one, so that a cgroup's file is
+    /// told from that of a later cgroup with the same path (`__kernfs_new_node`, fs/kernfs/dir.c).
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub fn inode(&self) -> Result<u64, CgroupError> {
+        let found = self.file.metadata().map_err(|source| CgroupError::io("stat", &self.path, source))?;
+        Ok(found.ino())
     }
 
     /// The value now.

@@ -140,6 +140,14 @@ pub fn descendants(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     Ok(found)
 }
 
+/// The inode of a cgroup: no later one has it, though it may have the path (see [`crate::cgroup::Knob::inode`]).
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn inode(dir: &Path) -> Result<u64, CgroupError> {
+    std::fs::metadata(dir).map(|found| found.ino()).map_err(|source| CgroupError::io("stat", dir, source))
+}
+
 /// Whether there is a cgroup below this one.
 ///
 /// # Errors

@@ -18,7 +18,10 @@ impl Turn {
         let now = clock::now();
         let Written { groups, entered } = self.parts.drift.written();
         for group in groups {
-            self.tell_clashes(&group);
+            // One that gave way to another group on the same cgroup has no values any more.
+            if self.parts.throttle.with_group(&group, |_| ()).is_some() {
+                self.tell_clashes(&group);
+            }
         }
         if entered {
             self.look.get_or_insert_with(|| self.looked.after(LOOK_INTERVAL).max(now));

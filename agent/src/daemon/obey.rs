@@ -233,6 +233,7 @@ impl Turn {
             whole_unit: throttle.whole_unit,
             // The executor makes sure that nobody else is in the cgroup.
             in_place: true,
+            sharers: Vec::new(),
             rewrite: false,
             members,
             reason: throttle.reason.clone(),

@@ -38,6 +38,7 @@ impl Turn {
                 allow_move: rule.allow_move,
                 whole_unit: rule.whole_unit,
                 in_place: true,
+                sharers: Vec::new(),
                 members: planned.processes.iter().map(|member| member.key).collect(),
                 reason: reason(&rule.name),
                 caused_at: clock::now(),

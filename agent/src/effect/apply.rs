@@ -153,6 +153,7 @@ impl Run<'_> {
             place: place.label(),
             kind,
             path,
+            inode: 0,
             item: String::new(),
             process: None,
             thread: None,
@@ -239,6 +240,7 @@ impl Run<'_> {
                 if prior != value {
                     let change = NewIntent {
                         item: knob.part().to_item(),
+                        inode: knob.inode()?,
                         prior: prior.into_bytes(),
                         new: value.as_bytes().to_vec(),
                         ..self.change(place, Kind::File, knob.path().to_owned())

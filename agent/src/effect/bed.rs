@@ -302,6 +302,7 @@ pub(super) fn apply(group: &str, limits: Limits, members: &[ProcKey]) -> Apply {
         allow_move: true,
         whole_unit: false,
         in_place: false,
+        sharers: Vec::new(),
         rewrite: false,
         members: members.to_vec(),
         reason: Reason::Operator { uid: 0, request: "test".to_owned() },

@@ -11,7 +11,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use crate::cgroup::{Cgroup as _, CgroupError, Knob, Part, shown};
-use crate::effect::group::Group;
+use crate::effect::group::{Group, PlaceDir};
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::model::chain::chain;
 use crate::model::id::Name;
@@ -27,8 +27,8 @@ const GROUPS_MAX: usize = 2_048;
 pub struct Drift {
     inotify: OwnedFd,
     groups: BTreeMap<Name, Watched>,
-    /// Whose cgroup a watch is on.
-    watches: BTreeMap<i32, Name>,
+    /// Whose cgroup a watch is on: several groups' where each limits something else there.
+    watches: BTreeMap<i32, BTreeSet<Name>>,
 }
 
 /// What was written, by whomever.
@@ -43,7 +43,7 @@ pub struct Written {
 #[derive(Debug)]
 struct Watched {
     limits: Limits,
-    dirs: Vec<PathBuf>,
+    dirs: Vec<PlaceDir>,
     watches: Vec<i32>,
     values: Vec<Value>,
     borrowed: bool,
@@ -57,6 +57,8 @@ struct Watched {
 #[derive(Debug)]
 struct Value {
     path: PathBuf,
+    /// Its cgroup.
+    dir: PlaceDir,
     part: Part,
     ours: String,
 }
@@ -80,10 +82,9 @@ impl Drift {
             self.forget(name);
             return Ok(());
         };
-        let mut dirs: Vec<PathBuf> =
-            group.places.iter().flat_map(|place| place.paths()).map(ToOwned::to_owned).collect();
-        dirs.sort();
-        dirs.dedup();
+        let mut dirs: Vec<PlaceDir> = group.places.iter().flat_map(|place| &place.dirs).cloned().collect();
+        dirs.sort_by(|a, b| a.path.cmp(&b.path));
+        dirs.dedup_by(|a, b| a.path == b.path && a.inode == b.inode);
         if let Some(known) = self.groups.get_mut(name)
             && known.limits == group.limits
             && known.dirs == dirs
@@ -106,16 +107,16 @@ impl Drift {
             again: false,
         };
         for dir in &watched.dirs {
-            match inotify::add_watch(&self.inotify, dir, WatchFlags::MODIFY | WatchFlags::ONLYDIR) {
+            match inotify::add_watch(&self.inotify, &dir.path, WatchFlags::MODIFY | WatchFlags::ONLYDIR) {
                 Ok(watch) => {
                     watched.watches.push(watch);
-                    self.watches.insert(watch, name.clone());
+                    self.watches.entry(watch).or_default().insert(name.clone());
                 }
                 // It is over already.
                 Err(Errno::NOENT) => {}
                 Err(error) => {
-                    self.unwatch(&watched.watches);
-                    return Err(CgroupError::io("watch", dir, error.into()).into());
+                    self.unwatch(name, &watched.watches);
+                    return Err(CgroupError::io("watch", &dir.path, error.into()).into());
                 }
             }
         }
@@ -125,19 +126,25 @@ impl Drift {
 
     /// Watches nothing any more.
     pub fn follow_none(&mut self) {
-        for (_, watched) in std::mem::take(&mut self.groups) {
-            self.unwatch(&watched.watches);
+        for (name, watched) in std::mem::take(&mut self.groups) {
+            self.unwatch(&name, &watched.watches);
         }
     }
 
     fn forget(&mut self, name: &Name) {
         if let Some(watched) = self.groups.remove(name) {
-            self.unwatch(&watched.watches);
+            self.unwatch(name, &watched.watches);
         }
     }
 
-    fn unwatch(&mut self, watches: &[i32]) {
+    fn unwatch(&mut self, name: &Name, watches: &[i32]) {
         for watch in watches {
+            if let Some(names) = self.watches.get_mut(watch) {
+                names.remove(name);
+                if !names.is_empty() {
+                    continue;
+                }
+            }
             self.watches.remove(watch);
             // EINVAL: its cgroup is gone, and the watch with it.
             if let Err(error) = inotify::remove_watch(&self.inotify, *watch)
@@ -159,14 +166,16 @@ impl Drift {
                     return Written { groups: self.groups.keys().cloned().collect(), entered: true };
                 }
                 Ok(event) => {
-                    let Some(name) = self.watches.get(&event.wd()) else { continue };
-                    let Some(watched) = self.groups.get(name) else { continue };
                     let file = event.file_name().map(std::ffi::CStr::to_bytes);
-                    written.entered |= watched.borrowed && file == Some(b"cgroup.procs");
-                    let is =
-                        |value: &Value| value.path.file_name().map(|name| name.as_encoded_bytes()) == file;
-                    if watched.values.iter().any(is) {
-                        written.groups.insert(name.clone());
+                    for name in self.watches.get(&event.wd()).into_iter().flatten() {
+                        let Some(watched) = self.groups.get(name) else { continue };
+                        written.entered |= watched.borrowed && file == Some(b"cgroup.procs");
+                        let is = |value: &Value| {
+                            value.path.file_name().map(|name| name.as_encoded_bytes()) == file
+                        };
+                        if watched.values.iter().any(is) {
+                            written.groups.insert(name.clone());
+                        }
                     }
                 }
                 Err(Errno::INTR) => {}
@@ -183,9 +192,9 @@ impl Drift {
     pub fn compare(&mut self, name: &Name) -> Option<Vec<Clash>> {
         let watched = self.groups.get_mut(name)?;
         let mut clashes = Vec::new();
-        for Value { path, part, ours } in &watched.values {
+        for Value { path, dir, part, ours } in &watched.values {
             match Knob::look(path, part) {
-                Ok(found) if found == *ours => {}
+                Ok(found) if found == *ours || !dir.stands() => {}
                 Ok(found) => {
                     let item = part.to_item();
                     let space = if item.is_empty() { "" } else { " " };
@@ -214,10 +223,12 @@ impl AsFd for Drift {
 fn values(kernel: &Kernel, group: &Group) -> Result<Vec<Value>, EffectError> {
     let settings = kernel.driver.settings(&group.limits)?;
     let mut values = Vec::new();
-    for place in &group.places {
+    for place in group.places.iter().filter(|place| place.stands()) {
         for setting in &settings {
-            let Some(dir) = place.dir(setting.controller) else { continue };
-            let (knob, value) = match setting.open(dir) {
+            let Some(dir) = place.dirs.iter().find(|dir| dir.controller == setting.controller) else {
+                continue;
+            };
+            let (knob, value) = match setting.open(&dir.path) {
                 Ok(found) => found,
                 Err(error) if error.is_gone() => continue,
                 Err(error) => return Err(error.into()),
@@ -225,7 +236,8 @@ fn values(kernel: &Kernel, group: &Group) -> Result<Vec<Value>, EffectError> {
             // systemd may write the same limit in other words, such as over another period. It has just been
             // verified.
             let ours = if place.rung.is_systemds() { knob.read()? } else { value.to_owned() };
-            values.push(Value { path: knob.path().to_owned(), part: knob.part().clone(), ours });
+            let (path, part) = (knob.path().to_owned(), knob.part().clone());
+            values.push(Value { path, dir: dir.clone(), part, ours });
         }
     }
     Ok(values)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Controller;
+use crate::cgroup::{Controller, membership};
 use crate::model::id::ProcKey;
 use crate::model::limits::{Limits, Scope};
 use crate::store::GroupRow;
@@ -76,6 +76,27 @@ pub struct PlaceDir {
     /// The cgroup.
     #[serde(with = "escaped")]
     pub path: PathBuf,
+    /// Its inode where it is not of our making, else 0: whoever made it may remove it and make another of the same
+    /// path.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inode: u64,
+}
+
+impl PlaceDir {
+    /// A cgroup that is known by its path: one of ours or a unit's.
+    pub(crate) const fn new(controller: Controller, path: PathBuf) -> Self {
+        Self { controller, path, inode: 0 }
+    }
+
+    /// Whether it is the cgroup that was limited, and not another that was made since under the same path.
+    pub(crate) fn stands(&self) -> bool {
+        self.inode == 0 || membership::inode(&self.path).ok() == Some(self.inode)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(inode: &u64) -> bool {
+    *inode == 0
 }
 
 impl Place {
@@ -91,6 +112,12 @@ impl Place {
         let more: Vec<PlaceDir> = more.collect();
         self.dirs.extend(more);
         self.dirs.sort_by_key(|dir| dir.controller);
+    }
+
+    /// Whether its cgroups are those that were limited, and not others that were made since under the same paths.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.dirs.iter().all(PlaceDir::stands)
     }
 
     /// Whether it is the same place, for whatever reason it was chosen.

@@ -167,6 +167,7 @@ impl Shared {
             place: String::new(),
             kind: Kind::File,
             path: knob.path().to_owned(),
+            inode: knob.inode()?,
             item: knob.part().to_item(),
             process: None,
             thread: None,

@@ -39,6 +39,8 @@ mod refusals;
 #[cfg(test)]
 mod reservation_tests;
 #[cfg(test)]
+mod succession;
+#[cfg(test)]
 mod systemd_tests;
 #[cfg(test)]
 mod tests;

@@ -211,7 +211,7 @@ pub fn plan(
     {
         for place in &group.places {
             let planned = |plan: &PlacePlan| plan.place.each == place.each;
-            if !plan.places.iter().any(planned) {
+            if !plan.places.iter().any(planned) && place.stands() {
                 planner.refresh(place, &mut plan)?;
             }
         }
@@ -274,7 +274,7 @@ impl Planner<'_> {
         candidates: Vec<Candidate>,
         plan: &mut Plan,
     ) -> Result<(), EffectError> {
-        let known = self.group.and_then(|group| group.place(each));
+        let known = self.group.and_then(|group| group.place(each)).filter(|place| place.stands());
         if let Some(place) = known
             && candidates.iter().all(|one| place.holds(&one.origins))
         {
@@ -335,7 +335,7 @@ impl Planner<'_> {
             && let Some(path) = place.dirs.first().map(|dir| dir.path.clone())
         {
             // On v2 a unit's one cgroup holds whatever controller systemd enables there.
-            let dirs = self.controllers.iter().map(|one| PlaceDir { controller: *one, path: path.clone() });
+            let dirs = self.controllers.iter().map(|one| PlaceDir::new(*one, path.clone()));
             let mut wider = Place { dirs: dirs.collect(), ..place.clone() };
             let more = place.dirs.iter().filter(|dir| wider.dir(dir.controller).is_none()).cloned();
             wider.dirs.extend(more.collect::<Vec<_>>());

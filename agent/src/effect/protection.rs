@@ -45,6 +45,7 @@ impl Shared {
             allow_move: false,
             whole_unit: false,
             in_place: false,
+            sharers: Vec::new(),
             rewrite: false,
             members: vec![*key],
             reason: Reason::Protected { why: format!("critical process {critical}") },

@@ -99,8 +99,19 @@ impl Shared {
         levelled.map(|()| outcome)
     }
 
+    /// Whether nobody is left in a group whose processes each have a place of their own: it only waits to be released.
+    pub(super) fn is_over(&self, name: &Name) -> bool {
+        let ended = |place: &Place| {
+            place.each.is_some_and(|key| is_same(&self.kernel.roots.proc, key).is_ok_and(|alive| !alive))
+        };
+        self.group(name).is_some_and(|group| !group.places.is_empty() && group.places.iter().all(ended))
+    }
+
     fn members(&self, place: &Place) -> Result<Vec<u32>, EffectError> {
         let mut pids = Vec::new();
+        if !place.stands() {
+            return Ok(pids);
+        }
         for path in place.paths() {
             match membership::members(path) {
                 Ok(members) => pids.extend(members),

@@ -214,6 +214,7 @@ fn request(hold: &Hold, limits: Limits) -> Apply {
         allow_move: false,
         whole_unit: false,
         in_place: true,
+        sharers: Vec::new(),
         rewrite: false,
         members: hold.members.clone(),
         reason: Reason::Protected { why: format!("critical process {}", hold.critical) },

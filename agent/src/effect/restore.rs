@@ -331,6 +331,10 @@ impl Restorer<'_> {
         let change = &row.change;
         let prior = text(&change.prior);
         let outcome = Knob::open(change.path.clone(), Part::from_item(&change.item)).and_then(|knob| {
+            // The cgroup is gone, and another has its path.
+            if change.inode != 0 && knob.inode()? != change.inode {
+                return Ok(false);
+            }
             let now = knob.read()?;
             let ours = now.as_bytes() == change.new || row.superseded.as_deref() == Some(now.as_bytes());
             if ours && now != prior {
@@ -341,12 +345,13 @@ impl Restorer<'_> {
                     "{path} was set to {now:?} by somebody else since; left so instead of {prior:?}"
                 ));
             }
-            Ok(())
+            Ok(true)
         });
         match outcome {
+            Ok(false) => Ok(()),
             Err(error) if error.is_gone() => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => {
+            Ok(true) => {
                 self.unmark(&change.path, &change.item);
                 Ok(())
             }

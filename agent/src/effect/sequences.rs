@@ -228,6 +228,7 @@ impl World {
                     allow_move: *allow_move,
                     whole_unit: false,
                     in_place: *in_place,
+                    sharers: Vec::new(),
                     rewrite: false,
                     members,
                     reason: Reason::Operator { uid: 0, request: "test".to_owned() },

@@ -328,7 +328,17 @@ impl Shared {
         if plan.accepted.is_empty() && plan.places.is_empty() {
             return Ok(plan.applied("not at all".to_owned(), None));
         }
-        match carry_out(self, apply, &mut plan, before.as_ref(), critical) {
+        let mut carried = carry_out(self, apply, &mut plan, before.as_ref(), critical);
+        if let Err(EffectError::Store(StoreError::Taken { group, .. })) = &carried
+            && let Ok(holder) = group.parse::<Name>()
+            && !self.is_queued(&holder)
+            && self.is_over(&holder)
+        {
+            // Who ended a moment ago must not keep who comes after it in the same cgroup or unit from being limited.
+            self.release(&holder)?;
+            carried = carry_out(self, apply, &mut plan, before.as_ref(), critical);
+        }
+        match carried {
             Ok(after) if plan.accepted.is_empty() && before.is_none() => {
                 // All ended while they were moved: nobody would ever ask for the group to be removed.
                 self.set_group(&apply.group, Some(after));

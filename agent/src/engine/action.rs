@@ -258,6 +258,10 @@ pub struct Apply {
     /// Whether limits may be written to the cgroup in which the processes already are. True only when every
     /// known process of that cgroup belongs to the group; the effect checks it again.
     pub in_place: bool,
+    /// Who else is known in that cgroup, when these few are all that keeps the limits out of it: one that has ended is
+    /// not in the way, and its end may be told later than what began after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sharers: Vec<ProcKey>,
     /// Whether values are written even where the limits are known to be in force: somebody changed them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rewrite: bool,

@@ -225,7 +225,12 @@ fn matches_found_together_become_one_action_and_later_ones_wait_for_its_outcome(
 fn limits_go_in_place_only_where_nobody_else_lives() {
     let mut rig = Rig::new(rsync_rule());
     rig.alive(process(5, "bash").cgroup(7));
-    assert!(!apply(&one(rig.exec(process(10, "rsync").cgroup(7)))).in_place);
+    let put = one(rig.exec(process(10, "rsync").cgroup(7)));
+    assert_eq!((apply(&put).in_place, &apply(&put).sharers[..]), (false, &[key(5)][..]));
+    let mut rig = Rig::new(rsync_rule());
+    (5..14).for_each(|pid| drop(rig.alive(process(pid, "bash").cgroup(7))));
+    let put = one(rig.exec(process(20, "rsync").cgroup(7)));
+    assert_eq!((apply(&put).in_place, apply(&put).sharers.len()), (false, 0), "too many to ask after");
     let mut rig = Rig::new(rsync_rule());
     assert!(!apply(&one(rig.exec(process(10, "rsync").cgroup(0)))).in_place);
     let mut rig = Rig::new(rsync_rule());

@@ -32,6 +32,8 @@ pub struct NewIntent {
     pub kind: Kind,
     /// Of which file or cgroup.
     pub path: PathBuf,
+    /// The inode of a cgroup's file, 0 where none is known: a later cgroup of the same path has none of our values.
+    pub inode: u64,
     /// Which part of it.
     pub item: String,
     /// Of which process.
@@ -73,11 +75,12 @@ pub struct Recorded {
 }
 
 const COLUMNS: &str = "id, boot, grp, place, kind, path, item, pid, start, tid, tid_start, prior, new, \
-                       reason, superseded, state, created";
+                       reason, superseded, state, created, inode";
 
 impl Tables {
     /// Records changes. One that is recorded already keeps its prior value where what is in the kernel now is
-    /// our own doing; a value that somebody else has set since is the one to go back to.
+    /// our own doing; a value that somebody else has set since is the one to go back to. A record of a file that is
+    /// gone, as the path has another inode by now, gives way.
     ///
     /// # Errors
     /// When another group has recorded a change of the same thing, or the table cannot be written.
@@ -102,11 +105,42 @@ impl Tables {
         reason: &str,
         change: &NewIntent,
     ) -> Result<Recorded, StoreError> {
+        if let Some(recorded) = self.insert_intent(boot, now, reason, change, None)? {
+            return Ok(recorded);
+        }
+        // A number that nobody knows yet: whoever undoes the old one meanwhile must not delete this one by it.
+        let free = self.rows("record intent", "SELECT max(id) + 1 FROM intents", (), |row| row.get(0))?;
+        self.run(
+            "delete intent",
+            "DELETE FROM intents
+             WHERE kind = ?1 AND path = ?2 AND item = ?3 AND inode NOT IN (0, ?4) AND ?4 <> 0",
+            (
+                change.kind.text(),
+                change.path.as_os_str().as_bytes(),
+                &change.item,
+                change.inode.cast_signed(),
+            ),
+        )?;
+        match self.insert_intent(boot, now, reason, change, free.first().copied())? {
+            Some(recorded) => Ok(recorded),
+            None => Err(self.taken(change)?),
+        }
+    }
+
+    /// `None` when the record of it that is there is not the group's to change.
+    fn insert_intent(
+        &self,
+        boot: &str,
+        now: i64,
+        reason: &str,
+        change: &NewIntent,
+        id: Option<i64>,
+    ) -> Result<Option<Recorded>, StoreError> {
         let found = self.rows(
             "record intent",
             "INSERT INTO intents (boot, grp, place, reason, kind, path, item, pid, start, tid, tid_start,
-                                  prior, new, state, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'planned', ?14)
+                                  prior, new, state, created, inode, id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'planned', ?14, ?15, ?16)
              ON CONFLICT DO UPDATE
                  SET prior = CASE
                          WHEN kind = 'membership' THEN excluded.prior
@@ -122,8 +156,9 @@ impl Tables {
                          THEN excluded.prior
                          ELSE new
                      END,
-                     new = excluded.new, reason = excluded.reason, state = 'planned'
+                     new = excluded.new, reason = excluded.reason, state = 'planned', inode = excluded.inode
                  WHERE boot = excluded.boot AND grp IS excluded.grp
+                       AND (inode = excluded.inode OR 0 IN (inode, excluded.inode))
              RETURNING id, superseded IS NULL",
             (
                 boot,
@@ -140,13 +175,12 @@ impl Tables {
                 &change.prior,
                 &change.new,
                 now,
+                change.inode.cast_signed(),
+                id,
             ),
             |row| Ok(Recorded { id: row.get(0)?, fresh: row.get(1)? }),
         )?;
-        match found.first() {
-            Some(recorded) => Ok(*recorded),
-            None => Err(self.taken(change)?),
-        }
+        Ok(found.first().copied())
     }
 
     fn taken(&self, change: &NewIntent) -> Result<StoreError, StoreError> {
@@ -298,6 +332,7 @@ impl Tables {
                 place: raw.place,
                 kind: Kind::parse(&raw.kind).ok_or_else(|| self.malformed("intents.kind", &*raw.kind))?,
                 path: PathBuf::from(OsString::from_vec(raw.path)),
+                inode: raw.inode.cast_unsigned(),
                 item: raw.item,
                 process: key(raw.pid, raw.start),
                 thread: key(raw.tid, raw.tid_start),
@@ -331,6 +366,7 @@ struct Raw {
     superseded: Option<Vec<u8>>,
     state: String,
     created: i64,
+    inode: i64,
 }
 
 impl Raw {
@@ -357,6 +393,7 @@ impl Raw {
             },
             state: row.get(15)?,
             created: row.get(16)?,
+            inode: row.get(17)?,
         })
     }
 }
@@ -372,6 +409,7 @@ mod tests {
             place: String::new(),
             kind: Kind::File,
             path: PathBuf::from(OsString::from_vec(b"/cg/\xff/cpu.max".to_vec())),
+            inode: 7,
             item: String::new(),
             process: None,
             thread: None,
@@ -410,6 +448,26 @@ mod tests {
         let error = plan(&mut store, change("b", "10", "20")).unwrap_err();
         assert_eq!(error.to_string(), "/cg/\\xff/cpu.max is limited by group a already");
         assert_eq!(store.read(Tables::intents).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_recorded_of_a_file_that_is_gone_gives_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("s.db"), Durability::Process).unwrap().store;
+        let first = plan(&mut store, change("a", "max", "10")).unwrap();
+        for (group, inode) in [("b", 8), ("b", 9), ("a", 10)] {
+            let again = NewIntent { inode, ..change(group, "5", "20") };
+            let recorded = plan(&mut store, again.clone()).unwrap();
+            assert!(recorded[0].fresh && recorded[0].id > first[0].id, "{recorded:?} {first:?}");
+            let row = store.read(Tables::intents).unwrap().remove(0);
+            assert_eq!((row.change, row.superseded), (again, None));
+        }
+        // What nobody knows the inode of is the file that has the path.
+        let unknown = NewIntent { inode: 0, ..change("b", "20", "30") };
+        assert!(plan(&mut store, unknown).unwrap_err().to_string().contains("limited by group a"));
+        let unknown = NewIntent { inode: 0, ..change("a", "20", "30") };
+        assert!(!plan(&mut store, unknown).unwrap()[0].fresh);
+        assert_eq!(store.read(Tables::intents).unwrap()[0].change.prior, b"5");
     }
 
     #[test]

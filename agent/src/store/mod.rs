@@ -353,7 +353,7 @@ mod tests {
         let path = dir.path().join("state.db");
         open(&path).unwrap().store.tables.conn.pragma_update(None, "user_version", 99).unwrap();
         let error = open(&path).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 3, .. }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 4, .. }), "{error}");
         let conn = Connection::open(&path).unwrap();
         assert_eq!(conn.query_row("PRAGMA user_version", (), |r| r.get::<_, i64>(0)).unwrap(), 99);
     }

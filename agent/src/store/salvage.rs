@@ -53,6 +53,7 @@ mod tests {
             place: String::new(),
             kind: Kind::File,
             path: "/cg/x/cpu.max".into(),
+            inode: 0,
             item: String::new(),
             process: None,
             thread: None,

@@ -92,6 +92,8 @@ CREATE TABLE wishes (
 ) STRICT, WITHOUT ROWID;
 ",
     ),
+    // Which of the files that had this path, one after the other.
+    M::up("ALTER TABLE intents ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;"),
 ];
 
 /// What was told and is to be told.

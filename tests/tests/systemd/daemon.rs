@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use integration_tests::clock::{SOON, wait_until};
 use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
+use integration_tests::kernel::comm;
 use integration_tests::places::Places;
 use integration_tests::program::Program;
-use integration_tests::systemd::{TestUnit, agent_units, cgroup_of, require_systemd};
+use integration_tests::systemd::{TestUnit, agent_units, cgroup_of, property, require_systemd, systemctl};
 use serde_json::{Value, json};
 
 /// A profile with one rule for one comm.
@@ -106,4 +107,35 @@ fn what_a_rule_may_not_do_is_told() -> Result<()> {
     ensure!(explained.contains(expected), "{explained}");
     ensure!(unit.capture()? == before);
     daemon.stop()
+}
+
+/// The main process of a service is followed by another in the same unit.
+#[test]
+fn each_main_process_of_a_service_is_limited() -> Result<()> {
+    require_systemd()?;
+    let (_turn, places) = (Turn::take()?, Places::new()?);
+    let hog = Program::Wait.write(&places.bin(), "pt-again")?;
+    let script = format!("exec {}", hog.display());
+    let unit = TestUnit::service("again", &script, &["Restart=always", "RestartSec=0"])?;
+    let mut pid = unit.pids("pt-again", 1)?[0];
+    let before = unit.capture()?;
+    let daemon = Daemon::start(&places)?;
+    profile(&places, "pt-again", &json!({ "scope": "process", "whole_unit": true }), None)?;
+    daemon.ask(&["profile", "activate", "p"])?;
+    for life in 0..3 {
+        wait_until("the process is known as limited", SOON, || {
+            Ok(!daemon.data(&["explain", &pid.to_string()])?["group"].is_null())
+        })
+        .with_context(|| format!("life {life}: {}", daemon.printed()))?;
+        ensure!(unit.capture()?["cpu.max"] == "20000 100000\n", "{:?}", unit.capture()?);
+        let last = std::mem::replace(&mut pid, 0);
+        systemctl(&["kill", "--signal=KILL", unit.id()])?;
+        wait_until("the next one runs", SOON, || {
+            pid = property(unit.id(), "MainPID")?.parse()?;
+            Ok(pid != 0 && pid != last && comm(pid).is_ok_and(|comm| comm == "pt-again"))
+        })?;
+    }
+    daemon.stop()?;
+    ensure!(unit.capture()? == before, "after: {:#?}\nbefore: {before:#?}", unit.capture()?);
+    Ok(())
 }

@@ -86,6 +86,7 @@ fn apply(spec: &Spec, systemd: bool) -> CliResult<Apply> {
         whole_unit: spec.whole_unit,
         // The executor makes sure that nobody else is in the cgroup.
         in_place: true,
+        sharers: Vec::new(),
         rewrite: false,
         members,
         reason,

@@ -137,6 +137,7 @@ impl Run<'_> {
             place: label((self.apply.scope == Scope::Process).then_some(change.process)),
             kind: Kind::Attribute(change.attribute),
             path: PathBuf::new(),
+            inode: 0,
             item: String::new(),
             process: Some(change.process),
             thread: Some(change.thread),

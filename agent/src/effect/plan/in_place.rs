@@ -7,6 +7,7 @@ use super::{Candidate, Planner};
 use crate::cgroup::{Cgroup as _, Controller, Owner, membership, shown};
 use crate::effect::group::{Place, PlaceDir, Rung};
 use crate::effect::kernel::EffectError;
+use crate::effect::moves::is_same;
 use crate::model::id::ProcKey;
 use crate::systemd::Unit;
 
@@ -19,12 +20,15 @@ impl Planner<'_> {
         present: &[Candidate],
         home: Option<&Unit>,
     ) -> Result<Result<Place, String>, EffectError> {
-        if !self.apply.in_place {
+        let ended = |key: &ProcKey| is_same(&self.kernel.roots.proc, *key).is_ok_and(|alive| !alive);
+        let sharers = &self.apply.sharers;
+        if !self.apply.in_place && (sharers.is_empty() || !sharers.iter().all(ended)) {
             return Ok(Err("other processes share their cgroup".to_owned()));
         }
         let everyone = || candidates.iter().chain(present);
         let pids: BTreeSet<u32> = everyone().map(|one| one.process.key.pid).collect();
         let mut dirs: Vec<PlaceDir> = Vec::with_capacity(self.controllers.len());
+        let gone = |dir: &Path| Ok(Err(format!("{} is gone", shown(dir))));
         for (index, controller) in self.controllers.iter().enumerate() {
             let paths = || everyone().filter_map(|one| one.origins.get(index).map(|(_, path)| path));
             let Some(dir) = paths().min_by_key(|path| path.as_os_str().len()) else {
@@ -33,7 +37,13 @@ impl Planner<'_> {
             if let Some(outside) = paths().find(|path| !path.starts_with(dir)) {
                 return Ok(Err(format!("they are both in {} and in {}", shown(dir), shown(outside))));
             }
-            if dirs.last().is_none_or(|last| last.path != *dir) {
+            let last = dirs.last().filter(|last| last.path == *dir).map(|last| last.inode);
+            let inode = match last.map_or_else(|| membership::inode(dir), Ok) {
+                Ok(inode) => inode,
+                Err(error) if error.is_gone() => return gone(dir),
+                Err(error) => return Err(error.into()),
+            };
+            if last.is_none() {
                 if let Err(why) = self.may_write(*controller, dir, home) {
                     return Ok(Err(why));
                 }
@@ -43,7 +53,7 @@ impl Planner<'_> {
                 }
                 let members = match membership::members(dir) {
                     Ok(members) => members,
-                    Err(error) if error.is_gone() => return Ok(Err(format!("{} is gone", shown(dir)))),
+                    Err(error) if error.is_gone() => return gone(dir),
                     Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
                         return Ok(Err(format!(
                             "{} is threaded: it does not tell its processes",
@@ -58,7 +68,7 @@ impl Planner<'_> {
                     return Ok(Err(format!("process {other} in {} is not of the group", shown(dir))));
                 }
             }
-            dirs.push(PlaceDir { controller: *controller, path: dir.clone() });
+            dirs.push(PlaceDir { controller: *controller, path: dir.clone(), inode });
         }
         Ok(Ok(Place::new(each, Rung::InPlace, dirs)))
     }

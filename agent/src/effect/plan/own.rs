@@ -30,7 +30,7 @@ impl Planner<'_> {
             let mount = self.mount(*controller).unwrap_or_else(|| Path::new("/"));
             let subtree = &self.kernel.roots.subtree;
             let path = subtree::group_dir(mount, subtree, &self.apply.group, each);
-            place.dirs.push(PlaceDir { controller: *controller, path });
+            place.dirs.push(PlaceDir::new(*controller, path));
         }
         place.keep_dirs(known);
         // Those that are in the place already have to come along, or stay limited in the old way.

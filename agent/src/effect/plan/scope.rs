@@ -91,7 +91,7 @@ impl Planner<'_> {
             let mut path = self.mount(*controller).map(PathBuf::from).unwrap_or_default();
             path.push(root.trim_matches('/'));
             path.extend(name::lineage(&slice));
-            place.dirs.push(PlaceDir { controller: *controller, path });
+            place.dirs.push(PlaceDir::new(*controller, path));
         }
         place.keep_dirs(known);
         place.unit = Some(slice);

@@ -98,7 +98,7 @@ impl Planner<'_> {
                 let why = format!("they are both in {id} and in {}", shown(outside));
                 return Ok(Err(WhyNot::new(why)));
             }
-            dirs.push(PlaceDir { controller: *controller, path });
+            dirs.push(PlaceDir::new(*controller, path));
         }
         let ours: BTreeSet<u32> = everyone().map(|one| one.process.key.pid).collect();
         let Some(top) = dirs.first().map(|dir| dir.path.clone()) else {

@@ -73,6 +73,8 @@ fn row(kernel: &Kernel, dir: &Path, one: &Replaced) -> Option<Intent> {
             place: String::new(),
             kind: Kind::File,
             path: dir.join(file),
+            // The mark is on the cgroup itself.
+            inode: 0,
             item: one.item.clone(),
             process: None,
             thread: None,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::policy::conflict::Dispute;
 use crate::engine::policy::dynamic::Motion;
+use crate::engine::process::Table;
 use crate::engine::process::lifecycle::shift;
 use crate::engine::view::Membership;
 use crate::model::id::{NAME_MAX, Name, ProcKey};
@@ -13,6 +14,10 @@ use crate::model::process::{Comm, Process};
 use crate::model::reason::Reason;
 use crate::model::rule::OnConflict;
 use crate::model::time::Timestamp;
+
+/// Most processes beside a group's in its cgroup that are asked after one by one: more than end within the interval at
+/// which ends are told.
+const SHARERS_MAX: u32 = 8;
 
 /// Who made a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,6 +271,18 @@ impl Group {
     /// How many members a cgroup holds.
     pub(crate) fn members_in(&self, cgroup: u64) -> u32 {
         self.cgroups.get(&cgroup).copied().unwrap_or(0)
+    }
+
+    /// Whether the members have their cgroup to themselves, and else who is in it, too, when they are few enough to be
+    /// asked after.
+    pub(crate) fn room(&self, table: &Table) -> (bool, Vec<ProcKey>) {
+        let Some((id, count)) = self.one_cgroup() else { return (false, Vec::new()) };
+        let there = table.in_cgroup(id);
+        if there == count || there > count.saturating_add(SHARERS_MAX) {
+            return (there == count, Vec::new());
+        }
+        let there = table.iter().map(|entry| &entry.process).filter(|one| one.cgroup == id);
+        (false, there.map(|one| one.key).filter(|key| !self.members.contains_key(key)).collect())
     }
 
     /// The cgroup that holds all members, when one does: its id and their number.

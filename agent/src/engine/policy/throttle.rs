@@ -339,7 +339,7 @@ impl Throttle {
             debug_assert!(self.departing.contains(first));
             group.batch = Some(batch.clone());
         }
-        let in_place = group.one_cgroup().is_some_and(|(id, count)| table.in_cgroup(id) == count);
+        let (in_place, sharers) = group.room(table);
         let what = What::Apply(Apply {
             group: name.clone(),
             limits: group.limits().clone(),
@@ -347,6 +347,7 @@ impl Throttle {
             allow_move: group.terms.allow_move,
             whole_unit: group.terms.whole_unit,
             in_place,
+            sharers,
             rewrite: std::mem::take(&mut group.rewrite),
             members: ready,
             reason: batch.reason.clone(),

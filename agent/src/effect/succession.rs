@@ -1,0 +1,133 @@
+//! On the real kernel: cgroups that are removed and made again under the same path, and processes that come after others
+//! in one.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::cgroup::Controller::Cpu;
+use crate::effect::bed::value::{quota, set_quota};
+use crate::effect::bed::{Bed, applied, apply, error, limits, release, run};
+use crate::engine::action::{Apply, What};
+use crate::engine::input::Outcome;
+use crate::model::id::ProcKey;
+use crate::model::limits::Scope;
+use crate::store::Tables;
+
+fn in_place(apply: Apply) -> What {
+    What::Apply(Apply { in_place: true, allow_move: false, ..apply })
+}
+
+/// A process in a cgroup of its own, which goes with the last one that was there.
+fn made_anew(bed: &mut Bed, last: Option<ProcKey>) -> (PathBuf, ProcKey) {
+    if let Some(last) = last {
+        let dir = bed.cgroup(last, Cpu);
+        bed.end(last);
+        fs::remove_dir(&dir).unwrap();
+        fs::create_dir(&dir).unwrap();
+    }
+    let process = bed.sleeper();
+    (bed.foreign(Cpu, "job", &[process]), process)
+}
+
+fn each(name: &str, key: ProcKey, cpu: &str) -> What {
+    in_place(Apply { scope: Scope::Process, ..apply(name, limits(&[("cpu", cpu)]), &[key]) })
+}
+
+#[test]
+fn a_cgroup_that_was_made_anew_is_another_one() {
+    let mut bed = Bed::new();
+    let throttle = bed.throttle();
+    // The same group, others beside it that still have a process, and one each.
+    for scope in [Scope::Group, Scope::Process] {
+        let (mut last, elsewhere) = (None, bed.sleeper());
+        bed.foreign(Cpu, "elsewhere", &[elsewhere]);
+        for round in 0..4 {
+            let (dir, process) = made_anew(&mut bed, last);
+            assert!(round == 0 || quota(&dir) == "max 100000", "a new one has the kernel's");
+            set_quota(&dir, "70000 100000");
+            let name = if scope == Scope::Group { "one" } else { ["a", "b", "c", "d"][round] };
+            let wanted = Apply { scope, ..apply(name, limits(&[("cpu", "20%")]), &[process]) };
+            if round == 0 {
+                applied(run(&throttle, each("beside", elsewhere, "30%")));
+            }
+            let (how, members, _) = applied(run(&throttle, in_place(wanted)));
+            assert_eq!((how.as_str(), members), ("in place", vec![process]), "{scope:?} {round}");
+            assert_eq!(quota(&dir), "20000 100000", "{scope:?} {round}");
+            last = Some(process);
+        }
+        let last = last.unwrap();
+        let dir = bed.cgroup(last, Cpu);
+        for name in ["a", "b", "c"] {
+            assert_eq!(run(&throttle, release(name)), Outcome::Released);
+            assert_eq!(quota(&dir), "20000 100000", "of {name}, whose cgroup is gone");
+        }
+        for name in ["one", "d", "beside"] {
+            assert_eq!(run(&throttle, release(name)), Outcome::Released);
+        }
+        assert_eq!(quota(&dir), "70000 100000");
+        for key in [last, elsewhere] {
+            bed.end(key);
+        }
+    }
+    assert_eq!(bed.store().read(Tables::intents).unwrap(), []);
+}
+
+#[test]
+fn what_is_restored_is_not_written_to_a_later_cgroup() {
+    let mut bed = Bed::new();
+    let (dir, first) = made_anew(&mut bed, None);
+    set_quota(&dir, "70000 100000");
+    let throttle = bed.throttle();
+    applied(run(&throttle, each("a", first, "20%")));
+    let (dir, _second) = made_anew(&mut bed, Some(first));
+    // As ours was, by chance.
+    set_quota(&dir, "20000 100000");
+    assert_eq!(run(&throttle, release("a")), Outcome::Released);
+    assert_eq!(quota(&dir), "20000 100000");
+    assert_eq!(bed.store().read(Tables::intents).unwrap(), []);
+}
+
+#[test]
+fn who_ended_gives_way_to_who_comes_after_it_in_the_same_cgroup() {
+    let mut bed = Bed::new();
+    let (first, second) = (bed.sleeper(), bed.sleeper());
+    let dir = bed.foreign(Cpu, "job", &[first]);
+    set_quota(&dir, "70000 100000");
+    let throttle = bed.throttle();
+    applied(run(&throttle, each("a", first, "20%")));
+    let refused = error(run(&throttle, each("b", first, "30%")));
+    assert!(refused.ends_with("is limited by group a already"), "{refused}");
+    bed.end(first);
+    bed.foreign(Cpu, "job", &[second]);
+    assert_eq!(applied(run(&throttle, each("b", second, "30%"))).1, [second]);
+    assert_eq!(quota(&dir), "30000 100000");
+    assert_eq!(run(&throttle, release("a")), Outcome::Released);
+    assert_eq!(quota(&dir), "30000 100000");
+    assert_eq!(run(&throttle, release("b")), Outcome::Released);
+    assert_eq!(quota(&dir), "70000 100000");
+}
+
+#[test]
+fn who_shared_the_cgroup_and_ended_is_not_in_the_way() {
+    let mut bed = Bed::new();
+    let (process, other) = (bed.sleeper(), bed.sleeper());
+    let dir = bed.foreign(Cpu, "job", &[process, other]);
+    let throttle = bed.throttle();
+    let wanted = |sharers: &[ProcKey]| {
+        let sharers = sharers.to_vec();
+        What::Apply(Apply { allow_move: false, sharers, ..apply("g", limits(&[("cpu", "20%")]), &[process]) })
+    };
+    for ended in [false, true] {
+        if ended {
+            bed.end(other);
+        }
+        let refused = applied(run(&throttle, wanted(&[]))).2;
+        assert!(refused[0].1.contains("other processes share their cgroup"), "{refused:?}");
+        let (how, _, refused) = applied(run(&throttle, wanted(&[other])));
+        if ended {
+            assert_eq!((how.as_str(), quota(&dir).as_str()), ("in place", "20000 100000"));
+        } else {
+            assert!(refused[0].1.contains("other processes share their cgroup"), "{refused:?}");
+        }
+    }
+}
