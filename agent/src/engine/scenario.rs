@@ -543,6 +543,29 @@ fn those_that_were_refused_one_by_one_are_asked_about_together() {
 }
 
 #[test]
+fn a_newcomer_has_all_of_a_cgroup_asked_about_within_a_second() {
+    let mut rig = Rig::new(rsync_rule());
+    rig.alive(process(99, "sh").cgroup(77));
+    let mut action = one(rig.exec(process(10, "rsync").cgroup(77)));
+    for wait in [10, 100, 1_000, 10_000] {
+        rig.refused(&action);
+        action = one(rig.sleep(Duration::from_millis(wait)));
+    }
+    rig.refused(&action);
+    // It would be asked about after a minute.
+    action = one(rig.exec(process(11, "rsync").cgroup(77)));
+    rig.refused(&action);
+    rig.exit(process(99, "sh").cgroup(77));
+    assert!(rig.sleep(Duration::from_millis(990)).is_empty(), "not at once: the next one may be on its way");
+    let action = one(rig.sleep(Duration::from_millis(10)));
+    assert!(apply(&action).in_place);
+    assert_eq!(apply(&action).members, [key(10), key(11)]);
+    // Those that were asked about before are no news.
+    rig.refused(&action);
+    assert!(rig.sleep(Duration::from_millis(9_990)).iter().all(|action| action.what == What::Resync));
+}
+
+#[test]
 fn another_cgroup_is_another_question() {
     let mut rig = Rig::new(rsync_rule());
     let action = one(rig.exec(process(10, "rsync").cgroup(77)));

@@ -18,9 +18,16 @@ const AGAIN: [Duration; 5] = [
     Duration::from_secs(60),
 ];
 
+/// Which of the waits is the longest after a process was refused that was not before: when a whole job starts in one
+/// cgroup, the last of its processes is the one after which all of them can be limited.
+const NEWCOMER: usize = 2;
+
 #[derive(Debug)]
 struct Waiting {
     keys: BTreeSet<ProcKey>,
+    /// Those that were asked about again.
+    known: BTreeSet<ProcKey>,
+    due: Timestamp,
     /// How often they were asked about again.
     times: usize,
     /// Groups whose failure has been told.
@@ -39,16 +46,26 @@ impl Refusals {
     pub(crate) fn note(&mut self, cgroup: u64, key: ProcKey, now: Timestamp) {
         let waiting = self.by_cgroup.entry(cgroup).or_insert_with(|| {
             let [first, ..] = AGAIN;
-            self.timers.insert((now.after(first), cgroup));
-            Waiting { keys: BTreeSet::new(), times: 0, told: BTreeSet::new() }
+            let due = now.after(first);
+            self.timers.insert((due, cgroup));
+            let (keys, known) = (BTreeSet::new(), BTreeSet::new());
+            Waiting { keys, known, due, times: 0, told: BTreeSet::new() }
         });
         waiting.keys.insert(key);
+        let soon = now.after(AGAIN[NEWCOMER]);
+        if waiting.due > soon && !waiting.known.contains(&key) {
+            self.timers.remove(&(waiting.due, cgroup));
+            self.timers.insert((soon, cgroup));
+            waiting.due = soon;
+            waiting.times = NEWCOMER;
+        }
     }
 
     /// Forgets a process that is dead.
     pub(crate) fn died(&mut self, cgroup: u64, key: ProcKey) {
         if let Some(waiting) = self.by_cgroup.get_mut(&cgroup) {
             waiting.keys.remove(&key);
+            waiting.known.remove(&key);
         }
     }
 
@@ -75,8 +92,11 @@ impl Refusals {
             }
             waiting.times += 1;
             let wait = AGAIN.get(waiting.times).or(AGAIN.last()).copied().unwrap_or_default();
-            self.timers.insert((now.after(wait), cgroup));
-            return Some((cgroup, std::mem::take(&mut waiting.keys)));
+            waiting.due = now.after(wait);
+            self.timers.insert((waiting.due, cgroup));
+            let keys = std::mem::take(&mut waiting.keys);
+            waiting.known.extend(&keys);
+            return Some((cgroup, keys));
         }
         None
     }
