@@ -1,4 +1,5 @@
-//! Log messages to stderr, where a service manager or the log file takes them.
+//! Log messages to the journal with their fields, where stderr leads there, and else to stderr, where a service manager or
+//! the log file takes them.
 //!
 //! Levels: error, something is lost or broken; warn, somebody should look; info, what the agent did; debug,
 //! why; trace, single events. Nothing that others can trigger at will is logged above debug per occurrence.
@@ -7,11 +8,18 @@ use std::fmt;
 use std::io::IsTerminal as _;
 
 use tracing::{Event, Level, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::settings::{LogFormat, LogLevel, Settings};
+
+/// What the names of fields in the journal begin with.
+const FIELDS: &str = "PROCESS_THROTTLER";
 
 /// Starts logging as configured. Only the first call of a process has an effect.
 pub fn start(settings: &Settings) {
@@ -22,9 +30,18 @@ pub fn start(settings: &Settings) {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
     let stream = std::env::var("JOURNAL_STREAM").ok();
     let journal = stream.is_some_and(|stream| is_stream(&stream, std::io::stderr()));
+    let structured = journal && settings.log_format == LogFormat::Text;
+    if let Some(layer) = structured.then(tracing_journald::layer).and_then(std::io::Result::ok) {
+        // The field by field form, which the stream to the journal does not have.
+        let layer = layer.with_field_prefix(Some(FIELDS.to_owned())).with_priority_mappings(PRIORITIES);
+        let all = tracing_subscriber::registry().with(layer).with(LevelFilter::from_level(level));
+        // The one error is that logging was started already.
+        drop(all.try_init());
+        return;
+    }
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
     let colours =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let plain = Format::default().with_target(false);
@@ -34,9 +51,17 @@ pub fn start(settings: &Settings) {
         }
         LogFormat::Json => builder.json().event_format(Ranked { journal, format: plain.json() }).try_init(),
     };
-    // The one error is that logging was started already.
     drop(result);
 }
+
+/// As [`rank`] has them.
+const PRIORITIES: PriorityMappings = PriorityMappings {
+    error: Priority::Error,
+    warn: Priority::Warning,
+    info: Priority::Informational,
+    debug: Priority::Debug,
+    trace: Priority::Debug,
+};
 
 /// Whether a file is the stream to the journal that `$JOURNAL_STREAM` names by device and inode (systemd.exec(5)).
 fn is_stream(stream: &str, file: impl std::os::fd::AsFd) -> bool {

@@ -93,6 +93,19 @@ fn it_is_started_when_it_answers_and_runs_with_few_rights() -> Result<()> {
 }
 
 #[test]
+fn its_messages_are_in_the_journal_with_their_fields() -> Result<()> {
+    let (_turn, installed) = (Turn::take()?, Installed::new()?);
+    let pid = installed.start()?;
+    wait_until("the message", SOON, || {
+        let mut journal = std::process::Command::new("journalctl");
+        let fields = [&format!("_PID={pid}"), "PROCESS_THROTTLER_SOURCE=ebpf", "PRIORITY=6"];
+        journal.args(["--no-pager", "-o", "cat", "-t", "process-throttler", "-u", UNIT]).args(fields);
+        Ok(integration_tests::command::run_command(journal)?.stdout.lines().any(|line| line == "ready"))
+    })
+    .with_context(|| installed.log())
+}
+
+#[test]
 fn its_exposure_is_at_most_3() -> Result<()> {
     let (_turn, installed) = (Turn::take()?, Installed::new()?);
     installed.start()?;
