@@ -6,6 +6,7 @@
 mod acting;
 mod plot;
 mod ratios;
+mod scraped;
 mod storming;
 mod tools;
 
@@ -19,6 +20,7 @@ use crate::marked;
 
 use acting::{Deaths, Reaction};
 use ratios::Ratios;
+use scraped::Scraped;
 use storming::Storming;
 
 const DOCUMENT: &str = "docs/PEERS.md";
@@ -33,9 +35,10 @@ pub(crate) fn run(setting: &Setting, check: bool) -> Result<()> {
     let storming = storming::run(setting)?;
     let reactions = acting::reactions(setting)?;
     let deaths = acting::deaths(setting)?;
-    let tables = tables(&storming, &reactions, &deaths);
+    let scraped = scraped::run(setting)?;
+    let tables = tables(&storming, &reactions, &deaths, &scraped);
     println!("{tables}");
-    let ratios = Ratios::of(&storming, &reactions)?;
+    let ratios = Ratios::of(&storming, &reactions, &scraped)?;
     if check {
         return ratios.compare(&Ratios::committed()?);
     }
@@ -51,7 +54,7 @@ pub(crate) fn run(setting: &Setting, check: bool) -> Result<()> {
     Ok(())
 }
 
-fn tables(storming: &[Storming], reactions: &[Reaction], deaths: &Deaths) -> String {
+fn tables(storming: &[Storming], reactions: &[Reaction], deaths: &Deaths, scraped: &[Scraped]) -> String {
     let mut text = String::from(
         "| in a storm of short lives | throughput, relative to without | CPU time per life | of all lives, told | \
          resident memory | CPU with nothing to do |\n|---|---|---|---|---|---|\n",
@@ -80,5 +83,12 @@ fn tables(storming: &[Storming], reactions: &[Reaction], deaths: &Deaths) -> Str
          | monit's action, at its shortest cycle of 1 s | {:.0} ms |\n",
         deaths.agent, deaths.monit
     ));
+    text.push_str(
+        "\n| a scrape, with 1,000 processes and 50 groups beside the machine's | wall time | CPU time |\n\
+         |---|---|---|\n",
+    );
+    for Scraped { who, wall, cpu } in scraped {
+        text.push_str(&format!("| {who} | {wall:.2} ms | {cpu:.2} ms |\n"));
+    }
     text
 }

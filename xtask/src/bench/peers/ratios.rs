@@ -6,6 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use super::acting::Reaction;
+use super::scraped::Scraped;
 use super::storming::{Storming, Subject};
 use super::tools::Peer;
 use crate::cargo::workspace_root;
@@ -17,6 +18,7 @@ const TOLERANCE: f64 = 0.1;
 /// What is compared. Of all but the first, less is better.
 const THROUGHPUT: &str = "storm throughput with the agent, of that without";
 const CPU: &str = "CPU time per life, of forkstat's";
+const SCRAPE: &str = "CPU time per scrape, of prometheus-process-exporter's";
 const REACTION: &str = "matched exec to its limit by moving it, of cgrulesengd's";
 
 /// Ratios by what they tell.
@@ -28,7 +30,7 @@ impl Ratios {
     ///
     /// # Errors
     /// When something was not measured.
-    pub(super) fn of(storming: &[Storming], reactions: &[Reaction]) -> Result<Self> {
+    pub(super) fn of(storming: &[Storming], reactions: &[Reaction], scraped: &[Scraped; 2]) -> Result<Self> {
         let of = |subject| storming.iter().find(|one| one.subject == subject).context("a storm beside each");
         let (agent, forkstat) = (of(Subject::Agent)?, of(Subject::Peer(Peer::Forkstat))?);
         let [_, moved, theirs] = reactions else { bail!("three who limit") };
@@ -37,6 +39,7 @@ impl Ratios {
             (THROUGHPUT, agent.ratio.median()),
             (CPU, agent.micros.median() / forkstat.micros.median()),
             (REACTION, reaction),
+            (SCRAPE, scraped[0].cpu.median() / scraped[1].cpu.median()),
         ];
         Ok(Self(ratios.into_iter().map(|(what, value)| (what.to_owned(), value)).collect()))
     }
