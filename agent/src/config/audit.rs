@@ -1,17 +1,21 @@
 //! The `audit:` key of `config.yaml`. Contacts nobody.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::Findings;
 use super::fields::{Cursor, Map};
-use super::{limits, profile};
+use super::{limits, metrics, profile};
 use crate::model::audit::{AuditSettings, Destination, Receiver, Rotation, Transport};
 use crate::model::id::Name;
 
 const KEYS: &[&str] = &["rotate_size", "rotate_after", "keep", "ship"];
-const SHIP_KEYS: &[&str] = &["name", "type", "address", "transport", "ca_file"];
+const SHIP_KEYS: &[&str] =
+    &["name", "type", "address", "transport", "ca_file", "endpoint", "timeout", "headers", "allow_http"];
+/// Those of them that tell nothing of where.
+const ABOUT_KEYS: [&str; 2] = ["name", "type"];
+const SYSLOG_KEYS: [&str; 3] = ["address", "transport", "ca_file"];
 
 /// Bounds of `rotate_size`, in bytes.
 const SIZES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 30;
@@ -23,8 +27,9 @@ const KEPT: std::ops::RangeInclusive<i128> = 1..=10_000;
 /// Most destinations: each has a thread.
 const SHIP_MAX: usize = 8;
 
-/// Reads the key; what is wrong goes to `findings`, and the default takes its place.
-pub(super) fn parse(at: &Cursor<'_>, findings: &mut Findings) -> AuditSettings {
+/// Reads the key; what is wrong goes to `findings`, and the default takes its place. Relative paths of secrets are below
+/// `config_dir`.
+pub(super) fn parse(at: &Cursor<'_>, config_dir: &Path, findings: &mut Findings) -> AuditSettings {
     let Some(map) = at.map(KEYS, &[], findings) else { return AuditSettings::default() };
     let Rotation { size, after, keep } = Rotation::DEFAULT;
     let rotation = Rotation {
@@ -34,7 +39,7 @@ pub(super) fn parse(at: &Cursor<'_>, findings: &mut Findings) -> AuditSettings {
     };
     let mut ship: Vec<Destination> = Vec::new();
     for item in map.get("ship").and_then(|at| at.list(findings)).unwrap_or_default() {
-        let Some(destination) = destination(&item, findings) else { continue };
+        let Some(destination) = destination(&item, config_dir, findings) else { continue };
         if ship.iter().any(|other| other.name == destination.name) {
             let message = format!("two destinations are named {}", destination.name);
             findings.push(item.error(message).with_fix("give one of them another name"));
@@ -76,11 +81,25 @@ fn count(at: &Cursor<'_>, findings: &mut Findings) -> Option<usize> {
     usize::try_from(count).ok()
 }
 
-fn destination(at: &Cursor<'_>, findings: &mut Findings) -> Option<Destination> {
+fn destination(at: &Cursor<'_>, config_dir: &Path, findings: &mut Findings) -> Option<Destination> {
     let map = at.map(SHIP_KEYS, &[], findings)?;
     let kind = map.required("type", findings)?;
-    let is_syslog = kind.choice(&[("journald", false), ("syslog", true)], findings)?;
-    let to = if is_syslog { syslog(&map, findings)? } else { journald(&map, findings)? };
+    let kinds = [("journald", To::Journald), ("syslog", To::Syslog), ("otlp", To::Otlp)];
+    let to = match kind.choice(&kinds, findings)? {
+        To::Journald => {
+            expect(&map, &[], "the journal of this machine", findings)?;
+            Receiver::Journald
+        }
+        To::Syslog => {
+            expect(&map, &SYSLOG_KEYS, "a syslog receiver", findings)?;
+            syslog(&map, findings)?
+        }
+        To::Otlp => {
+            expect(&map, &metrics::RECEIVER_KEYS, "a receiver of OTLP", findings)?;
+            let (endpoint, access) = metrics::receiver(&map, config_dir, findings)?;
+            Receiver::Otlp { url: metrics::logs_url(&endpoint).into(), access }
+        }
+    };
     let name = match map.get("name") {
         Some(at) => profile::read_name(at, findings)?,
         None => kind.text(findings)?.parse::<Name>().ok()?,
@@ -88,16 +107,23 @@ fn destination(at: &Cursor<'_>, findings: &mut Findings) -> Option<Destination> 
     Some(Destination { name, to })
 }
 
-fn journald(map: &Map<'_>, findings: &mut Findings) -> Option<Receiver> {
+#[derive(Clone, Copy)]
+enum To {
+    Journald,
+    Syslog,
+    Otlp,
+}
+
+/// Nothing but these keys, where all that are known were let in.
+fn expect(map: &Map<'_>, keys: &[&str], whom: &str, findings: &mut Findings) -> Option<()> {
     let mut good = true;
     for (key, at) in map.entries() {
-        if !matches!(*key, "type" | "name") {
-            let message = format!("{key} means nothing for the journal of this machine");
-            findings.push(at.error(message).with_fix("remove it"));
+        if !ABOUT_KEYS.contains(key) && !keys.contains(key) {
+            findings.push(at.error(format!("{key} means nothing for {whom}")).with_fix("remove it"));
             good = false;
         }
     }
-    good.then_some(Receiver::Journald)
+    good.then_some(())
 }
 
 fn syslog(map: &Map<'_>, findings: &mut Findings) -> Option<Receiver> {

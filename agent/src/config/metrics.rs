@@ -11,11 +11,13 @@ use super::error::Findings;
 use super::fields::{Cursor, Map};
 use super::webhook;
 use crate::model::signal::Hundredths;
-use crate::model::telemetry::{Header, HeaderValue, MetricsSettings, Otlp, Signal, Urls};
+use crate::model::telemetry::{Access, Header, HeaderValue, MetricsSettings, Otlp, Signal, Urls};
 
 const KEYS: &[&str] = &["listen", "allow_remote", "otlp", "bpf_run_time"];
 const OTLP_KEYS: &[&str] =
     &["endpoint", "signals", "trace_ratio", "interval", "timeout", "headers", "ca_file", "allow_http"];
+/// Those of them by which [`receiver`] is told.
+pub(super) const RECEIVER_KEYS: [&str; 5] = ["endpoint", "timeout", "headers", "ca_file", "allow_http"];
 const HEADER_KEYS: &[&str] = &["name", "value", "secret_file"];
 
 /// Bounds of the interval.
@@ -73,22 +75,41 @@ fn listen(at: &Cursor<'_>, remote: bool, findings: &mut Findings) -> Option<Sock
 fn otlp(at: &Cursor<'_>, config_dir: &Path, findings: &mut Findings) -> Option<Otlp> {
     let before = findings.errors();
     let map = at.map(OTLP_KEYS, &[], findings)?;
+    let receiver = receiver(&map, config_dir, findings);
+    let signals = map.get("signals").map(|at| signals(at, findings));
+    let trace_ratio = map.get("trace_ratio").map_or(Some(TRACE_RATIO), |at| ratio(at, findings));
+    let interval = map.get("interval").map_or(Some(INTERVAL), |at| interval(at, findings));
+    if findings.errors() > before {
+        return None;
+    }
+    let ((url, mut access), interval) = (receiver?, interval?);
+    access.timeout = access.timeout.min(interval);
+    Some(Otlp { urls: urls(&url, signals.as_deref()), trace_ratio: trace_ratio?, interval, access })
+}
+
+/// What is said of a receiver wherever there is one, by the keys in [`RECEIVER_KEYS`].
+pub(super) fn receiver(map: &Map<'_>, config_dir: &Path, findings: &mut Findings) -> Option<(Url, Access)> {
+    let before = findings.errors();
     let allow_http = map.get("allow_http").map_or(Some(false), |at| at.boolean(findings));
     let url = map.required("endpoint", findings).and_then(|at| {
         webhook::url(at, |url| allow_http.unwrap_or(true) || webhook::is_this_host(url), findings)
     });
-    let signals = map.get("signals").map(|at| signals(at, findings));
-    let trace_ratio = map.get("trace_ratio").map_or(Some(TRACE_RATIO), |at| ratio(at, findings));
-    let interval = map.get("interval").map_or(Some(INTERVAL), |at| interval(at, findings));
     let timeout = map.get("timeout").map_or(Some(TIMEOUT), |at| webhook::timeout(at, findings));
-    let headers = headers(&map, config_dir, findings);
+    let headers = headers(map, config_dir, findings);
     let ca_file = map.get("ca_file").and_then(|at| super::settings::absolute(at, findings));
     if findings.errors() > before {
         return None;
     }
-    let (urls, interval) = (urls(&url?, signals.as_deref()), interval?);
-    let timeout = timeout?.min(interval);
-    Some(Otlp { urls, trace_ratio: trace_ratio?, interval, timeout, headers, ca_file })
+    Some((url?, Access { timeout: timeout?, headers, ca_file }))
+}
+
+/// The URL of logs at an endpoint.
+pub(super) fn logs_url(endpoint: &Url) -> Url {
+    let mut url = endpoint.clone();
+    let base = endpoint.path().trim_end_matches('/');
+    let base = base.strip_suffix("v1/logs").unwrap_or(base).trim_end_matches('/');
+    url.set_path(&format!("{base}/v1/logs"));
+    url
 }
 
 /// Where each signal goes. Without a list of them an endpoint gets all, but one that names metrics gets metrics only.

@@ -317,7 +317,7 @@ impl<'a> Written<'a> {
             allow_containers: allow_containers.unwrap_or(default.allow_containers),
             backup: self.backup.as_ref().and_then(|at| backup::parse(at, findings)).unwrap_or_default(),
             access,
-            audit: self.audit.as_ref().map(|at| audit::parse(at, findings)).unwrap_or_default(),
+            audit: self.audit.as_ref().map(|at| audit::parse(at, &dirs.config, findings)).unwrap_or_default(),
             scheduler_probes: self
                 .scheduler_probes
                 .as_ref()
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn metrics_are_on_this_machine_unless_it_is_said_otherwise() {
         use crate::model::signal::Hundredths;
-        use crate::model::telemetry::{Header, HeaderValue, Otlp, Urls};
+        use crate::model::telemetry::{Access, Header, HeaderValue, Otlp, Urls};
 
         let read = |text: &str| Etc::new(&[("config.yaml", text)]).load().unwrap().metrics;
         assert_eq!(read("metrics: {}\n").listen.unwrap().to_string(), "127.0.0.1:9464");
@@ -443,9 +443,7 @@ mod tests {
             urls: Urls { metrics: at("metrics"), logs: at("logs"), traces: at("traces") },
             trace_ratio: Hundredths(100),
             interval: two,
-            timeout: two,
-            headers: Vec::new(),
-            ca_file: None,
+            access: Access { timeout: two, headers: Vec::new(), ca_file: None },
         };
         assert_eq!(plain, expected, "the timeout is not longer than the interval");
         let headers =
@@ -458,7 +456,7 @@ mod tests {
         let at = |signal: &str| Some(format!("https://h/x/v1/{signal}"));
         assert_eq!(two.urls, Urls { metrics: None, logs: at("logs"), traces: at("traces") });
         assert_eq!(two.trace_ratio, Hundredths(250));
-        let [tenant, token] = &full.headers[..] else { panic!("{:?}", full.headers) };
+        let [tenant, token] = &full.access.headers[..] else { panic!("{:?}", full.access) };
         let value = HeaderValue::Plain("a b".to_owned());
         assert_eq!(*tenant, Header { name: "x-scope-orgid".to_owned(), value });
         assert!(matches!(&token.value, HeaderValue::File(path) if path.ends_with("otlp.token")), "{token:?}");

@@ -49,10 +49,11 @@ impl Export {
         let Some(otlp) = otlp else { return };
         for signal in [Signal::Logs, Signal::Traces] {
             let Some(url) = otlp.urls.of(signal).map(str::to_owned) else { continue };
-            let (outlet, otlp, origin) = (Arc::clone(&self.outlet), otlp.clone(), self.origin.clone());
+            let (outlet, access, origin) =
+                (Arc::clone(&self.outlet), otlp.access.clone(), self.origin.clone());
             sending.tasks.push(tokio::spawn(async move {
                 let lane = if signal == Signal::Logs { &outlet.logs } else { &outlet.traces };
-                lane.run(url, otlp, origin).await;
+                lane.run(url, access, origin).await;
             }));
         }
     }

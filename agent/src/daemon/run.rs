@@ -59,6 +59,7 @@ use crate::source::run_time::RunTime;
 use crate::source::select::{self, Choice, Kind, Selected};
 use crate::store::{Durability, Store};
 use crate::sys;
+use crate::telemetry::otlp::Origin;
 use crate::telemetry::outlet::Outlet;
 
 /// Lines that a follower or a recording may lag behind.
@@ -133,7 +134,8 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     }
     let (followers, recordings) = (Publisher::new(STREAM), Publisher::new(STREAM));
     let due = Arc::new(Notify::new());
-    let (audit, auditing) = start_audit(dirs, &settings)?;
+    let origin = origin(started);
+    let (audit, auditing) = start_audit(dirs, &settings, &origin)?;
     let outlet = Arc::new(Outlet::default());
     let (journal, journal_thread) = journal::start(journal::Parts {
         store: book,
@@ -161,7 +163,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     let (refusals, refused) = mpsc::channel(violations::QUEUE);
     let violations = Violations::new(refused, journal.clone());
     let (asks, questions) = mpsc::channel(QUESTIONS);
-    let exporter = Exporter::new(asks, hostname(), started, &dirs.host.proc).map_err(failed)?;
+    let exporter = Exporter::new(asks, origin, started, &dirs.host.proc).map_err(failed)?;
     let exporter = exporter.with_run_time(run_time);
     exporter.apply(&settings.metrics).await;
     let export = Arc::new(Export::new(outlet, exporter.origin()));
@@ -258,12 +260,18 @@ fn open_store(dirs: &Dirs, kernel: &Kernel) -> Result<(Store, Wishes)> {
 }
 
 /// The audit log, with the record of this start.
-fn start_audit(dirs: &Dirs, settings: &Settings) -> Result<(Audit, Running)> {
+fn start_audit(dirs: &Dirs, settings: &Settings, origin: &Origin) -> Result<(Audit, Running)> {
     let place = Place::new(dirs.log.clone());
-    let shipping = Shipping::start(&place, &settings.audit.ship, &hostname()).map_err(failed)?;
+    let shipping = Shipping::start(&place, &settings.audit.ship, origin).map_err(failed)?;
     let started = audit::start(Log::new(place, settings.audit.rotation), shipping).map_err(failed)?;
     started.0.tell("daemon.started", concat!("version ", env!("CARGO_PKG_VERSION")));
     Ok(started)
+}
+
+/// What receivers are told of this run of the agent.
+fn origin(started: Timestamp) -> Origin {
+    let since_ns = clock::unix_nanos(clock::wall_at(started));
+    Origin { host: hostname(), instance: uuid::Uuid::now_v7().to_string(), since_ns }
 }
 
 /// This host's name, for receivers.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::id::Name;
+use crate::model::telemetry::Access;
 
 /// Settings of the audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +59,13 @@ pub enum Receiver {
         port: u16,
         /// How it is reached.
         transport: Transport,
+    },
+    /// A receiver of OTLP over HTTP, as log records.
+    Otlp {
+        /// The URL of logs, path included.
+        url: String,
+        /// How it is asked.
+        access: Access,
     },
 }
 

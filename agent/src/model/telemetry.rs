@@ -35,7 +35,14 @@ pub struct Otlp {
     pub trace_ratio: Hundredths,
     /// From one push of metrics to the next.
     pub interval: Duration,
-    /// Time for one request, from connecting to the answer; not longer than the interval.
+    /// How it is asked; the time for a request is not longer than the interval.
+    pub access: Access,
+}
+
+/// How a receiver of OTLP is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Time for one request, from connecting to the answer.
     pub timeout: Duration,
     /// What is sent with each request.
     pub headers: Vec<Header>,

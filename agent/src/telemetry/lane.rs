@@ -13,7 +13,7 @@ use super::otlp::{self, Origin};
 use super::post::{PostError, Poster};
 use crate::clock;
 use crate::model::chain::chain;
-use crate::model::telemetry::{Otlp, Signal};
+use crate::model::telemetry::{Access, Signal};
 use crate::model::time::Timestamp;
 
 /// Most records that wait, and most bytes of them.
@@ -193,8 +193,8 @@ impl Lane {
     }
 
     /// Sends until it is told to end. Whoever drops it loses nothing: another one goes on with the same request.
-    pub async fn run(&self, url: String, otlp: Otlp, origin: Origin) {
-        let mut poster = Poster::new(otlp);
+    pub async fn run(&self, url: String, access: Access, origin: Origin) {
+        let mut poster = Poster::new(access);
         loop {
             let batch = match self.next(&origin, false) {
                 Next::Post(batch) => batch,

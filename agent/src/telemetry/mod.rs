@@ -4,6 +4,7 @@
 //! traces for whoever receives OTLP.
 
 pub mod catalogue;
+pub mod courier;
 pub mod histogram;
 pub mod lane;
 pub mod listener;

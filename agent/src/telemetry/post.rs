@@ -7,7 +7,7 @@ use reqwest::{Body, Certificate, Client, Response, StatusCode, redirect};
 
 use super::otlp;
 use crate::clock;
-use crate::model::telemetry::{Header, HeaderValue as Written, Otlp};
+use crate::model::telemetry::{Access, Header, HeaderValue as Written};
 use crate::sealed::{SecretError, read_private};
 
 /// To establish a connection.
@@ -61,14 +61,14 @@ impl PostError {
 /// The way to a receiver, with its connection, which is kept between requests.
 #[derive(Debug)]
 pub(super) struct Poster {
-    otlp: Otlp,
+    access: Access,
     client: Option<Client>,
 }
 
 impl Poster {
     /// For this receiver. Nothing is read or contacted yet.
-    pub(super) const fn new(otlp: Otlp) -> Self {
-        Self { otlp, client: None }
+    pub(super) const fn new(access: Access) -> Self {
+        Self { access, client: None }
     }
 
     /// Posts a request, and returns the beginning of the answer.
@@ -76,15 +76,15 @@ impl Poster {
     /// # Errors
     /// When it was not taken.
     pub(super) async fn post(&mut self, url: &str, body: impl Into<Body>) -> Result<Vec<u8>, PostError> {
-        let headers = headers(&self.otlp.headers)?;
+        let headers = headers(&self.access.headers)?;
         let client = match &self.client {
             Some(client) => client,
-            None => self.client.insert(build(&self.otlp)?),
+            None => self.client.insert(build(&self.access)?),
         };
         let sent = client.post(url).headers(headers).body(body).send().await;
         let response = sent.map_err(|error| {
             if error.is_timeout() {
-                PostError::Timeout(self.otlp.timeout)
+                PostError::Timeout(self.access.timeout)
             } else {
                 PostError::Http(error.without_url())
             }
@@ -125,7 +125,7 @@ fn headers(written: &[Header]) -> Result<HeaderMap, PostError> {
     Ok(headers)
 }
 
-fn build(otlp: &Otlp) -> Result<Client, PostError> {
+fn build(access: &Access) -> Result<Client, PostError> {
     // Installing it twice is harmless: the first provider stays.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut builder = Client::builder()
@@ -134,10 +134,10 @@ fn build(otlp: &Otlp) -> Result<Client, PostError> {
         // What the environment says of proxies is not for what root sends.
         .no_proxy()
         .http1_only()
-        .connect_timeout(CONNECT.min(otlp.timeout))
-        .timeout(otlp.timeout)
+        .connect_timeout(CONNECT.min(access.timeout))
+        .timeout(access.timeout)
         .pool_max_idle_per_host(1);
-    if let Some(path) = &otlp.ca_file {
+    if let Some(path) = &access.ca_file {
         let shown = path.display().to_string();
         let pem = std::fs::read(path).map_err(|error| PostError::CaFile(shown.clone(), error))?;
         let certificates = Certificate::from_pem_bundle(&pem).ok().filter(|all| !all.is_empty());

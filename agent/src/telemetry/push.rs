@@ -54,8 +54,8 @@ enum PushError {
 
 /// Pushes to this URL until it is dropped.
 pub async fn run(url: String, otlp: Otlp, origin: Origin, questions: mpsc::Sender<Question>, pushes: Shared) {
-    let (timeout, interval) = (otlp.timeout, otlp.interval);
-    let mut poster = Poster::new(otlp);
+    let (timeout, interval) = (otlp.access.timeout, otlp.interval);
+    let mut poster = Poster::new(otlp.access);
     let mut pause = FIRST.min(interval);
     loop {
         tokio::time::sleep(pause).await;

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::catalogue::NAMESPACE;
 use super::otlp::logs::LogRecord;
 use super::otlp::traces::{Span, SpanKind};
-use super::otlp::{Attributes, Value};
+use super::otlp::{Attributes, Value, cut};
 use crate::model::absence::Revival;
 use crate::model::event::{Status, signal_name};
 use crate::model::notice::Notice;
@@ -72,7 +72,7 @@ pub fn record(happened: &Happened<'_>) -> LogRecord {
         at_ns,
         observed_ns,
         severity: notice.severity(),
-        body: notice.to_string(),
+        body: cut(&notice.to_string()).to_owned(),
         attributes,
         trace,
     }

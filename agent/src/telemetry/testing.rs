@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::signal::Hundredths;
-use crate::model::telemetry::{Otlp, Urls};
+use crate::model::telemetry::{Access, Otlp, Urls};
 
 /// One that gets logs and traces, these hundredths of a percent of the latter.
 pub(crate) fn receiver(base: &str, trace_ratio: u32) -> Otlp {
@@ -12,8 +12,6 @@ pub(crate) fn receiver(base: &str, trace_ratio: u32) -> Otlp {
         urls: Urls { metrics: None, logs: at("logs"), traces: at("traces") },
         trace_ratio: Hundredths(trace_ratio),
         interval: Duration::from_secs(60),
-        timeout: Duration::from_secs(5),
-        headers: Vec::new(),
-        ca_file: None,
+        access: Access { timeout: Duration::from_secs(5), headers: Vec::new(), ca_file: None },
     }
 }

@@ -47,8 +47,8 @@ const LAYERS: [Layer; 22] = [
     Layer { module: "container", may_use: &["model"], never: READERS },
     // Secrets and what is encrypted, for the configuration and whoever signs.
     Layer { module: "sealed", may_use: &[], never: READERS },
-    // Destinations are written to by threads that wait.
-    Layer { module: "audit", may_use: &["model"], never: READERS },
+    // Destinations are written to by threads that wait, one kind of them in the form that telemetry has.
+    Layer { module: "audit", may_use: &["model", "telemetry"], never: READERS },
     // reqwest is there for its URL parser.
     Layer {
         module: "config",

@@ -6,6 +6,7 @@
 mod bell;
 mod cursor;
 mod journald;
+mod otlp;
 mod pump;
 mod rfc5424;
 mod syslog;
@@ -20,6 +21,8 @@ pub use cursor::Cursor;
 use super::files::Place;
 use super::record::Record;
 use crate::model::audit::{Destination, Receiver};
+use crate::telemetry::courier::Courier;
+use crate::telemetry::otlp::Origin;
 use bell::Health;
 use pump::Pump;
 
@@ -47,17 +50,20 @@ pub struct Shipping {
 }
 
 impl Shipping {
-    /// Starts a thread for each destination.
+    /// Starts a thread for each destination; `origin` is who sends.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(place: &Place, destinations: &[Destination], host: &str) -> std::io::Result<Self> {
+    pub fn start(place: &Place, destinations: &[Destination], origin: &Origin) -> std::io::Result<Self> {
         let mut shipping = Self::default();
         for Destination { name, to } in destinations {
             let wire: Box<dyn Wire + Send> = match to {
                 Receiver::Journald => Box::new(journald::Journald::new()),
-                Receiver::Syslog { host: receiver, port, transport } => {
-                    Box::new(syslog::Syslog::new(receiver, *port, transport.clone(), host))
+                Receiver::Syslog { host, port, transport } => {
+                    Box::new(syslog::Syslog::new(host, *port, transport.clone(), &origin.host))
+                }
+                Receiver::Otlp { url, access } => {
+                    Box::new(otlp::Otlp(Courier::new(url.clone(), access.clone(), origin.clone())))
                 }
             };
             let health = Arc::new(Health::new(name.clone()));

@@ -35,12 +35,16 @@ impl Bed {
 
     fn ship(&self, port: u16, transport: Transport) -> Shipping {
         let to = Receiver::Syslog { host: "127.0.0.1".to_owned(), port, transport };
-        Shipping::start(&self.place, &[Destination { name: "d".parse().unwrap(), to }], "host-1").unwrap()
+        Shipping::start(&self.place, &[Destination { name: "d".parse().unwrap(), to }], &origin()).unwrap()
     }
 
     fn shipped(&self) -> u64 {
         Cursor::read(&self.place, "d").unwrap().seq
     }
+}
+
+fn origin() -> Origin {
+    Origin { host: "host-1".to_owned(), instance: "i".to_owned(), since_ns: 1 }
 }
 
 fn grace() -> Duration {

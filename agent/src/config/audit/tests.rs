@@ -7,6 +7,7 @@ use crate::config::Settings;
 use crate::config::file::Trust;
 use crate::config::host::Host;
 use crate::config::paths::Dirs;
+use crate::model::telemetry::Access;
 
 fn etc(text: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -36,15 +37,19 @@ fn all_of_it() {
     let text = "audit:\n  rotate_size: 1M\n  rotate_after: 1d\n  keep: 3\n  ship:\n\
                 \x20   - { type: journald }\n\
                 \x20   - { name: a, type: syslog, address: \"logs.example.org:6514\", ca_file: /ca.pem }\n\
-                \x20   - { name: b, type: syslog, address: \"[::1]:514\", transport: udp }\n";
+                \x20   - { name: b, type: syslog, address: \"[::1]:514\", transport: udp }\n\
+                \x20   - { type: otlp, endpoint: \"http://127.0.0.1:4318/x/\", timeout: 2s }\n";
     let AuditSettings { rotation, ship } = load(text).unwrap();
     assert_eq!(rotation, Rotation { size: 1 << 20, after: Duration::from_secs(86_400), keep: 3 });
-    assert_eq!(ship.len(), 3);
+    assert_eq!(ship.len(), 4);
     assert_eq!((ship[0].name.as_str(), &ship[0].to), ("journald", &Receiver::Journald));
     let tls = Transport::Tls { ca_file: "/ca.pem".into() };
     let host = "logs.example.org".to_owned();
     assert_eq!(ship[1].to, Receiver::Syslog { host, port: 6_514, transport: tls });
     assert_eq!(ship[2].to, Receiver::Syslog { host: "::1".to_owned(), port: 514, transport: Transport::Udp });
+    let access = Access { timeout: Duration::from_secs(2), headers: Vec::new(), ca_file: None };
+    let url = "http://127.0.0.1:4318/x/v1/logs".to_owned();
+    assert_eq!((ship[3].name.as_str(), &ship[3].to), ("otlp", &Receiver::Otlp { url, access }));
 }
 
 #[test]
@@ -55,7 +60,7 @@ fn every_mistake_has_its_place() {
         ("audit: { keep: 0 }", "1:16 0 is not a number of files from 1 to 10000"),
         ("audit: { path: /x }", "1:10 unknown key \"path\""),
         ("audit: { ship: [{ name: a }] }", "1:17 key \"type\" is missing"),
-        ("audit: { ship: [{ type: kafka }] }", "1:25 \"kafka\" is not one of journald, syslog"),
+        ("audit: { ship: [{ type: kafka }] }", "1:25 \"kafka\" is not one of journald, syslog, otlp"),
         (
             "audit: { ship: [{ type: journald, address: \"a:1\" }] }",
             "1:44 address means nothing for the journal of this machine",
@@ -77,6 +82,10 @@ fn every_mistake_has_its_place() {
     ] {
         assert_eq!(load(text).unwrap_err(), [expected], "{text}");
     }
+    let otlp = "audit: { ship: [{ type: otlp, endpoint: \"https://h\", address: \"a:1\" }] }";
+    assert_eq!(load(otlp).unwrap_err(), ["1:63 address means nothing for a receiver of OTLP"]);
+    let otlp = "audit: { ship: [{ type: otlp, endpoint: \"http://h\" }] }";
+    assert!(load(otlp).unwrap_err()[0].contains("http"), "it would go in clear");
     let clear = "audit: { ship: [{ type: syslog, address: \"10.0.0.1:514\", transport: tcp }] }";
     assert!(
         load(clear).unwrap_err()[0].starts_with("1:42 10.0.0.1 is another machine"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::waits::{WaitMeters, Waiters};
-use super::{Exporter, cgroups, lock, nanos, own};
+use super::{Exporter, cgroups, lock, own};
 use crate::clock;
 use crate::control::proto::{BreakerState, WebhookState};
 use crate::daemon::command::Command;
@@ -112,7 +112,7 @@ impl Office {
             Counted::default()
         });
         let read = tokio::task::spawn_blocking(move || {
-            let now_ns = nanos(clock::unix_millis(clock::wall()));
+            let now_ns = clock::unix_nanos(clock::wall());
             let all = Waiters { criticals: &figures.criticals, groups: &figures.groups };
             lock(&reading).put(all, &counted, now_ns, &mut sheet);
             sheet.finish()

@@ -70,15 +70,13 @@ impl Exporter {
     /// When `/proc` cannot be opened.
     pub fn new(
         questions: mpsc::Sender<Question>,
-        host: String,
+        origin: Origin,
         started: Timestamp,
         proc: &Path,
     ) -> Result<Self, ProcError> {
-        let since_ns = nanos(clock::unix_millis(clock::wall_at(started)));
-        let instance = uuid::Uuid::now_v7().to_string();
         Ok(Self {
             questions,
-            origin: Origin { host, instance, since_ns },
+            origin,
             started,
             outlets: Mutex::default(),
             pushes: push::Shared::default(),
@@ -234,10 +232,6 @@ impl Drop for Outlets {
     }
 }
 
-fn nanos(unix_ms: i64) -> u64 {
-    u64::try_from(unix_ms).unwrap_or(0).saturating_mul(1_000_000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,7 +259,8 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_is_taken_is_told_and_had_once_it_is_free() {
         let (questions, _inbox) = mpsc::channel(1);
-        let exporter = Exporter::new(questions, "h".to_owned(), clock::now(), Path::new("/proc")).unwrap();
+        let origin = Origin { host: "h".to_owned(), instance: "i".to_owned(), since_ns: 1 };
+        let exporter = Exporter::new(questions, origin, clock::now(), Path::new("/proc")).unwrap();
         let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = taken.local_addr().unwrap();
         let settings = MetricsSettings { listen: Some(address), ..MetricsSettings::default() };

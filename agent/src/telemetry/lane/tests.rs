@@ -73,8 +73,9 @@ fn serve(answers: Vec<(&'static str, &'static str, Vec<u8>)>) -> (String, Receiv
 
 /// Sends what is in the lane until the end, and says what became of it.
 async fn run(lane: &Lane, base: &str) -> Fate {
-    let otlp = Otlp { timeout: Duration::from_millis(200), ..receiver(base, 0) };
-    let run = lane.run(format!("{base}/v1/logs"), otlp, origin());
+    let otlp = receiver(base, 0);
+    let access = Access { timeout: Duration::from_millis(200), ..otlp.access };
+    let run = lane.run(format!("{base}/v1/logs"), access, origin());
     tokio::time::timeout(patience(Duration::from_secs(20)), run).await.expect("it ends");
     lane.fate()
 }
@@ -200,7 +201,7 @@ async fn another_task_goes_on_with_the_same_request() {
     lane.add(|| record("a"));
     let hung = tokio::spawn({
         let (lane, base) = (Arc::clone(&lane), format!("http://{}", mute.local_addr().unwrap()));
-        async move { lane.run(format!("{base}/v1/logs"), receiver(&base, 0), origin()).await }
+        async move { lane.run(format!("{base}/v1/logs"), receiver(&base, 0).access, origin()).await }
     });
     let (stream, _) = tokio::task::spawn_blocking(move || mute.accept().unwrap()).await.unwrap();
     hung.abort();

@@ -1,7 +1,7 @@
 //! Log records of OTLP (opentelemetry/proto/logs/v1/logs.proto).
 
 use super::super::wire::Message;
-use super::{Attributes, attributes, cut};
+use super::{Attributes, attributes};
 use crate::model::notice::Severity;
 use crate::model::trace::TraceContext;
 
@@ -19,7 +19,7 @@ pub struct LogRecord {
     pub observed_ns: u64,
     /// How bad.
     pub severity: Severity,
-    /// In words.
+    /// In words, as long as they are.
     pub body: String,
     /// In single facts.
     pub attributes: Attributes,
@@ -36,7 +36,7 @@ pub fn encode(record: &LogRecord) -> Vec<u8> {
     out.fixed64(1, *at_ns);
     out.varint(2, number);
     out.text(3, word);
-    out.message(5, |any| any.text(1, cut(body)));
+    out.message(5, |any| any.text(1, body));
     attributes(&mut out, 6, facts);
     if let Some(TraceContext { trace, span }) = trace {
         out.fixed32(8, SAMPLED);

@@ -106,7 +106,7 @@ fn attributes(out: &mut Message, field: u64, all: &Attributes) {
     }
 }
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or(text)
 }
 

@@ -14,7 +14,7 @@ use super::super::catalogue::PROCESSES;
 use super::super::sheet::Sheet;
 use super::*;
 use crate::model::signal::Hundredths;
-use crate::model::telemetry::{Header, HeaderValue as Written, Urls};
+use crate::model::telemetry::{Access, Header, HeaderValue as Written, Urls};
 
 /// A receiver that answers one request with these bytes; the request, and whether all of the answer was taken.
 fn receive(answer: Vec<u8>) -> (String, std::thread::JoinHandle<(String, Vec<u8>, bool)>) {
@@ -50,9 +50,7 @@ fn settings(url: &str) -> Otlp {
         urls: Urls { metrics: Some(url.to_owned()), ..Urls::default() },
         trace_ratio: Hundredths(0),
         interval: Duration::from_secs(60),
-        timeout: Duration::from_secs(5),
-        headers: Vec::new(),
-        ca_file: None,
+        access: Access { timeout: Duration::from_secs(5), headers: Vec::new(), ca_file: None },
     }
 }
 
@@ -66,8 +64,8 @@ async fn push_once(otlp: &Otlp) -> Result<(u64, String), PushError> {
             drop(question.answer.send(Ok(Arc::new(sheet.finish()))));
         }
     };
-    let (body, ()) = tokio::join!(figures(otlp.timeout, &origin, &questions), answered);
-    push(&mut Poster::new(otlp.clone()), otlp.urls.metrics.as_ref().unwrap(), body.unwrap()).await
+    let (body, ()) = tokio::join!(figures(otlp.access.timeout, &origin, &questions), answered);
+    push(&mut Poster::new(otlp.access.clone()), otlp.urls.metrics.as_ref().unwrap(), body.unwrap()).await
 }
 
 #[tokio::test]
@@ -80,13 +78,11 @@ async fn a_receiver_gets_figures_and_headers_and_no_secret_is_old() {
     let response = ExportMetricsServiceResponse { partial_success: Some(partial) };
     let (url, thread) = receive(answer("200 OK", "", &response.encode_to_vec()));
     let header = |name: &str, value| Header { name: name.to_owned(), value };
-    let otlp = Otlp {
-        headers: vec![
-            header("x-scope-orgid", Written::Plain("tenant".to_owned())),
-            header("authorization", Written::File(token.clone())),
-        ],
-        ..settings(&url)
-    };
+    let mut otlp = settings(&url);
+    otlp.access.headers = vec![
+        header("x-scope-orgid", Written::Plain("tenant".to_owned())),
+        header("authorization", Written::File(token.clone())),
+    ];
     assert_eq!(push_once(&otlp).await.unwrap(), (2, "old".to_owned()));
     let (head, body, _) = thread.join().unwrap();
     for line in [
@@ -129,7 +125,8 @@ async fn what_goes_wrong_is_said() {
     // One that accepts and says nothing.
     let mute = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}/", mute.local_addr().unwrap());
-    let otlp = Otlp { timeout: Duration::from_millis(200), ..settings(&url) };
+    let mut otlp = settings(&url);
+    otlp.access.timeout = Duration::from_millis(200);
     let error = chain(&push_once(&otlp).await.unwrap_err());
     assert_eq!(error, "no answer within 200ms");
 }
