@@ -72,6 +72,7 @@ fn apply(group: &str, in_place: bool, members: &[ProcKey]) -> Result<What> {
         allow_move: true,
         whole_unit: false,
         in_place,
+        sharers: Vec::new(),
         rewrite: false,
         members: members.to_vec(),
         reason: Reason::Operator { uid: 0, request: "measurement".to_owned() },
