@@ -146,6 +146,29 @@ fn what_is_threaded_is_not_moved() {
 }
 
 #[test]
+fn who_has_more_cgroups_than_are_looked_at_is_limited_by_moving() {
+    const MANY: usize = 4_097;
+    let mut bed = Bed::new();
+    let process = bed.sleeper();
+    let dir = bed.foreign(Cpu, "job", &[process]);
+    let below: Vec<PathBuf> = (0..MANY).map(|number| dir.join(number.to_string())).collect();
+    // Those that could be made are to be removed, whatever happens.
+    let made: Vec<&PathBuf> = below.iter().filter(|dir| fs::create_dir(dir).is_ok()).collect();
+    let throttle = bed.throttle();
+    let limit = &[("cpu", "30%")];
+    let found = (made.len(), run(&throttle, in_place(limit, process)));
+    let moved = run(&throttle, moving(limit, process));
+    let released = run(&throttle, release("g"));
+    let removed = made.iter().filter(|dir| fs::remove_dir(dir).is_ok()).count();
+
+    assert_eq!((found.0, removed), (MANY, MANY));
+    let why = refusal(found.1);
+    assert!(why.contains("more than 4096 cgroups below it"), "{why}");
+    assert_eq!(applied(moved).0, "by moving");
+    assert_eq!(released, Outcome::Released);
+}
+
+#[test]
 fn a_controller_that_is_not_handed_down_is_named() {
     let mut bed = Bed::new();
     if !bed.is_v2() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Candidate, Planner};
-use crate::cgroup::{Cgroup as _, Controller, Owner, membership, shown};
+use crate::cgroup::{Cgroup as _, CgroupError, Controller, Owner, membership, shown};
 use crate::effect::group::{Place, PlaceDir, Rung};
 use crate::effect::kernel::EffectError;
 use crate::effect::moves::is_same;
@@ -60,6 +60,8 @@ impl Planner<'_> {
                             shown(dir)
                         )));
                     }
+                    // More cgroups below it than are looked at: nobody can tell that they are all the group's.
+                    Err(error @ CgroupError::Malformed { .. }) => return Ok(Err(error.to_string())),
                     Err(error) => return Err(error.into()),
                 };
                 if let Some(other) =
