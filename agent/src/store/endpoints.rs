@@ -55,6 +55,26 @@ impl Tables {
         .map(drop)
     }
 
+    /// Takes back waits for an endpoint that end after `now` by `by` ms: the clock by which they are on record was set
+    /// back so far.
+    ///
+    /// # Errors
+    /// When the tables cannot be written.
+    pub fn set_back(&self, name: &str, by: i64, now: i64) -> Result<(), StoreError> {
+        self.run(
+            "set waits back",
+            "UPDATE outbox SET next_attempt = next_attempt - ?2
+             WHERE endpoint = ?1 AND state = 'pending' AND next_attempt > ?3",
+            (name, by, now),
+        )?;
+        self.run(
+            "set waits back",
+            "UPDATE endpoints SET not_before = not_before - ?2 WHERE name = ?1 AND not_before > ?3",
+            (name, by, now),
+        )
+        .map(drop)
+    }
+
     /// Sends nothing to an endpoint from now on. What is owed to it stays so.
     ///
     /// # Errors
@@ -130,5 +150,29 @@ mod tests {
         assert!(store.write(|tx| tx.enable_endpoint("ops")).unwrap());
         assert!(!store.write(|tx| tx.enable_endpoint("ops")).unwrap());
         assert_eq!(store.read(Tables::endpoint_rows).unwrap(), []);
+    }
+
+    #[test]
+    fn waits_go_back_with_the_clock_and_what_is_due_stays_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("s.db"), Durability::Power).unwrap().store;
+        store
+            .write(|tx| {
+                for (event, endpoint, at) in [("a", "ops", 9_000), ("b", "ops", 100), ("c", "other", 9_000)] {
+                    tx.enqueue(event, endpoint, b"{}", at)?;
+                }
+                tx.remember_failures("ops", 1, Some(8_500))?;
+                tx.remember_failures("other", 1, Some(8_500))?;
+                tx.set_back("ops", 8_000, 1_000)
+            })
+            .unwrap();
+        let due = |name: &str| {
+            let owed = store.read(|tx| tx.pending(name, 9)).unwrap();
+            let mut due: Vec<i64> = owed.iter().map(|one| one.next_attempt).collect();
+            due.sort_unstable();
+            (due, store.read(|tx| tx.endpoint_row(name)).unwrap().not_before)
+        };
+        assert_eq!(due("ops"), (vec![100, 1_000], Some(500)));
+        assert_eq!(due("other"), (vec![9_000], Some(8_500)));
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module as a whole")]
 
 mod bad_input;
+mod clock;
 mod critical;
 mod daemon;
 mod installed;

@@ -199,8 +199,8 @@ const NOT_HERE: [(&str, &str, &str); 2] = [
     (
         "clock-step",
         "the wall clock jumps",
-        "not tried: a time namespace moves only the clocks that never jump (time_namespaces(7)), and stepping the wall \
-         clock would be the whole machine's: for a virtual machine",
+        "not tried here: the wall clock is the whole machine's, and a time namespace moves only the clocks that never jump \
+         (time_namespaces(7)); a test of `cargo xtask vm` sets it back and forward in its machine",
     ),
 ];
 

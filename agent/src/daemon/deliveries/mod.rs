@@ -4,6 +4,8 @@
 
 mod gauge;
 mod ledger;
+mod settling;
+mod steps;
 mod worker;
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use tokio::sync::{Notify, watch};
 use super::gauge::Gauge;
 use super::ledger::{Ledger, LedgerError};
 use super::lock;
+use super::settling::{Settled, write_down};
+use super::steps::Steps;
 use crate::clock;
 use crate::daemon::journal::Journal;
 use crate::effect::fail_point::{FailPoints, Point};
@@ -57,13 +59,6 @@ pub(super) struct Bells {
     pub(super) again: Arc<Notify>,
 }
 
-/// What came of an attempt, to be written down.
-struct Settled {
-    delivery: i64,
-    fate: Fate,
-    attempt: AttemptRow,
-}
-
 /// What to do next.
 enum Next {
     /// Look at the outbox again.
@@ -84,6 +79,7 @@ pub(super) struct Worker {
     fail: FailPoints,
     limiter: Limiter,
     breaker: Breaker,
+    steps: Steps,
     /// Attempts that are not written down yet, and since when.
     unsettled: Vec<Settled>,
     since: Timestamp,
@@ -110,6 +106,7 @@ impl Worker {
             journal,
             fail,
             breaker: Breaker::default(),
+            steps: Steps::begin(),
             unsettled: Vec::new(),
             since: Timestamp::ZERO,
         }
@@ -145,9 +142,13 @@ impl Worker {
             return Ok(Next::End);
         }
         let name = self.name.clone();
+        let set_back = self.steps.look();
         let (known, owed) = self
             .ledger
             .run(move |store| {
+                if let Some((by, now)) = set_back {
+                    store.write(|tables| tables.set_back(&name, by, now))?;
+                }
                 store.read(|tables| Ok((tables.endpoint_row(&name)?, tables.pending(&name, BATCH)?)))
             })
             .await?;
@@ -357,38 +358,4 @@ impl Worker {
             _changed = self.orders.changed() => {}
         }
     }
-}
-
-/// Writes attempts down, in one transaction. What cannot be written stays with the caller.
-async fn write_down(
-    ledger: &Ledger,
-    name: &str,
-    breaker: Breaker,
-    unsettled: &mut Vec<Settled>,
-    fail: &FailPoints,
-) -> Result<(), LedgerError> {
-    if unsettled.is_empty() {
-        return Ok(());
-    }
-    let (name, fail) = (name.to_owned(), fail.clone());
-    let settled = std::mem::take(unsettled);
-    let (back, result) = ledger
-        .run(move |store| {
-            let result = store.write(|tables| {
-                for Settled { delivery, fate, attempt } in &settled {
-                    tables.settle(*delivery, *fate, attempt)?;
-                }
-                tables.remember_failures(&name, breaker.failures, breaker.not_before)?;
-                tables.trim_settled()?;
-                fail.pass(Point::DeliverySettling);
-                Ok(())
-            });
-            fail.pass(Point::DeliverySettled);
-            Ok((settled, result))
-        })
-        .await?;
-    if result.is_err() {
-        *unsettled = back;
-    }
-    result.map_err(LedgerError::from)
 }
