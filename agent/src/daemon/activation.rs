@@ -9,7 +9,6 @@ use crate::daemon::command::Command;
 use crate::daemon::report;
 use crate::daemon::requests::{Office, Result};
 use crate::daemon::scheduler::Scheduler;
-use crate::daemon::serve::settle;
 use crate::model::id::Name;
 use crate::model::rule::Profile;
 use crate::store::StoreError;
@@ -35,7 +34,6 @@ impl Office {
         loaded.profile = profile;
         loaded.since = report::since_epoch(clock::wall());
         drop(loaded);
-        settle();
         Ok(previous)
     }
 

@@ -1,6 +1,7 @@
 //! The daemon's working life on the main thread: calls, signals, deliveries, the service manager; then the
 //! stop in order.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep};
 
 use crate::config::settings::OnStop;
 use crate::control::failure::{Failure, FailureKind};
@@ -64,12 +65,15 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
 
     begin(office, profile).await;
     let mut watchdog = Watchdog::new();
+    let mut quiet = Quiet::default();
+    quiet.stir();
     let mut died = None;
     loop {
         tokio::select! {
             Some(call) = inbox.recv() => {
                 let office = Arc::clone(office);
                 answers.spawn(async move { office.answer(call).await });
+                quiet.stir();
             }
             Some(_answered) = answers.join_next() => {}
             () = care.as_mut() => {}
@@ -82,7 +86,11 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
                 let office = Arc::clone(office);
                 answers.spawn(async move { office.answer_question(question).await });
             }
-            () = office.wait_for_turn() => office.take_turn().await,
+            () = office.wait_for_turn() => {
+                office.take_turn().await;
+                quiet.stir();
+            }
+            () = quiet.come() => settle(),
             () = office.wait_for_backup() => if office.backup_is_due() {
                 let office = Arc::clone(office);
                 answers.spawn(async move { office.take_backup().await });
@@ -94,7 +102,10 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
             }
             order = signals.next() => match order {
                 Order::Stop => break,
-                Order::Reload => reload(office).await,
+                Order::Reload => {
+                    reload(office).await;
+                    quiet.stir();
+                }
                 Order::Emergency(order) => emergency(office, order).await,
             },
         }
@@ -132,13 +143,33 @@ async fn begin(office: &Office, profile: Option<Profile>) {
             office.tell_change(format!("profile {name} is not in force: {failure}"), false);
         }
     }
-    settle();
     notify(&[NotifyState::Ready]);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), source = office.source, "ready");
 }
 
+/// How long nobody has asked for anything until the memory that it took is given back.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Waits for a quiet moment after something rare was done; wakes nobody when nothing was.
+#[derive(Default)]
+struct Quiet(Option<Pin<Box<Sleep>>>);
+
+impl Quiet {
+    fn stir(&mut self) {
+        self.0 = Some(Box::pin(sleep(QUIET)));
+    }
+
+    async fn come(&mut self) {
+        match &mut self.0 {
+            Some(sleep) => sleep.await,
+            None => std::future::pending().await,
+        }
+        self.0 = None;
+    }
+}
+
 /// Gives back the memory of what is done rarely and was done just now.
-pub(super) fn settle() {
+fn settle() {
     crate::sys::trim_heap();
     if let Err(error) = crate::sys::unmap_used_code() {
         tracing::warn!(%error, "code that is needed rarely stays in memory");
