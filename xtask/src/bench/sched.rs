@@ -6,11 +6,13 @@
 use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use integration_tests::clock::Stopwatch;
+use integration_tests::clock::{Stopwatch, pause};
 use integration_tests::daemon::Daemon;
 use integration_tests::places::Places;
+use integration_tests::scrape;
 use integration_tests::workload::pin_this_thread;
 
 use crate::bench::Setting;
@@ -18,8 +20,11 @@ use crate::bench::report::Row;
 use crate::bench::stats::Samples;
 use crate::setup;
 
-/// Hand-overs there and back in one measurement: about a second.
-const ROUND_TRIPS: u32 = 400_000;
+/// Hand-overs there and back in one measurement, about a second, in bursts that are too short to count as pressure.
+const ROUND_TRIPS: u32 = 25_000;
+const BURSTS: u32 = 12;
+/// After a burst the kernel has forgotten it: pressure is that of two seconds.
+const FORGOTTEN: Duration = Duration::from_millis(2_100);
 /// Looks after each of which the probes are disarmed.
 const ARMINGS: u32 = 9;
 
@@ -82,14 +87,17 @@ fn with_probes(setting: &Setting, mode: &str) -> Result<f64> {
     // Nothing sheds them, and no pressure of the measurement's own arms them.
     places.write_config(&format!("scheduler_probes: {{ mode: {mode}, budget: 100% }}\n"))?;
     let daemon = Daemon::start(&places)?;
-    let status = daemon.data(&["daemon", "status"])?;
-    let features = status["features"].as_array().context("features")?;
-    let probes = features.iter().find(|feature| feature["name"] == "scheduler-probes");
-    let why = probes.and_then(|probes| probes["why"].as_str()).context("the probes' state")?;
+    let why = probes_why(&daemon)?;
     ensure!(why.contains("not armed") == (mode == "auto"), "probes {mode}: {why}");
-    let nanos = hand_over()?;
+    let nanos = if mode == "auto" { hand_over_now_and_then()? } else { hand_over()? };
+    let why = probes_why(&daemon)?;
+    ensure!(why.contains("not armed") == (mode == "auto"), "probes {mode}, afterwards: {why}");
     daemon.stop()?;
     Ok(nanos)
+}
+
+fn probes_why(daemon: &Daemon<'_>) -> Result<String> {
+    Ok(scrape::state_of(daemon, "scheduler-probes")?.1)
 }
 
 /// How much longer a look takes that has to arm the probes than the next one.
@@ -146,6 +154,19 @@ impl Drop for Runqlat {
 
 /// Nanoseconds per hand-over.
 fn hand_over() -> Result<f64> {
+    (0..BURSTS).map(|_| burst()).sum::<Result<f64>>().map(|nanos| nanos / f64::from(BURSTS))
+}
+
+/// The same, so seldom that nobody has waited for long.
+fn hand_over_now_and_then() -> Result<f64> {
+    let spaced = |_| {
+        pause(FORGOTTEN);
+        burst()
+    };
+    (0..BURSTS).map(spaced).sum::<Result<f64>>().map(|nanos| nanos / f64::from(BURSTS))
+}
+
+fn burst() -> Result<f64> {
     let (there, back) = (pipe().context("make a pipe")?, pipe().context("make a pipe")?);
     let (mut near, mut far) = ((back.0, there.1), (there.0, back.1));
     let partner = std::thread::spawn(move || -> Result<()> {

@@ -20,7 +20,7 @@ const GROUPS: usize = 50;
 /// Processes in each.
 const MEMBERS: usize = 20;
 /// Scrapes of each program in a round.
-const SCRAPES: u32 = 10;
+const SCRAPES: u32 = 50;
 
 /// Wall and CPU time of one scrape, ms.
 pub(super) struct Scraped {
