@@ -162,8 +162,9 @@ impl TestUnit {
 
 impl Drop for TestUnit {
     fn drop(&mut self) {
-        // A unit that a test has stopped is gone already.
-        if let Err(error) = systemctl(&["kill", "--signal=SIGKILL", &self.id]) {
+        // A unit that a test has stopped is gone already; one that is started again whenever it ends is to be stopped, too.
+        let ended = systemctl(&["kill", "--signal=SIGKILL", &self.id]);
+        if let Err(error) = ended.and_then(|_| systemctl(&["stop", &self.id])) {
             let gone = format!("{error:#}").contains("not loaded");
             if !gone && property(&self.id, "ActiveState").is_ok_and(|state| state == "active") {
                 complain(&format!("{} is left behind: {error:#}", self.id));
