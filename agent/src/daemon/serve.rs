@@ -65,15 +65,15 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
 
     begin(office, profile).await;
     let mut watchdog = Watchdog::new();
-    let mut quiet = Quiet::default();
-    quiet.stir();
+    let mut later = Later::default();
+    later.stir();
     let mut died = None;
     loop {
         tokio::select! {
             Some(call) = inbox.recv() => {
                 let office = Arc::clone(office);
                 answers.spawn(async move { office.answer(call).await });
-                quiet.stir();
+                later.stir();
             }
             Some(_answered) = answers.join_next() => {}
             () = care.as_mut() => {}
@@ -88,9 +88,9 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
             }
             () = office.wait_for_turn() => {
                 office.take_turn().await;
-                quiet.stir();
+                later.stir();
             }
-            () = quiet.come() => settle(),
+            () = later.come() => settle(),
             () = office.wait_for_backup() => if office.backup_is_due() {
                 let office = Arc::clone(office);
                 answers.spawn(async move { office.take_backup().await });
@@ -104,7 +104,7 @@ pub async fn until_stopped(office: &Arc<Office>, duty: Duty) -> Result<(), Failu
                 Order::Stop => break,
                 Order::Reload => {
                     reload(office).await;
-                    quiet.stir();
+                    later.stir();
                 }
                 Order::Emergency(order) => emergency(office, order).await,
             },
@@ -147,16 +147,16 @@ async fn begin(office: &Office, profile: Option<Profile>) {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), source = office.source, "ready");
 }
 
-/// How long nobody has asked for anything until the memory that it took is given back.
-const QUIET: Duration = Duration::from_secs(5);
+/// How long after somebody has asked for something the memory that it took is given back.
+const LATER: Duration = Duration::from_secs(5);
 
-/// Waits for a quiet moment after something rare was done; wakes nobody when nothing was.
+/// Waits until a while after something rare was done, not longer for what is done meanwhile; wakes nobody when nothing was.
 #[derive(Default)]
-struct Quiet(Option<Pin<Box<Sleep>>>);
+struct Later(Option<Pin<Box<Sleep>>>);
 
-impl Quiet {
+impl Later {
     fn stir(&mut self) {
-        self.0 = Some(Box::pin(sleep(QUIET)));
+        self.0.get_or_insert_with(|| Box::pin(sleep(LATER)));
     }
 
     async fn come(&mut self) {
