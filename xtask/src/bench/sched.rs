@@ -84,9 +84,10 @@ fn cost(setting: &Setting, runqlat: &Path) -> Result<Vec<Row>> {
 /// Nanoseconds per hand-over beside an agent whose probes have this mode.
 fn with_probes(setting: &Setting, mode: &str) -> Result<f64> {
     let places = Places::for_agent(setting.agent.clone())?;
-    // Nothing sheds them, and no pressure of the measurement's own arms them.
-    places.write_config(&format!("scheduler_probes: {{ mode: {mode}, budget: 100% }}\n"))?;
+    // Nothing sheds them, and what the start makes others wait is over when it is measured.
+    places.write_config(&format!("scheduler_probes: {{ mode: {mode}, budget: 100%, window: 2s }}\n"))?;
     let daemon = Daemon::start(&places)?;
+    pause(FORGOTTEN * 3);
     let why = probes_why(&daemon)?;
     ensure!(why.contains("not armed") == (mode == "auto"), "probes {mode}: {why}");
     let nanos = if mode == "auto" { hand_over_now_and_then()? } else { hand_over()? };
