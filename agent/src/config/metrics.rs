@@ -105,30 +105,24 @@ pub(super) fn receiver(map: &Map<'_>, config_dir: &Path, findings: &mut Findings
 
 /// The URL of logs at an endpoint.
 pub(super) fn logs_url(endpoint: &Url) -> Url {
+    url_of(endpoint, "v1/logs", Signal::Logs)
+}
+
+/// The URL of a signal at an endpoint, whose path may end with `own`, that of one signal.
+fn url_of(endpoint: &Url, own: &str, signal: Signal) -> Url {
     let mut url = endpoint.clone();
-    let base = endpoint.path().trim_end_matches('/');
-    let base = base.strip_suffix("v1/logs").unwrap_or(base).trim_end_matches('/');
-    url.set_path(&format!("{base}/v1/logs"));
+    let path = endpoint.path().trim_end_matches('/');
+    let base = path.strip_suffix(own).unwrap_or(path).trim_end_matches('/');
+    url.set_path(&format!("{base}/v1/{}", signal.as_str()));
     url
 }
 
 /// Where each signal goes. Without a list of them an endpoint gets all, but one that names metrics gets metrics only.
 fn urls(endpoint: &Url, signals: Option<&[Signal]>) -> Urls {
-    let path = endpoint.path().trim_end_matches('/');
-    let of_metrics = path.strip_suffix(METRICS_PATH);
-    let base = of_metrics.unwrap_or(path).trim_end_matches('/');
-    let signals = match (signals, of_metrics) {
-        (Some(signals), _) => signals,
-        (None, Some(_)) => &[Signal::Metrics],
-        (None, None) => &Signal::ALL,
-    };
-    let url = |signal: Signal| {
-        signals.contains(&signal).then(|| {
-            let mut url = endpoint.clone();
-            url.set_path(&format!("{base}/v1/{}", signal.as_str()));
-            url.into()
-        })
-    };
+    let of_metrics = endpoint.path().trim_end_matches('/').ends_with(METRICS_PATH);
+    let signals = signals.unwrap_or(if of_metrics { &[Signal::Metrics] } else { &Signal::ALL });
+    let url =
+        |signal: Signal| signals.contains(&signal).then(|| url_of(endpoint, METRICS_PATH, signal).into());
     Urls { metrics: url(Signal::Metrics), logs: url(Signal::Logs), traces: url(Signal::Traces) }
 }
 

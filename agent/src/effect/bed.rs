@@ -310,6 +310,11 @@ pub(super) fn apply(group: &str, limits: Limits, members: &[ProcKey]) -> Apply {
     }
 }
 
+/// To be limited where the processes are, or not at all.
+pub(super) fn in_place(apply: Apply) -> What {
+    What::Apply(Apply { in_place: true, allow_move: false, ..apply })
+}
+
 /// A CPU weight that a profile states.
 pub(super) fn cpu(weight: u64) -> Reservation {
     let weight = Weight::new(weight).unwrap();

@@ -225,7 +225,7 @@ fn values(kernel: &Kernel, group: &Group) -> Result<Vec<Value>, EffectError> {
     let mut values = Vec::new();
     for place in group.places.iter().filter(|place| place.stands()) {
         for setting in &settings {
-            let Some(dir) = place.dirs.iter().find(|dir| dir.controller == setting.controller) else {
+            let Some(dir) = place.place_dir(setting.controller) else {
                 continue;
             };
             let (knob, value) = match setting.open(&dir.path) {

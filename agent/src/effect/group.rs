@@ -148,7 +148,12 @@ impl Place {
     /// Its cgroup for a controller.
     #[must_use]
     pub fn dir(&self, controller: Controller) -> Option<&Path> {
-        self.dirs.iter().find(|dir| dir.controller == controller).map(|dir| dir.path.as_path())
+        self.place_dir(controller).map(|dir| dir.path.as_path())
+    }
+
+    /// The same with what tells it from a later one.
+    pub(crate) fn place_dir(&self, controller: Controller) -> Option<&PlaceDir> {
+        self.dirs.iter().find(|dir| dir.controller == controller)
     }
 
     /// Its cgroups, each once (on v2 all controllers share one).

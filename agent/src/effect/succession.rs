@@ -6,16 +6,12 @@ use std::path::PathBuf;
 
 use crate::cgroup::Controller::Cpu;
 use crate::effect::bed::value::{quota, set_quota};
-use crate::effect::bed::{Bed, applied, apply, error, limits, release, run};
+use crate::effect::bed::{Bed, applied, apply, error, in_place, limits, release, run};
 use crate::engine::action::{Apply, What};
 use crate::engine::input::Outcome;
 use crate::model::id::ProcKey;
 use crate::model::limits::Scope;
 use crate::store::Tables;
-
-fn in_place(apply: Apply) -> What {
-    What::Apply(Apply { in_place: true, allow_move: false, ..apply })
-}
 
 /// A process in a cgroup of its own, which goes with the last one that was there.
 fn made_anew(bed: &mut Bed, last: Option<ProcKey>) -> (PathBuf, ProcKey) {

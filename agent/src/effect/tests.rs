@@ -13,7 +13,8 @@ use crate::effect::bed::value::{
     IO_READ, MEMORY_MAX, PIDS, QUOTA, WEIGHT, name, quota, set, set_quota, value,
 };
 use crate::effect::bed::{
-    Bed, action, applied, apply, attributes, detach, error, limits, nice, release, renice, run, set_attribute,
+    Bed, action, applied, apply, attributes, detach, error, in_place, limits, nice, release, renice, run,
+    set_attribute,
 };
 use crate::effect::dry;
 use crate::effect::fail_point::Point;
@@ -42,10 +43,6 @@ fn everything() -> Limits {
         ("cpu_affinity", "0-0"),
         ("oom_score_adj", "400"),
     ])
-}
-
-fn in_place(apply: Apply) -> What {
-    What::Apply(Apply { in_place: true, allow_move: false, ..apply })
 }
 
 fn moving(apply: Apply) -> What {

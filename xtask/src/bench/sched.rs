@@ -40,15 +40,15 @@ pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
 }
 
 fn cost(setting: &Setting, runqlat: &Path) -> Result<Vec<Row>> {
-    hand_over().context("warm up")?;
+    hand_over(Duration::ZERO).context("warm up")?;
     let (mut bare, mut disarmed, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut ratios = Vec::new();
     for _ in 0..setting.rounds {
-        let without = hand_over()?;
+        let without = hand_over(Duration::ZERO)?;
         let at_rest = with_probes(setting, "auto")?;
         let armed = with_probes(setting, "on")?;
         let peer = Runqlat::start(runqlat)?;
-        let beside_peer = hand_over()?;
+        let beside_peer = hand_over(Duration::ZERO)?;
         drop(peer);
         bare.push(without);
         disarmed.push(at_rest - without);
@@ -90,7 +90,7 @@ fn with_probes(setting: &Setting, mode: &str) -> Result<f64> {
     pause(FORGOTTEN * 3);
     let why = probes_why(&daemon)?;
     ensure!(why.contains("not armed") == (mode == "auto"), "probes {mode}: {why}");
-    let nanos = if mode == "auto" { hand_over_now_and_then()? } else { hand_over()? };
+    let nanos = hand_over(if mode == "auto" { FORGOTTEN } else { Duration::ZERO })?;
     let why = probes_why(&daemon)?;
     ensure!(why.contains("not armed") == (mode == "auto"), "probes {mode}, afterwards: {why}");
     daemon.stop()?;
@@ -153,15 +153,10 @@ impl Drop for Runqlat {
     }
 }
 
-/// Nanoseconds per hand-over.
-fn hand_over() -> Result<f64> {
-    (0..BURSTS).map(|_| burst()).sum::<Result<f64>>().map(|nanos| nanos / f64::from(BURSTS))
-}
-
-/// The same, so seldom that nobody has waited for long.
-fn hand_over_now_and_then() -> Result<f64> {
+/// Nanoseconds per hand-over, with so long a pause before each burst.
+fn hand_over(apart: Duration) -> Result<f64> {
     let spaced = |_| {
-        pause(FORGOTTEN);
+        pause(apart);
         burst()
     };
     (0..BURSTS).map(spaced).sum::<Result<f64>>().map(|nanos| nanos / f64::from(BURSTS))

@@ -3,8 +3,8 @@
 
 use std::io;
 
+use super::rfc5424::{WARNING, severity};
 use super::{Parcel, Wire};
-use crate::audit::record::Outcome;
 use crate::model::notice::Severity;
 use crate::telemetry::courier::Courier;
 use crate::telemetry::otlp::Value;
@@ -32,7 +32,7 @@ fn record(Parcel { line, record }: &Parcel) -> LogRecord {
         name: NAME.to_owned(),
         at_ns,
         observed_ns: at_ns,
-        severity: severity(body.outcome),
+        severity: if severity(body.outcome) <= WARNING { Severity::Warning } else { Severity::Info },
         body: String::from_utf8_lossy(line).into_owned(),
         attributes: vec![
             ("process_throttler.audit.seq".into(), Value::Whole(body.seq.cast_signed())),
@@ -43,13 +43,5 @@ fn record(Parcel { line, record }: &Parcel) -> LogRecord {
             ("process_throttler.audit.hash".into(), text(&record.hash)),
         ],
         trace: None,
-    }
-}
-
-/// Warnings are what did not go through.
-const fn severity(outcome: Outcome) -> Severity {
-    match outcome {
-        Outcome::Failure | Outcome::Denied | Outcome::Partial => Severity::Warning,
-        Outcome::Success | Outcome::Observed => Severity::Info,
     }
 }

@@ -36,10 +36,13 @@ pub(super) fn message(parcel: &Parcel, host: &str, pid: u32) -> Vec<u8> {
     message
 }
 
+/// The severity of a warning (RFC 5424, table 2).
+pub(super) const WARNING: u8 = 4;
+
 /// Warnings are what did not go through.
 pub(super) const fn severity(outcome: Outcome) -> u8 {
     match outcome {
-        Outcome::Failure | Outcome::Denied | Outcome::Partial => 4,
+        Outcome::Failure | Outcome::Denied | Outcome::Partial => WARNING,
         Outcome::Success => 5,
         Outcome::Observed => 6,
     }

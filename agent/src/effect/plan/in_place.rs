@@ -28,7 +28,6 @@ impl Planner<'_> {
         let everyone = || candidates.iter().chain(present);
         let pids: BTreeSet<u32> = everyone().map(|one| one.process.key.pid).collect();
         let mut dirs: Vec<PlaceDir> = Vec::with_capacity(self.controllers.len());
-        let gone = |dir: &Path| Ok(Err(format!("{} is gone", shown(dir))));
         for (index, controller) in self.controllers.iter().enumerate() {
             let paths = || everyone().filter_map(|one| one.origins.get(index).map(|(_, path)| path));
             let Some(dir) = paths().min_by_key(|path| path.as_os_str().len()) else {
@@ -37,38 +36,31 @@ impl Planner<'_> {
             if let Some(outside) = paths().find(|path| !path.starts_with(dir)) {
                 return Ok(Err(format!("they are both in {} and in {}", shown(dir), shown(outside))));
             }
-            let last = dirs.last().filter(|last| last.path == *dir).map(|last| last.inode);
-            let inode = match last.map_or_else(|| membership::inode(dir), Ok) {
-                Ok(inode) => inode,
-                Err(error) if error.is_gone() => return gone(dir),
+            if let Some(last) = dirs.last().filter(|last| last.path == *dir) {
+                dirs.push(PlaceDir { controller: *controller, ..last.clone() });
+                continue;
+            }
+            if let Err(why) = self.may_write(*controller, dir, home) {
+                return Ok(Err(why));
+            }
+            if let Some(missing) = self.kernel.driver.lacks(dir, &self.controllers)? {
+                let name = missing.v2_name();
+                return Ok(Err(format!("controller {name} is not handed down to {}", shown(dir))));
+            }
+            let found = membership::inode(dir).and_then(|inode| Ok((inode, membership::members(dir)?)));
+            let (inode, members) = match found {
+                Ok(found) => found,
+                Err(error) if error.is_gone() => return Ok(Err(format!("{} is gone", shown(dir)))),
+                Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
+                    return Ok(Err(format!("{} is threaded: it does not tell its processes", shown(dir))));
+                }
+                // More cgroups below it than are looked at: nobody can tell that they are all the group's.
+                Err(error @ CgroupError::Malformed { .. }) => return Ok(Err(error.to_string())),
                 Err(error) => return Err(error.into()),
             };
-            if last.is_none() {
-                if let Err(why) = self.may_write(*controller, dir, home) {
-                    return Ok(Err(why));
-                }
-                if let Some(missing) = self.kernel.driver.lacks(dir, &self.controllers)? {
-                    let name = missing.v2_name();
-                    return Ok(Err(format!("controller {name} is not handed down to {}", shown(dir))));
-                }
-                let members = match membership::members(dir) {
-                    Ok(members) => members,
-                    Err(error) if error.is_gone() => return gone(dir),
-                    Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
-                        return Ok(Err(format!(
-                            "{} is threaded: it does not tell its processes",
-                            shown(dir)
-                        )));
-                    }
-                    // More cgroups below it than are looked at: nobody can tell that they are all the group's.
-                    Err(error @ CgroupError::Malformed { .. }) => return Ok(Err(error.to_string())),
-                    Err(error) => return Err(error.into()),
-                };
-                if let Some(other) =
-                    members.iter().find(|pid| !pids.contains(pid) && !self.is_kin(**pid, &pids))
-                {
-                    return Ok(Err(format!("process {other} in {} is not of the group", shown(dir))));
-                }
+            if let Some(other) = members.iter().find(|pid| !pids.contains(pid) && !self.is_kin(**pid, &pids))
+            {
+                return Ok(Err(format!("process {other} in {} is not of the group", shown(dir))));
             }
             dirs.push(PlaceDir { controller: *controller, path: dir.clone(), inode });
         }

@@ -35,11 +35,12 @@ impl Ratios {
         let (agent, forkstat) = (of(Subject::Agent)?, of(Subject::Peer(Peer::Forkstat))?);
         let [_, moved, theirs] = reactions else { bail!("three who limit") };
         let reaction = moved.quiet.p50().context("limited")? / theirs.quiet.p50().context("classified")?;
+        let [ours, exporter] = scraped;
         let ratios = [
             (THROUGHPUT, agent.ratio.median()),
             (CPU, agent.micros.median() / forkstat.micros.median()),
             (REACTION, reaction),
-            (SCRAPE, scraped[0].cpu.median() / scraped[1].cpu.median()),
+            (SCRAPE, ours.cpu.median() / exporter.cpu.median()),
         ];
         Ok(Self(ratios.into_iter().map(|(what, value)| (what.to_owned(), value)).collect()))
     }

@@ -71,11 +71,10 @@ pub(super) fn run(setting: &Setting) -> Result<[Scraped; 2]> {
             for _ in 0..SCRAPES {
                 Scrape::over_tcp(address)?;
             }
-            let per = 1_000.0 * f64::from(SCRAPES);
-            wall.push(watch.elapsed().as_secs_f64() * 1_000.0 / f64::from(SCRAPES));
+            wall.push(watch.elapsed().as_secs_f64() * 1e3 / f64::from(SCRAPES));
             #[expect(clippy::cast_precision_loss, reason = "nanoseconds far below 2^52")]
             let nanos = (kernel::cpu_nanos(*pid)? - before) as f64;
-            cpu.push(nanos / 1_000.0 / per);
+            cpu.push(nanos / 1e6 / f64::from(SCRAPES));
         }
     }
     daemon.stop()?;
