@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 use crate::control::failure::Failure;
 use crate::control::proto::{
     CriticalRestarted, CriticalStatus, DaemonStatus, DynamicApplied, DynamicRemoved, DynamicStatus,
-    Explanation, GroupStatus, Plan, Released, Throttled,
+    Explanation, Plan, Released, Throttled,
 };
+use crate::daemon::delays::Placed;
 use crate::daemon::figures::Figures;
 use crate::engine::input::{ManualThrottle, ReleaseTarget, Remembered};
 use crate::model::id::Name;
@@ -29,7 +30,7 @@ pub enum Command {
     /// What metrics tell.
     Figures(Answer<Figures>),
     /// The throttled groups.
-    Groups(Answer<Vec<GroupStatus>>),
+    Groups(Answer<Vec<Placed>>),
     /// Why a process is or is not limited.
     Explain {
         /// Its pid.

@@ -2,6 +2,7 @@
 //! cgroups, the waits from the scheduler's probes if they are armed. Nothing is read unless somebody asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,6 @@ use crate::control::proto::{
     CpuDelay, CriticalStatus, Explanation, GroupStatus, HeldTime, Holder, WaitedTime,
 };
 use crate::daemon::command::Command;
-use crate::daemon::figures::GroupFigure;
 use crate::daemon::kept::{BRIEF, Kept};
 use crate::daemon::probes::{Recent, Waited, Whose};
 use crate::daemon::requests::{Office, Result};
@@ -21,36 +21,74 @@ use crate::model::id::{Name, ProcKey};
 use crate::model::last_seconds::share;
 use crate::model::latency::Waits;
 
-/// Most cgroups whose quotas are read: about 10 µs each.
+/// Most cgroups above critical processes whose quotas are read: about 20 µs each.
 const QUOTAS_MAX: usize = 256;
 /// Most cgroups above each other that are looked at.
 const LEVELS_MAX: usize = 8;
-/// Most cgroups below those of groups that count as theirs.
-const BELOW_MAX: usize = 256;
 
-/// Whose quotas hold somebody back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Quotas {
-    /// All of these: they are the group's own.
-    Each(Vec<PathBuf>),
-    /// The worst of these, which are above each other.
-    Worst(Vec<PathBuf>),
-}
-
-impl Quotas {
-    fn dirs(&self) -> &[PathBuf] {
-        match self {
-            Self::Each(dirs) | Self::Worst(dirs) => dirs,
-        }
-    }
-}
-
-/// What quotas have done, by cgroup; those without one are absent.
-type Counted = BTreeMap<PathBuf, CpuStat>;
+/// What quotas have done, by cgroup: as strings, because paths are compared part by part, at ten times the cost.
+type Counted = BTreeMap<OsString, CpuStat>;
 
 /// What was read for whoever asked last.
 #[derive(Debug, Default)]
-pub struct Delays(Mutex<Kept<Arc<Counted>>>);
+pub struct Delays {
+    /// The cgroups of all groups: whoever asks about one must not leave the next without something to compare with.
+    groups: Readings,
+    /// Those of critical processes, and above them.
+    critical: Readings,
+}
+
+/// Readings of the same cgroups at several times.
+#[derive(Debug, Default)]
+struct Readings(Mutex<Kept<Arc<Counted>>>);
+
+/// Two of them.
+#[derive(Debug, Default)]
+struct Spell {
+    before: Arc<Counted>,
+    now: Arc<Counted>,
+    over: Duration,
+}
+
+impl Readings {
+    /// Reads now, and compares with what was read before: with a moment ago where that was nothing.
+    async fn spell(&self, dirs: Vec<PathBuf>) -> Result<Spell> {
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut at, mut now) = (clock::now(), counted(dirs.clone()).await?);
+        if !now.values().any(has_quota) {
+            return Ok(Spell { now, ..Spell::default() });
+        }
+        let known =
+            |before: &Counted| now.iter().all(|(dir, stat)| !has_quota(stat) || before.contains_key(dir));
+        let before = kept().before(at).filter(|(_, before)| known(before)).cloned();
+        let (since, before) = match before {
+            Some(before) => before,
+            None => {
+                let first = (at, Arc::clone(&now));
+                kept().keep(at, now);
+                tokio::time::sleep(BRIEF).await;
+                (at, now) = (clock::now(), counted(dirs).await?);
+                first
+            }
+        };
+        kept().keep(at, Arc::clone(&now));
+        Ok(Spell { before, now, over: at.since(since) })
+    }
+}
+
+/// Whether the kernel has looked at a quota.
+const fn has_quota(stat: &CpuStat) -> bool {
+    stat.periods > 0
+}
+
+/// A group, and where its limits of the CPU are.
+#[derive(Debug)]
+pub struct Placed {
+    /// What the engine says of it.
+    pub status: GroupStatus,
+    /// Its cgroups of the CPU controller.
+    pub dirs: Vec<PathBuf>,
+}
 
 /// The cgroups of groups.
 #[derive(Debug, Default)]
@@ -62,6 +100,11 @@ struct Places {
 }
 
 impl Places {
+    /// Where the limits of a group are.
+    fn of(&self, group: &Name) -> &[PathBuf] {
+        self.dirs.get(group).map_or(&[], Vec::as_slice)
+    }
+
     /// The group that is limited in a cgroup.
     fn group(&self, dir: &Path) -> Option<&Name> {
         self.dirs.iter().find(|(_, dirs)| dirs.iter().any(|own| own == dir)).map(|(name, _)| name)
@@ -91,15 +134,18 @@ impl Places {
 impl Office {
     /// The limited groups.
     pub(super) async fn groups(&self) -> Result<Vec<GroupStatus>> {
-        let mut groups = self.ask(Command::Groups).await?;
-        self.add_delays(groups.iter_mut().collect(), &mut []).await?;
+        let (mut groups, places) = self.placed().await?;
+        self.add_delays(groups.iter_mut().collect(), &mut [], &places).await?;
         Ok(groups)
     }
 
     /// The critical processes of the active profile.
     pub(super) async fn criticals(&self) -> Result<Vec<CriticalStatus>> {
         let mut criticals = self.ask(Command::Criticals).await?;
-        self.add_delays(Vec::new(), &mut criticals).await?;
+        if !criticals.is_empty() {
+            let (_, places) = self.placed().await?;
+            self.add_delays(Vec::new(), &mut criticals, &places).await?;
+        }
         Ok(criticals)
     }
 
@@ -111,7 +157,10 @@ impl Office {
             critical.instances.retain(|member| member.key == key);
             !critical.instances.is_empty()
         });
-        self.add_delays(explanation.group.iter_mut().collect(), &mut criticals).await?;
+        if explanation.group.is_some() || !criticals.is_empty() {
+            let (_, places) = self.placed().await?;
+            self.add_delays(explanation.group.iter_mut().collect(), &mut criticals, &places).await?;
+        }
         explanation.cpu_delay = criticals.pop().and_then(|critical| critical.cpu_delay);
         Ok(())
     }
@@ -119,93 +168,85 @@ impl Office {
     /// Says which of those who had the CPUs are groups.
     pub(super) async fn name_holders(&self, holders: &mut [Holder]) -> Result<()> {
         if !holders.is_empty() {
-            self.places().await?.name(holders);
+            self.placed().await?.1.name(holders);
         }
         Ok(())
     }
 
     async fn add_delays(
         &self,
-        groups: Vec<&mut GroupStatus>,
+        mut groups: Vec<&mut GroupStatus>,
         criticals: &mut [CriticalStatus],
+        places: &Places,
     ) -> Result<()> {
-        if groups.is_empty() && criticals.is_empty() {
-            return Ok(());
+        let mut critical: Vec<_> =
+            criticals.iter_mut().filter(|critical| !critical.instances.is_empty()).collect();
+        let processes: Vec<Vec<ProcKey>> = critical
+            .iter()
+            .map(|critical| critical.instances.iter().map(|member| member.key).collect())
+            .collect();
+        let over: Vec<BTreeSet<PathBuf>> = processes
+            .iter()
+            .map(|keys| self.cgroups_of(keys).iter().flat_map(|dir| places.levels(dir)).collect())
+            .collect();
+        let waiters = groups
+            .iter()
+            .map(|group| Whose::Cgroups(places.of(&group.group).to_vec()))
+            .chain(processes.into_iter().map(Whose::Processes))
+            .collect();
+        let own =
+            if groups.is_empty() { Vec::new() } else { places.dirs.values().flatten().cloned().collect() };
+        let above: BTreeSet<&PathBuf> = over.iter().flatten().take(QUOTAS_MAX).collect();
+        let above = above.into_iter().cloned().collect();
+        let (own, above, waits) = tokio::join!(
+            self.delays.groups.spell(own),
+            self.delays.critical.spell(above),
+            self.probes.recent(waiters)
+        );
+        let (own, above) = (own?, above?);
+        let mut waits = match waits {
+            Ok(Recent { over_ms, of }) => Ok((over_ms, of.into_iter())),
+            Err(why) => Err(why),
+        };
+        let mut waited = |slot: &mut CpuDelay, nobody: &str| match &mut waits {
+            Ok((over_ms, of)) => match of.next().flatten() {
+                Some(waited) => slot.waited = Some(told(waited, *over_ms, places)),
+                None => slot.not_measured = Some(nobody.to_owned()),
+            },
+            Err(why) => slot.not_measured = Some(why.clone()),
+        };
+        for group in &mut groups {
+            let dirs = places.of(&group.group);
+            let stat = total(dirs, &own.now);
+            group.throttled_periods = stat.map(|stat| stat.throttled_periods);
+            group.throttled_us = stat.map(|stat| stat.throttled_ns / 1_000);
+            let mut delay = CpuDelay { held: held_each(dirs, &own), waited: None, not_measured: None };
+            waited(&mut delay, if dirs.is_empty() { NO_CGROUP } else { NOT_YET });
+            group.cpu_delay = Some(delay);
         }
-        let places = self.places().await?;
-        let mut slots: Vec<(&mut Option<CpuDelay>, Quotas)> = Vec::new();
-        let mut waiters = Vec::new();
-        let mut room = BELOW_MAX;
-        for group in groups {
-            let dirs = places.dirs.get(&group.group).cloned().unwrap_or_default();
-            let ids: Vec<u64> = dirs.iter().flat_map(|dir| find::ids_below(dir, &mut room)).collect();
-            waiters.push(Whose::Cgroups(ids));
-            slots.push((&mut group.cpu_delay, Quotas::Each(dirs)));
-        }
-        for critical in criticals.iter_mut().filter(|critical| !critical.instances.is_empty()) {
-            let keys: Vec<ProcKey> = critical.instances.iter().map(|member| member.key).collect();
-            let dirs = self.cgroups_of(&keys);
-            waiters.push(Whose::Processes(keys));
-            let over: BTreeSet<PathBuf> = dirs.iter().flat_map(|dir| places.levels(dir)).collect();
-            slots.push((&mut critical.cpu_delay, Quotas::Worst(over.into_iter().collect())));
-        }
-        let quotas = slots.iter().map(|(_, quotas)| quotas.clone()).collect();
-        let (held, recent) = tokio::join!(self.held(quotas, &places), self.probes.recent(waiters.clone()));
-        let held = held?;
-        for (at, ((slot, _), held)) in slots.into_iter().zip(held).enumerate() {
-            let (waited, not_measured) = match (waiters.get(at), &recent) {
-                (Some(Whose::Cgroups(ids)), _) if ids.is_empty() => (None, Some(NO_CGROUP.to_owned())),
-                (_, Err(why)) => (None, Some(why.clone())),
-                (_, Ok(Recent { over_ms, of })) => match of.get(at).cloned().flatten() {
-                    Some(waited) => (Some(told(waited, *over_ms, &places)), None),
-                    None => (None, Some(NOT_YET.to_owned())),
-                },
-            };
-            *slot = Some(CpuDelay { held, waited, not_measured });
+        for (critical, over) in critical.iter_mut().zip(&over) {
+            let mut delay =
+                CpuDelay { held: held_worst(over, &above, places), waited: None, not_measured: None };
+            waited(&mut delay, NOT_YET);
+            critical.cpu_delay = Some(delay);
         }
         Ok(())
     }
 
-    /// Where the limits of groups are.
-    async fn places(&self) -> Result<Places> {
-        let figures = self.ask(Command::Figures).await?;
-        let dirs = |group: GroupFigure| {
-            (group.name, group.cgroups.into_iter().filter_map(|cgroup| cgroup.cpu).collect())
-        };
+    /// The groups, and where their limits are.
+    async fn placed(&self) -> Result<(Vec<GroupStatus>, Places)> {
+        let placed = self.ask(Command::Groups).await?;
         let proc = self.proc.lock().unwrap_or_else(PoisonError::into_inner);
-        let mount = proc.hierarchy().map(|hierarchy| hierarchy.mount.clone());
-        Ok(Places { mount, dirs: figures.groups.into_iter().map(dirs).collect() })
-    }
-
-    /// How the quotas have held back of late, in the order of what is asked for.
-    async fn held(&self, asked: Vec<Quotas>, places: &Places) -> Result<Vec<Option<HeldTime>>> {
-        let mut dirs: Vec<PathBuf> = asked.iter().flat_map(Quotas::dirs).cloned().collect();
-        // Whoever asks about one group must not leave the next without something to compare with.
-        dirs.extend(places.dirs.values().flatten().cloned());
-        dirs.sort();
-        dirs.dedup();
-        dirs.truncate(QUOTAS_MAX);
-        let (mut at, mut now) = (clock::now(), counted(dirs.clone()).await?);
-        if now.is_empty() {
-            return Ok(vec![None; asked.len()]);
-        }
-        let kept = || self.delays.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = kept().before(at).cloned();
-        let known = |(_, before): &(_, Arc<Counted>)| now.keys().all(|dir| before.contains_key(dir));
-        let (since, before) = match before.filter(known) {
-            Some(before) => before,
-            None => {
-                let first = (at, Arc::clone(&now));
-                kept().keep(at, now);
-                tokio::time::sleep(BRIEF).await;
-                (at, now) = (clock::now(), counted(dirs).await?);
-                first
-            }
+        let mut places = Places {
+            mount: proc.hierarchy().map(|hierarchy| hierarchy.mount.clone()),
+            dirs: BTreeMap::new(),
         };
-        let over = at.since(since);
-        let held = asked.iter().map(|quotas| held(quotas, &before, &now, over, places)).collect();
-        kept().keep(at, now);
-        Ok(held)
+        let one = |Placed { status, dirs }: Placed| {
+            places.dirs.insert(status.group.clone(), dirs);
+            status
+        };
+        let groups = placed.into_iter().map(one).collect();
+        Ok((groups, places))
     }
 
     /// The cgroups of processes, where they can be read.
@@ -220,45 +261,56 @@ const NO_CGROUP: &str =
 /// Why those of a critical process are not.
 const NOT_YET: &str = "not measured yet, or too many processes are watched; try again in some seconds";
 
-/// Reads on a thread that may wait.
+/// Reads on a thread that may wait. A cgroup that went away meanwhile is absent.
 async fn counted(dirs: Vec<PathBuf>) -> Result<Arc<Counted>> {
-    let read = move || {
-        let stat = |dir: PathBuf| {
-            // One that went away meanwhile holds nobody back.
-            let stat = CpuStat::read(&dir).ok().filter(|stat| stat.periods > 0)?;
-            Some((dir, stat))
-        };
-        Arc::new(dirs.into_iter().filter_map(stat).collect::<Counted>())
-    };
+    let named = |(dir, stat): (PathBuf, CpuStat)| (dir.into_os_string(), stat);
+    let read = move || Arc::new(CpuStat::each(dirs).map(named).collect());
     let failed = |error: tokio::task::JoinError| Failure::from_error(FailureKind::Failed, &error);
     tokio::task::spawn_blocking(read).await.map_err(failed)
 }
 
-fn held(
-    quotas: &Quotas,
-    before: &Counted,
-    now: &Counted,
-    over: Duration,
-    places: &Places,
-) -> Option<HeldTime> {
-    let grown = |dir: &PathBuf| {
-        let (before, now) = (before.get(dir)?, now.get(dir)?);
-        Some((dir.clone(), now.throttled_ns.saturating_sub(before.throttled_ns)))
+/// What the quotas of a group's cgroups did, together; `None` where none can be read.
+fn total(dirs: &[PathBuf], now: &Counted) -> Option<CpuStat> {
+    let add = |sum: CpuStat, stat: &CpuStat| CpuStat {
+        periods: sum.periods + stat.periods,
+        throttled_periods: sum.throttled_periods + stat.throttled_periods,
+        throttled_ns: sum.throttled_ns + stat.throttled_ns,
     };
-    let mut all = quotas.dirs().iter().filter_map(grown).peekable();
+    let mut stats = dirs.iter().filter_map(|dir| now.get(dir.as_os_str())).peekable();
+    stats.peek()?;
+    Some(stats.fold(CpuStat::default(), add))
+}
+
+/// For how long a quota held back, ns; `None` without one.
+fn grown(dir: &Path, Spell { before, now, .. }: &Spell) -> Option<u64> {
+    let dir = dir.as_os_str();
+    let (before, now) = (before.get(dir)?, now.get(dir).filter(|stat| has_quota(stat))?);
+    Some(now.throttled_ns.saturating_sub(before.throttled_ns))
+}
+
+/// How the quotas of a group's cgroups have held it back.
+fn held_each(dirs: &[PathBuf], spell: &Spell) -> Option<HeldTime> {
+    let mut all = dirs.iter().filter_map(|dir| grown(dir, spell)).peekable();
     all.peek()?;
-    let (dir, nanos) = match quotas {
-        Quotas::Each(_) => (None, all.map(|(_, nanos)| nanos).fold(0, u64::saturating_add)),
-        Quotas::Worst(_) => all.max_by_key(|(_, nanos)| *nanos).map(|(dir, nanos)| (Some(dir), nanos))?,
-    };
-    let dir = dir.as_deref();
-    Some(HeldTime {
+    Some(held(all.fold(0, u64::saturating_add), spell.over))
+}
+
+/// How the worst of the quotas above each other has held back.
+fn held_worst(dirs: &BTreeSet<PathBuf>, spell: &Spell, places: &Places) -> Option<HeldTime> {
+    let all = dirs.iter().filter_map(|dir| Some((dir, grown(dir, spell)?)));
+    let (dir, nanos) = all.max_by_key(|(_, nanos)| *nanos)?;
+    let (cgroup, group) = (places.path(dir), places.group(dir).cloned());
+    Some(HeldTime { cgroup, group, ..held(nanos, spell.over) })
+}
+
+fn held(nanos: u64, over: Duration) -> HeldTime {
+    HeldTime {
         over_ms: millis(over),
         held_us: nanos / 1_000,
         share: share(nanos, over.as_nanos()),
-        cgroup: dir.and_then(|dir| places.path(dir)),
-        group: dir.and_then(|dir| places.group(dir)).cloned(),
-    })
+        cgroup: None,
+        group: None,
+    }
 }
 
 fn told(waited: Waited, over_ms: u64, places: &Places) -> WaitedTime {
@@ -293,11 +345,11 @@ mod tests {
         Places { mount: Some("/m".into()), dirs: dirs.into() }
     }
 
-    fn counted(all: &[(&str, u64)]) -> Counted {
+    fn counted(all: &[(&str, u64)]) -> Arc<Counted> {
         let stat = |(dir, throttled_ns): &(&str, u64)| {
-            (PathBuf::from(dir), CpuStat { periods: 9, throttled_periods: 1, throttled_ns: *throttled_ns })
+            (OsString::from(dir), CpuStat { periods: 9, throttled_periods: 1, throttled_ns: *throttled_ns })
         };
-        all.iter().map(stat).collect()
+        Arc::new(all.iter().map(stat).collect())
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -307,14 +359,29 @@ mod tests {
     fn quotas_of_a_group_add_up_and_of_those_above_each_other_the_worst_counts() {
         let before = counted(&[("/m/web", 0), ("/m/web2", 5), ("/m/pt/builds", 7)]);
         let now = counted(&[("/m/web", 100 * MS), ("/m/web2", 50 * MS + 5), ("/m/pt/builds", 7 + MS)]);
-        let each = Quotas::Each(vec!["/m/web".into(), "/m/web2".into(), "/m/gone".into()]);
-        let told = held(&each, &before, &now, SECOND, &places()).unwrap();
+        let spell = Spell { before, now, over: SECOND };
+        let web = ["/m/web".into(), "/m/web2".into(), "/m/gone".into()];
+        let told = held_each(&web, &spell).unwrap();
         assert_eq!((told.held_us, told.share, told.cgroup), (150_000, Hundredths(1_500), None));
-        let worst = Quotas::Worst(vec!["/m/pt".into(), "/m/pt/builds".into(), "/m/web".into()]);
-        let told = held(&worst, &before, &now, SECOND, &places()).unwrap();
+        let sum = total(&web, &spell.now).unwrap();
+        assert_eq!((sum.throttled_periods, sum.throttled_ns), (2, 150 * MS + 5));
+        let worst = ["/m/pt".into(), "/m/pt/builds".into(), "/m/web".into()].into();
+        let told = held_worst(&worst, &spell, &places()).unwrap();
         assert_eq!((told.held_us, told.cgroup.as_deref()), (100_000, Some("/web")));
         assert_eq!(told.to_string(), "10.00 % of the last 1.0 s, by the quota of group web");
-        assert_eq!(held(&Quotas::Worst(vec!["/m/pt".into()]), &before, &now, SECOND, &places()), None);
+        assert_eq!(held_worst(&["/m/pt".into()].into(), &spell, &places()), None);
+        assert_eq!(
+            (held_each(&["/m/gone".into()], &spell), total(&["/m/gone".into()], &spell.now)),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn what_has_no_quota_is_not_held_but_counted() {
+        let none: Arc<Counted> = Arc::new([(OsString::from("/m/web"), CpuStat::default())].into());
+        let spell = Spell { before: Arc::clone(&none), now: none, over: SECOND };
+        assert_eq!(held_each(&["/m/web".into()], &spell), None);
+        assert_eq!(total(&["/m/web".into()], &spell.now), Some(CpuStat::default()));
     }
 
     #[test]

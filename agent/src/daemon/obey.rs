@@ -104,8 +104,10 @@ impl Turn {
         };
         let key = explained.process.key;
         let facts = self.parts.proc.facts(key, Wants::ALL).ok().flatten().unwrap_or_default();
-        let limited = explained.limited.as_ref().map(|limited| limited.group.clone());
-        let group = limited.and_then(|name| self.groups().into_iter().find(|group| group.group == name));
+        let view = self.parts.engine.snapshot();
+        let limited = explained.limited.as_ref();
+        let group =
+            limited.and_then(|limited| view.groups.into_iter().find(|group| group.name == limited.group));
         Ok(Explanation {
             key,
             comm: explained.process.comm,
@@ -118,9 +120,9 @@ impl Turn {
             protection: explained.protection.as_ref().map(report::protection),
             cpu_delay: None,
             reservation: explained.reservation.clone().map(|view| report::reservation(view).to_string()),
-            profile: self.parts.engine.snapshot().profile,
+            profile: view.profile,
             rules: report::verdicts(&explained),
-            group,
+            group: group.map(report::group),
             history: Vec::new(),
         })
     }

@@ -164,7 +164,7 @@ impl Check<'_> {
     async fn groups(&self, meant: impl Fn(&GroupStatus) -> bool) -> Result<Found> {
         let groups = self.office.ask(Command::Groups).await?;
         let mut found = Found { any: false, outside: None };
-        for group in groups.iter().filter(|group| meant(group)) {
+        for group in groups.iter().map(|placed| &placed.status).filter(|group| meant(group)) {
             found.any = true;
             if self.made(group) {
                 continue;

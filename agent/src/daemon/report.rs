@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use crate::cgroup::CpuStat;
 use crate::clock;
 use crate::control::proto::{
     CriticalReservation, GroupStatus, Member, Plan, PlannedCritical, PlannedRule, PolicyStatus, RuleVerdict,
@@ -32,9 +31,9 @@ pub fn now() -> jiff::Zoned {
     since_epoch(clock::wall()).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system())
 }
 
-/// A group, with what its cgroups say of throttling.
+/// A group, without what its cgroups say.
 #[must_use]
-pub fn group(view: GroupView, stat: Option<CpuStat>) -> GroupStatus {
+pub fn group(view: GroupView) -> GroupStatus {
     let GroupView {
         name,
         rule,
@@ -66,8 +65,8 @@ pub fn group(view: GroupView, stat: Option<CpuStat>) -> GroupStatus {
         how,
         conflicts,
         members: members.iter().map(|member| Member { key: member.key, comm: member.comm }).collect(),
-        throttled_periods: stat.map(|stat| stat.throttled_periods),
-        throttled_us: stat.map(|stat| stat.throttled_ns / 1_000),
+        throttled_periods: None,
+        throttled_us: None,
         cpu_delay: None,
         policy: motion.map(|motion| PolicyStatus {
             policy: motion.policy,

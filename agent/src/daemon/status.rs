@@ -1,16 +1,18 @@
 //! What the engine thread tells of itself. Every figure is read when asked, none is kept for show.
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::param::page_size;
 
-use crate::cgroup::{Controller, CpuStat};
+use crate::cgroup::Controller;
 use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
-use crate::control::proto::{DaemonState, DaemonStatus, GroupStatus, Plan, SourceStatus};
+use crate::control::proto::{DaemonState, DaemonStatus, Plan, SourceStatus};
+use crate::daemon::delays::Placed;
 use crate::daemon::report;
 use crate::daemon::turn::Turn;
+use crate::effect::group::Group;
 use crate::engine;
 use crate::engine::action::Wants;
 use crate::model::id::Name;
@@ -59,30 +61,18 @@ impl Turn {
         }
     }
 
-    /// The throttled groups, with what their cgroups say.
-    pub(super) fn groups(&self) -> Vec<GroupStatus> {
-        let stats = self.cpu_stats();
+    /// The throttled groups. What their cgroups say is read by whoever asks: a thousand of them are 25 ms.
+    pub(super) fn groups(&self) -> Vec<Placed> {
         let groups = self.parts.engine.snapshot().groups.into_iter();
-        groups
-            .map(|group| (stats.get(&group.name).copied(), group))
-            .map(|(stat, group)| report::group(group, stat))
-            .collect()
+        groups.map(|group| Placed { dirs: self.dirs_of(&group.name), status: report::group(group) }).collect()
     }
 
-    /// Periods and time for which the CPU quota held each group back, over all of its cgroups.
-    fn cpu_stats(&self) -> BTreeMap<Name, CpuStat> {
-        let throttle = &self.parts.throttle;
-        let mut stats = BTreeMap::new();
-        for (name, group) in throttle.groups() {
-            for dir in group.places.iter().filter_map(|place| place.dir(Controller::Cpu)) {
-                // A cgroup that went away meanwhile has nothing more to add.
-                let Ok(cpu) = CpuStat::read(dir) else { continue };
-                let sum: &mut CpuStat = stats.entry(name.clone()).or_default();
-                sum.throttled_periods += cpu.throttled_periods;
-                sum.throttled_ns += cpu.throttled_ns;
-            }
-        }
-        stats
+    fn dirs_of(&self, group: &Name) -> Vec<PathBuf> {
+        let dirs = |group: &Group| {
+            let dirs = group.places.iter().filter_map(|place| place.dir(Controller::Cpu));
+            dirs.map(Path::to_owned).collect()
+        };
+        self.parts.throttle.with_group(group, dirs).unwrap_or_default()
     }
 
     /// What activating a profile would do to the processes alive now.

@@ -1,6 +1,6 @@
 //! `status` from the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::{existing_store, store_failure};
@@ -22,16 +22,15 @@ pub(in crate::cli) fn groups(context: &Context) -> CliResult<Vec<GroupStatus>> {
     let (rows, intents) = read.map_err(|error| store_failure(&error))?;
     let proc = processes::host(context)?;
     let boot = proc.boot_id().map_err(|error| failed(&error))?;
-    let mut groups = Vec::with_capacity(rows.len());
-    for row in rows {
-        let own = |intent: &&Intent| intent.boot == boot && intent.change.group.as_ref() == Some(&row.name);
-        let changes: Vec<&Intent> = intents.iter().filter(own).collect();
-        // Without a change of this boot, the kernel has forgotten the group.
-        if !changes.is_empty() {
-            groups.push(status(&proc, &row, &changes)?);
+    let mut changes: BTreeMap<&Name, Vec<&Intent>> = BTreeMap::new();
+    for intent in intents.iter().filter(|intent| intent.boot == boot) {
+        if let Some(group) = &intent.change.group {
+            changes.entry(group).or_default().push(intent);
         }
     }
-    Ok(groups)
+    // Without a change of this boot, the kernel has forgotten the group.
+    let known = rows.iter().filter_map(|row| Some((row, changes.get(&row.name)?)));
+    known.map(|(row, changes)| status(&proc, row, changes)).collect()
 }
 
 /// The rule to which a group belongs.

@@ -2,7 +2,7 @@
 //! was asked last, else from a brief look. It must not arm them, nor keep them armed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 
@@ -19,11 +19,14 @@ use crate::source::SourceError;
 /// Most of those who had the CPUs that are told for each process.
 const HOLDERS_MAX: usize = 5;
 
+/// Most cgroups that are looked for below those which are asked about.
+const BELOW_MAX: usize = 256;
+
 /// Who is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// All that are in these cgroups, by their ids.
-    Cgroups(Vec<u64>),
+    /// All that are in these cgroups and below.
+    Cgroups(Vec<PathBuf>),
     /// These processes, and who had the CPUs that they waited for.
     Processes(Vec<ProcKey>),
 }
@@ -134,11 +137,14 @@ fn recent(of: &[Whose], from: &Reading, to: &Reading, mount: Option<&Path>) -> R
     let mut users: Vec<(Option<u64>, ByCpu)> =
         cgroups.iter().map(|(id, waits)| (Some(*id), waits.clone())).collect();
     users.push((None, since(&to.other, Some(&from.other))));
+    let mut room = BELOW_MAX;
     let found: Vec<Option<(Waits, Shares)>> = of
         .iter()
         .map(|waiter| match waiter {
-            // A cgroup in which nobody ran has no slot, and nobody waited there.
-            Whose::Cgroups(ids) => {
+            Whose::Cgroups(dirs) => {
+                let ids: Vec<u64> = dirs.iter().flat_map(|dir| find::ids_below(dir, &mut room)).collect();
+                // A cgroup in which nobody ran has no slot, and nobody waited there.
+                ids.first()?;
                 Some((sum(&together(ids.iter().filter_map(|id| cgroups.get(id)))), Vec::new()))
             }
             Whose::Processes(keys) => {
@@ -175,6 +181,7 @@ fn recent(of: &[Whose], from: &Reading, to: &Reading, mount: Option<&Path>) -> R
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
 
@@ -185,6 +192,7 @@ mod tests {
     struct Machine {
         at: Cell<u64>,
         reads: Cell<u32>,
+        hog: u64,
     }
 
     impl Machine {
@@ -210,7 +218,7 @@ mod tests {
             let hog = Waits { on_cpu_ns: millis * 900_000, wait_ns: millis * 50_000, ..Waits::default() };
             Ok(Reading {
                 at: self.now(),
-                cgroups: vec![(11, vec![hog])],
+                cgroups: vec![(self.hog, vec![hog])],
                 other: vec![Waits::default()],
                 watched: vec![(VITAL, vec![vital])],
                 totals: Totals::default(),
@@ -234,12 +242,21 @@ mod tests {
 
     #[test]
     fn the_first_answer_takes_a_brief_look_and_later_ones_none() {
-        let (mut recently, machine) = (Recently::default(), Machine::default());
+        let cgroup = tempfile::tempdir().unwrap();
+        let hog = std::fs::metadata(cgroup.path()).unwrap().ino();
+        let (mut recently, machine) = (Recently::default(), Machine { hog, ..Machine::default() });
         machine.pass(1_000_000);
         recently.begin(machine.now());
         machine.pass(120_000);
-        let all =
-            || vec![Whose::Processes(vec![VITAL]), Whose::Cgroups(vec![11, 99]), Whose::Processes(vec![])];
+        let all = || {
+            let hog = Whose::Cgroups(vec![cgroup.path().to_owned(), "/gone".into()]);
+            vec![
+                Whose::Processes(vec![VITAL]),
+                hog,
+                Whose::Processes(vec![]),
+                Whose::Cgroups(vec!["/gone".into()]),
+            ]
+        };
         let mut first = ask(&mut recently, &machine, all());
         assert!(first.try_recv().is_err() && recently.open() == 1, "armed too long ago");
         assert_eq!(recently.due(), Some(machine.now().after(BRIEF)));
@@ -248,10 +265,13 @@ mod tests {
         recently.finish(Some(&machine), None, machine.now());
         let Recent { over_ms, of } = told(first);
         assert_eq!((over_ms, recently.due()), (300, None));
-        let [Some(vital), Some(hog), None] = of.as_slice() else { panic!("{of:?}") };
+        let [Some(vital), Some(hog), None, None] = of.as_slice() else { panic!("{of:?}") };
         assert_eq!((vital.waits.wait_ns, vital.waits.count()), (30_000_000, 3));
         let [Holder { cgroup, group: None, share }] = vital.holders.as_slice() else { panic!("{vital:?}") };
-        assert_eq!((cgroup.as_str(), *share), ("cgroup 11, which is gone", 10_000));
+        assert_eq!(
+            (cgroup.as_str(), *share),
+            (format!("cgroup {}, which is gone", machine.hog).as_str(), 10_000)
+        );
         assert_eq!((hog.waits.wait_ns, hog.holders.len()), (15_000_000, 0));
         machine.pass(2_000);
         assert_eq!(told(ask(&mut recently, &machine, all())).over_ms, 2_300, "since the look began");

@@ -70,7 +70,8 @@ impl Office {
             return Ok(self.instances(critical));
         }
         let groups = self.ask(Command::Groups).await?;
-        let Some(group) = groups.into_iter().find(|group| group.group == *name) else {
+        let Some(group) = groups.into_iter().map(|placed| placed.status).find(|group| group.group == *name)
+        else {
             let message = format!("no critical process and no group is named {name}");
             return Err(Failure::new(FailureKind::NotFound, message)
                 .with_hint("critical list and status show their names; a cgroup begins with /"));
