@@ -8,7 +8,7 @@ mod cost;
 mod death;
 mod deliveries;
 mod effect;
-mod emergency;
+mod groups;
 mod idle;
 mod latency;
 mod loss;
@@ -68,8 +68,8 @@ enum Bench {
     Adaptive,
     /// The executor by itself.
     Effect,
-    /// Lifting a thousand groups at once.
-    Emergency,
+    /// A thousand groups: telling of them, releasing and lifting them.
+    Groups,
     /// Webhook deliveries.
     Deliveries,
     /// From a death to the alert at its receiver.
@@ -131,7 +131,7 @@ impl Bench {
             Self::Memory => memory::run(setting),
             Self::Adaptive => adaptive::run(setting),
             Self::Effect => effect::run(setting),
-            Self::Emergency => emergency::run(setting),
+            Self::Groups => groups::run(setting),
             Self::Deliveries => deliveries::run(setting),
             Self::Death => death::run(setting),
             Self::Sched => sched::run(setting),

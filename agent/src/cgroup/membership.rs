@@ -115,7 +115,7 @@ pub fn members(dir: &Path) -> Result<Vec<u32>, CgroupError> {
 /// When a directory cannot be read, or there are more than 4096.
 pub fn descendants(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     let mut found = Vec::new();
-    if !has_children(dir)? {
+    if links(dir)? == 2 {
         return Ok(found);
     }
     let mut pending = vec![dir.to_owned()];
@@ -148,14 +148,21 @@ pub fn inode(dir: &Path) -> Result<u64, CgroupError> {
     std::fs::metadata(dir).map(|found| found.ino()).map_err(|source| CgroupError::io("stat", dir, source))
 }
 
+fn links(dir: &Path) -> Result<u64, CgroupError> {
+    std::fs::metadata(dir).map(|found| found.nlink()).map_err(|source| CgroupError::io("stat", dir, source))
+}
+
 /// Whether there is a cgroup below this one.
 ///
 /// # Errors
 /// When it cannot be looked at.
-pub(super) fn has_children(dir: &Path) -> Result<bool, CgroupError> {
-    let links = std::fs::metadata(dir).map_err(|source| CgroupError::io("stat", dir, source))?.nlink();
-    // Other file systems, which tests use, may count differently (btrfs says 1): then look.
-    Ok(links != 2)
+pub fn has_children(dir: &Path) -> Result<bool, CgroupError> {
+    match links(dir)? {
+        2 => Ok(false),
+        3.. => Ok(true),
+        // Other file systems, which tests use, may count differently (btrfs says 1).
+        0 | 1 => Ok(!descendants(dir)?.is_empty()),
+    }
 }
 
 /// The hierarchy directory of a process for a controller.

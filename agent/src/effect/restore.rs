@@ -174,7 +174,7 @@ pub(crate) fn undo_shared(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut R
         let path = &row.change.path;
         let gone = match row.change.kind {
             Kind::CreatedDir => {
-                let used = membership::descendants(path).is_ok_and(|below| !below.is_empty());
+                let used = membership::has_children(path).unwrap_or(false);
                 if used { Ok(false) } else { subtree::remove(path).map(|()| true) }
             }
             // While our subtree is there, its groups may use what is enabled in it and above it.
@@ -214,7 +214,7 @@ pub(crate) fn undo_shared(kernel: &Kernel, mut rows: Vec<Intent>, report: &mut R
 fn is_used(path: &Path, subtree: &str) -> bool {
     let own = if path.ends_with(subtree) { path.to_owned() } else { path.join(subtree) };
     let is_empty = |found: Result<bool, CgroupError>| found.unwrap_or_else(|error| error.is_gone());
-    let childless = is_empty(membership::descendants(&own).map(|below| below.is_empty()));
+    let childless = is_empty(membership::has_children(&own).map(|any| !any));
     !(childless && is_empty(membership::procs(&own).map(|pids| pids.is_empty())))
 }
 
@@ -319,7 +319,7 @@ impl Restorer<'_> {
 
     /// Removes an empty cgroup of ours; false when others have made cgroups in it, because of which it stays.
     fn remove(&mut self, dir: &Path) -> Result<bool, CgroupError> {
-        let foreign = membership::descendants(dir).is_ok_and(|below| !below.is_empty());
+        let foreign = membership::has_children(dir).unwrap_or(false);
         if foreign {
             self.report.notes.push(format!("{} stays: cgroups of others are in it", shown(dir)));
             return Ok(false);

@@ -83,6 +83,13 @@ impl StoreError {
         }
     }
 
+    /// Whether somebody else had the database for longer than is waited for.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let busy = Some(rusqlite::ErrorCode::DatabaseBusy);
+        matches!(self, Self::Sql { source, .. } if source.sqlite_error_code() == busy)
+    }
+
     /// Whether the file is no database, or a damaged one.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {

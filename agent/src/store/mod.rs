@@ -327,6 +327,16 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_somebody_else_has_is_busy_and_not_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let (mut first, second) = (open(&path).unwrap().store, open(&path).unwrap().store);
+        second.tables.conn.busy_timeout(Duration::ZERO).unwrap();
+        let error = first.write(|_| second.tables.run("begin", "BEGIN IMMEDIATE", ())).unwrap_err();
+        assert!(error.is_busy() && !error.is_corrupt() && !error.is_full(), "{error:?}");
+    }
+
+    #[test]
     fn what_is_committed_outlives_the_process() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");

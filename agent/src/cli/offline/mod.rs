@@ -132,6 +132,12 @@ pub(super) fn store_failure(error: &StoreError) -> CliError {
         let failure = Failure::from_error(FailureKind::Failed, error);
         return failure.with_hint("the disk is full: see df -h, and make room").into();
     }
+    if error.is_busy() {
+        let failure = Failure::from_error(FailureKind::Conflict, error);
+        return failure
+            .with_hint("an agent that starts or stops has it to itself: try again in a moment")
+            .into();
+    }
     match error {
         StoreError::Io { source, .. } if is_denied(source) => Failure::from_error(FailureKind::Denied, error)
             .with_hint("become root, or the user whose state it is")
