@@ -78,3 +78,26 @@ fn a_restart_after_the_processes_died_leaves_nothing() -> Result<()> {
     wait_until("limits are restored", SOON, || Ok(cgroup.limits()? == before && agent_groups()? == groups))?;
     daemon.stop()
 }
+
+#[test]
+fn limits_whose_records_a_disk_lost_are_found_by_their_marks() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, cgroup) = (Places::new()?, TestCgroup::new("orphan-torn")?);
+    let (before, groups) = (cgroup.limits()?, agent_groups()?);
+    // At the stop everything moves into the database; all that comes later is in its log.
+    Daemon::start(&places)?.stop()?;
+    let hogs = limited_and_orphaned(&places, &cgroup)?;
+    let log = places.state().join("state.db-wal");
+    ensure!(std::fs::metadata(&log)?.len() > 0, "the log is empty");
+    std::fs::write(&log, "")?;
+    // Without a profile nothing is limited again.
+    std::fs::remove_file(places.state().join("journal.db"))?;
+    std::fs::remove_file(places.state().join("journal.db-wal"))?;
+
+    let daemon = Daemon::start(&places)?;
+
+    ensure!(cgroup.limits()? == before, "limits after: {:?}, before: {before:?}", cgroup.limits()?);
+    ensure!(cpu_quota_of(hogs[1].pid())?.is_none(), "the moved process is still limited");
+    ensure!(agent_groups()? == groups, "cgroups are left: {:?}", agent_groups()?);
+    daemon.stop()
+}

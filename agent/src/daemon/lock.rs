@@ -13,6 +13,7 @@ use std::time::Duration;
 pub struct PidLock {
     file: File,
     path: PathBuf,
+    abandoned: bool,
 }
 
 /// Why the lock was not taken.
@@ -69,7 +70,8 @@ impl PidLock {
                 Err(TryLockError::Error(source)) => return Err(at("lock")(source)),
             }
         }
-        file.set_len(0).map_err(at("truncate"))?;
+        let abandoned = read_pid(&mut file) != 0;
+        file.rewind().and_then(|()| file.set_len(0)).map_err(at("truncate"))?;
         match writeln!(file, "{}", std::process::id()) {
             // The lock is what counts: lifting limits must not wait for room on a disk.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
@@ -77,7 +79,14 @@ impl PidLock {
             }
             written => written.map_err(at("write"))?,
         }
-        Ok(Self { file, path: path.to_owned() })
+        Ok(Self { file, path: path.to_owned(), abandoned })
+    }
+
+    /// Whether who had it before has died without giving it back. A new boot has forgotten it, as runtime directories are
+    /// made anew.
+    #[must_use]
+    pub const fn was_abandoned(&self) -> bool {
+        self.abandoned
     }
 
     /// The pid of the agent that holds the lock now; `None` when none does.
@@ -130,12 +139,13 @@ mod tests {
         assert_eq!(PidLock::holder(&path).unwrap(), None, "an unlocked file names nobody");
 
         let lock = PidLock::take(&path).unwrap();
+        assert!(lock.was_abandoned());
         let own = std::process::id();
         assert_eq!(PidLock::holder(&path).unwrap(), Some(own));
         assert!(matches!(PidLock::take(&path), Err(LockError::Held { pid, .. }) if pid == own));
         drop(lock);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
-        drop(PidLock::take(&path).unwrap());
+        assert!(!PidLock::take(&path).unwrap().was_abandoned());
     }
 
     #[test]

@@ -97,20 +97,26 @@ pub fn run(dirs: &Dirs, socket: &Path) -> Result<()> {
         tracing::warn!("a restore was killed half-way and has been undone");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let result = runtime.block_on(live(dirs, socket, settings, started));
+    let result = runtime.block_on(live(dirs, socket, settings, started, lock.was_abandoned()));
     // A health check may hang in a call that nothing interrupts, and so may a look-up.
     runtime.shutdown_timeout(LOOK_UPS);
     drop(lock);
     result
 }
 
-async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp) -> Result<()> {
+async fn live(
+    dirs: &Dirs,
+    socket: &Path,
+    settings: Settings,
+    started: Timestamp,
+    after_death: bool,
+) -> Result<()> {
     let profiles = ProfileStore::new(dirs);
     let endpoints = settings.endpoints.clone();
     let roots = Roots::of_agent(settings.cgroup_root.clone(), dirs.host.proc.clone(), &dirs.state);
     let kernel = Kernel::open(roots).map_err(failed)?;
     let kernel = Kernel { allow_containers: settings.allow_containers, ..kernel };
-    let (store, wishes) = open_store(dirs, &kernel)?;
+    let (store, wishes) = open_store(dirs, &kernel, after_death)?;
     store.keep_locks().map_err(failed)?;
     let host = kernel.clone();
     let book = Store::open(&dirs.journal_db(), Durability::Power).map_err(failed)?;
@@ -208,7 +214,7 @@ async fn live(dirs: &Dirs, socket: &Path, settings: Settings, started: Timestamp
     auditing.join(SHIPPING_GRACE);
     if on_stop == OnStop::Release {
         // Whatever the engine did not know of any more, such as a group that failed half-way.
-        drop(open_store(dirs, &host)?);
+        drop(open_store(dirs, &host, false)?);
     }
     result
 }
@@ -229,20 +235,21 @@ fn serve_on(socket: &Path, group: Gid) -> Result<Server> {
 }
 
 /// Opens the store and puts back what an agent left that did not stop in order. What operators asked of it is to
-/// be brought into force anew.
-fn open_store(dirs: &Dirs, kernel: &Kernel) -> Result<(Store, Wishes)> {
+/// be brought into force anew. After a death the records may be incomplete without a sign of it, if a disk lost what was in
+/// their log: then the marks of cgroups are looked for, too.
+fn open_store(dirs: &Dirs, kernel: &Kernel, after_death: bool) -> Result<(Store, Wishes)> {
     let opened = Store::open(&dirs.state_db(), Durability::Process).map_err(failed)?;
     let mut store = opened.store;
     let wishes = Wishes::recover(kernel, &mut store).unwrap_or_else(|error| {
         tracing::error!("limits set by hand do not come back: {}", chain(&error));
         Wishes::default()
     });
-    let report = if let Some((aside, carried)) = opened.set_aside {
+    if let Some((aside, carried)) = &opened.set_aside {
         tracing::error!(kept = %aside.display(), changes = carried, "the database was damaged and has been set aside");
-        restore::release_all(kernel, &mut store).map_err(failed)?
-    } else {
-        restore::recover(kernel, &mut store).map_err(failed)?
-    };
+    }
+    let thorough = after_death || opened.set_aside.is_some();
+    let undo = if thorough { restore::release_all } else { restore::recover };
+    let report = undo(kernel, &mut store).map_err(failed)?;
     for note in &report.notes {
         tracing::warn!("{note}");
     }

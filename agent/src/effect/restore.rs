@@ -90,15 +90,18 @@ pub(super) fn recover_groups(
     Ok(report)
 }
 
-/// Releases everything: what the rows tell of and, where rows were lost, what the marks of cgroups tell. Only for a caller that has made sure that this agent is not running.
+/// Releases everything: what the rows tell of and, where rows were lost, what the marks of cgroups tell. Only for a caller
+/// that has made sure that this agent is not running.
 ///
 /// # Errors
-/// When the store cannot be read, or our cgroups cannot be listed.
-pub fn release_all(kernel: &Kernel, store: &mut Store) -> Result<Report, EffectError> {
+/// When the store cannot be read.
+pub fn release_all(kernel: &Kernel, store: &mut Store) -> Result<Report, StoreError> {
     let mut report = recover(kernel, store)?;
     systemd::release_unrecorded(kernel, &mut report);
     marks::restore_marked(kernel, &mut report);
-    sweep(kernel, &mut report)?;
+    if let Err(error) = sweep(kernel, &mut report) {
+        report.failures.push(chain(&error));
+    }
     Ok(report)
 }
 

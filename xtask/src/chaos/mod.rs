@@ -193,8 +193,8 @@ const NOT_HERE: [(&str, &str, &str); 2] = [
     (
         "torn-log",
         "the write-ahead log of the state cut to half after SIGKILL, which a death alone does not do",
-        "**not survived**, and therefore not tried each time: the records that were in it are gone, and a process that \
-         was moved stays in the group and under the limits that they told of",
+        "not tried here, but by a test: cgroups and their processes are put back by the marks that the cgroups bear. \
+         **Not survived** by the attributes of processes, such as nice values: what they were is in the records alone",
     ),
     (
         "clock-step",

@@ -1,6 +1,6 @@
 //! `emergency stop` and `resume` without a daemon.
 
-use super::{effect_failure, kernel, lock, make_dir, store, store_failure};
+use super::{kernel, lock, make_dir, store, store_failure};
 use crate::cli::audit::audited;
 use crate::cli::error::CliResult;
 use crate::cli::globals::Context;
@@ -52,7 +52,7 @@ fn stop(context: &Context, mut block: Block) -> CliResult<EmergencyStatus> {
     let _lock = lock(context)?;
     let kernel = kernel(context)?;
     let mut store = store(context)?;
-    let report = restore::release_all(&kernel, &mut store).map_err(|error| effect_failure(&error))?;
+    let report = restore::release_all(&kernel, &mut store).map_err(|error| store_failure(&error))?;
     let forgotten = store.write(|tables| tables.delete_wishes());
     for note in &report.notes {
         context.output.message(&format!("note: {note}"));

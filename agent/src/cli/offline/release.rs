@@ -1,7 +1,7 @@
 //! `release` without a daemon.
 
 use super::groups::groups;
-use super::{carry_out, effect_failure, existing_store, kernel, lock, operator, store, store_failure};
+use super::{carry_out, existing_store, kernel, lock, operator, store, store_failure};
 use crate::cli::audit::audited;
 use crate::cli::error::{CliResult, failed};
 use crate::cli::globals::Context;
@@ -90,7 +90,7 @@ fn lift(context: &Context, forget_wishes: bool) -> CliResult<Released> {
     // First, so that a start after a death in between brings nothing back.
     let forgotten = if forget_wishes { store.write(|tables| tables.delete_wishes()).err() } else { None };
     let report = restore::release_all(&kernel, &mut store);
-    let mut report = report.map_err(|error| effect_failure(&error))?;
+    let mut report = report.map_err(|error| store_failure(&error))?;
     report.failures.extend(forgotten.map(|error| chain(&error)));
     told(context, report)
 }
