@@ -34,6 +34,8 @@ fn main() -> Result<()> {
     let kernel =
         Kernel::open(Roots::of_agent(PathBuf::from("/sys/fs/cgroup"), PathBuf::from("/proc"), &state))?;
     let store = Store::open(&state.join("effect.db"), Durability::Process)?.store;
+    // As the agent does.
+    store.keep_locks()?;
     let throttle = Throttle::open(kernel, store)?;
 
     let mut in_place = Vec::new();

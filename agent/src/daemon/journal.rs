@@ -28,6 +28,7 @@ use crate::daemon::audit::Audit;
 use crate::daemon::journal::log::Log;
 use crate::daemon::journal::message::{Acknowledge, Entry, Message};
 use crate::daemon::journal::writer::Writer;
+use crate::daemon::privilege;
 use crate::model::alert::{Acknowledgement, Standing};
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
@@ -233,8 +234,10 @@ pub fn start(parts: Parts) -> std::io::Result<(Journal, JoinHandle<()>)> {
     let (queue, messages) = sync_channel(QUEUE);
     let (shared, outlet) = (Arc::new(Shared::default()), Arc::clone(&parts.outlet));
     let mut writer = writer(parts, Arc::clone(&shared));
-    let thread =
-        std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&messages))?;
+    let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+        privilege::come_sooner();
+        writer.run(&messages);
+    })?;
     Ok((Journal { queue, shared, outlet }, thread))
 }
 

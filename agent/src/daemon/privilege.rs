@@ -26,7 +26,7 @@ const FOR_PROGRAMS: CapabilitySet =
     CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
 
 /// Nice value of the engine thread where it gets no real-time priority.
-const ENGINE_NICE: i32 = -5;
+const AHEAD_NICE: i32 = -5;
 
 /// Gives up every other capability, of this thread and of those that it will start.
 ///
@@ -74,12 +74,22 @@ pub(super) fn without<T>(these: CapabilitySet, work: impl FnOnce() -> T) -> io::
 /// Lets the engine thread run before others: it reacts when the machine is busiest, and needs microseconds.
 /// Where real-time priority is not to be had, a better nice value is the next best.
 pub(super) fn hurry() {
-    // Without a pid it is the calling thread whose nice value is set (setpriority(2), "C library/kernel
-    // differences").
-    let nicer = || rustix::process::setpriority_process(None, ENGINE_NICE).map_err(io::Error::from);
     if let Err(error) = sys::run_first().or_else(|_denied| nicer()) {
         tracing::warn!(%error, "the engine thread has normal priority and may react late on a busy machine");
     }
+}
+
+/// Lets the journal's thread come sooner than most: an alert is owed once it has written it. It may have much to write,
+/// and must not keep others from running.
+pub(super) fn come_sooner() {
+    if let Err(error) = nicer() {
+        tracing::warn!(%error, "the journal has normal priority, and alerts may be owed late on a busy machine");
+    }
+}
+
+/// Without a pid it is the calling thread whose nice value is set (setpriority(2), "C library/kernel differences").
+fn nicer() -> io::Result<()> {
+    rustix::process::setpriority_process(None, AHEAD_NICE).map_err(io::Error::from)
 }
 
 #[cfg(test)]

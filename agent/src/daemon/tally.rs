@@ -96,7 +96,9 @@ impl Tally {
     pub fn ended(&mut self, id: ActionId, outcome: &Outcome) {
         let Some(Flight { action, decided, caused }) = self.flights.remove(&id) else { return };
         *self.effects.entry((action, result(outcome))).or_default() += 1;
-        if let ("apply", Outcome::Applied { at, .. }) = (action, outcome) {
+        if let ("apply", Outcome::Applied { at, .. }) = (action, outcome)
+            && result(outcome) != "refused"
+        {
             self.effect_time.observe(at.since(decided));
             if let Some(caused) = caused {
                 self.reaction_time.observe(at.since(caused));
@@ -223,6 +225,7 @@ mod tests {
             tally.ended(ActionId(7), &outcome);
             assert_eq!(tally.effects.get(&("apply", result)), Some(&1), "{result}");
         }
+        assert_eq!(tally.effect_time.buckets().count(), 2, "the one that was limited in part");
         assert_eq!(tally.reaction_time.buckets().count(), 1, "a request is no exec");
         assert!(tally.flights.is_empty());
     }

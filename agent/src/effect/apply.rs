@@ -14,7 +14,7 @@ use crate::clock;
 use crate::effect::fail_point::Point;
 use crate::effect::group::{Group, Place, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
-use crate::effect::moves::{Door, children_since, is_same};
+use crate::effect::moves::{Door, alive, children_by_threads};
 use crate::effect::plan::{Mover, PlacePlan, Plan};
 use crate::effect::protect::Refusal;
 use crate::effect::restore::{self, Report};
@@ -302,13 +302,12 @@ impl Run<'_> {
                     }
                 }
             }
-            for mover in &batch {
-                self.check_moved(mover, gone);
-            }
+            let threads: Vec<u32> = batch.iter().map(|mover| self.check_moved(mover, gone)).collect();
             let proc = &self.kernel().roots.proc;
             let born: Vec<ProcKey> = batch
                 .iter()
-                .flat_map(|mover| children_since(proc, mover.key.pid, since))
+                .zip(threads)
+                .flat_map(|(mover, threads)| children_by_threads(proc, mover.key.pid, threads, since))
                 .filter(|key| seen.insert(*key))
                 .collect();
             batch = born.into_iter().filter_map(|key| self.newborn(plan, key)).collect();
@@ -320,11 +319,11 @@ impl Run<'_> {
     }
 
     /// A pid is all that `cgroup.procs` takes: when the process died in between and its pid was given away,
-    /// the stranger goes back to where the process had been.
-    fn check_moved(&self, mover: &Mover, gone: &mut BTreeSet<ProcKey>) {
+    /// the stranger goes back to where the process had been. Returns how many threads the process has; 0 when it is gone.
+    fn check_moved(&self, mover: &Mover, gone: &mut BTreeSet<ProcKey>) -> u32 {
         let proc = &self.kernel().roots.proc;
-        if is_same(proc, mover.key).unwrap_or(false) {
-            return;
+        if let Ok(Some(stat)) = alive(proc, mover.key) {
+            return stat.threads;
         }
         gone.insert(mover.key);
         if Stat::read(proc, mover.key.pid).is_ok_and(|stat| stat.start != mover.key.start) {
@@ -335,6 +334,7 @@ impl Run<'_> {
                 }
             }
         }
+        0
     }
 
     /// A child that was forked outside of the place while its parent was moved into it.

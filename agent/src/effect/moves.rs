@@ -40,18 +40,26 @@ impl Door {
 /// it was being moved. `/proc/PID/task/TID/children` may miss some that fork meanwhile; the caller repeats.
 pub(crate) fn children_since(proc: &Path, pid: u32, since: u64) -> Vec<ProcKey> {
     let Ok(tasks) = std::fs::read_dir(proc.join(pid.to_string()).join("task")) else { return Vec::new() };
-    let mut found = Vec::new();
-    for task in tasks.flatten() {
-        let Ok(text) = std::fs::read_to_string(task.path().join("children")) else { continue };
-        for child in text.split_ascii_whitespace().filter_map(|word| word.parse::<u32>().ok()) {
-            if let Ok(stat) = Stat::read(proc, child)
-                && stat.start >= since
-            {
-                found.push(ProcKey { pid: child, start: stat.start });
-            }
-        }
+    tasks.flatten().flat_map(|task| children_of_thread(proc, &task.path(), since)).collect()
+}
+
+/// The same of a process that has this many threads by now. If it is one, nothing else is looked at: the children of one
+/// that has ended are its (find_new_reaper in kernel/exit.c).
+pub(crate) fn children_by_threads(proc: &Path, pid: u32, threads: u32, since: u64) -> Vec<ProcKey> {
+    if threads == 1 {
+        let pid = pid.to_string();
+        return children_of_thread(proc, &proc.join(&pid).join("task").join(pid), since);
     }
-    found
+    children_since(proc, pid, since)
+}
+
+fn children_of_thread(proc: &Path, task: &Path, since: u64) -> Vec<ProcKey> {
+    let text = std::fs::read_to_string(task.join("children")).unwrap_or_default();
+    let born = |pid: u32| {
+        let start = Stat::read(proc, pid).ok()?.start;
+        (start >= since).then_some(ProcKey { pid, start })
+    };
+    text.split_ascii_whitespace().filter_map(|word| born(word.parse().ok()?)).collect()
 }
 
 /// The nearest cgroup at or above `dir` that exists, not above `mount`.
@@ -65,10 +73,15 @@ pub(crate) fn nearest(dir: &Path, mount: &Path) -> PathBuf {
 
 /// Whether a pid still is this process.
 pub(crate) fn is_same(proc: &Path, key: ProcKey) -> io::Result<bool> {
+    alive(proc, key).map(|found| found.is_some())
+}
+
+/// A process, if its pid still is its own.
+pub(crate) fn alive(proc: &Path, key: ProcKey) -> io::Result<Option<Stat>> {
     match Stat::read(proc, key.pid) {
-        Ok(stat) => Ok(stat.start == key.start && stat.state != b'Z'),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Ok(stat) => Ok(Some(stat).filter(|stat| stat.start == key.start && stat.state != b'Z')),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
 }

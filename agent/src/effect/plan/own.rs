@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::leave::why_stay;
+use super::leave::Stays;
 use super::{Candidate, Mover, PlacePlan, Plan, Planner};
 use crate::cgroup::{shown, subtree};
 use crate::effect::group::{Place, PlaceDir, Rung};
@@ -33,9 +33,10 @@ impl Planner<'_> {
             place.dirs.push(PlaceDir::new(*controller, path));
         }
         place.keep_dirs(known);
+        let mut stays = Stays::default();
         // Those that are in the place already have to come along, or stay limited in the old way.
         for one in present {
-            if let Err(why) = self.may_move(&place, one, why_not) {
+            if let Err(why) = self.may_move(&place, one, why_not, &mut stays) {
                 return plan.refuse_all(candidates, one, &why);
             }
         }
@@ -44,7 +45,7 @@ impl Planner<'_> {
         let mut movers: Vec<Mover> = present.iter().map(mover).collect();
         let mut accepted = Vec::new();
         for one in candidates {
-            match self.may_move(&place, &one, why_not) {
+            match self.may_move(&place, &one, why_not, &mut stays) {
                 Ok(()) => {
                     movers.push(mover(&one));
                     accepted.push(one);
@@ -64,7 +65,13 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn may_move(&self, place: &Place, one: &Candidate, why_not: &str) -> Result<(), String> {
+    fn may_move(
+        &self,
+        place: &Place,
+        one: &Candidate,
+        why_not: &str,
+        stays: &mut Stays,
+    ) -> Result<(), String> {
         for (controller, origin) in &one.origins {
             if place.dir(*controller).is_some_and(|dir| origin.starts_with(dir)) {
                 continue;
@@ -75,7 +82,7 @@ impl Planner<'_> {
             if self.mount(*controller) != Some(origin.as_path()) && !self.apply.allow_move {
                 return Err(format!("{why_not}; moving it out of {} needs allow_move", shown(origin)));
             }
-            if let Some(why) = why_stay(origin) {
+            if let Some(why) = stays.why(origin) {
                 return Err(why);
             }
         }

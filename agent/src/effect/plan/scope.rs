@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::leave::why_stay;
+use super::leave::Stays;
 use super::unit::WhyNot;
 use super::{Candidate, Mover, PlacePlan, Plan, Planner};
 use crate::cgroup::{Controller, Owner, membership, shown};
@@ -36,15 +36,16 @@ impl Planner<'_> {
     ) -> Result<(), EffectError> {
         let place = self.slice_place(each, known, why_not)?;
         let origins = self.origins(candidates.iter().chain(present))?;
+        let mut stays = Stays::default();
         // Those that are in the place already have to come along, or stay limited in the old way.
         for one in present {
-            if let Err(why) = self.may_enter(&place, one, why_not) {
+            if let Err(why) = self.may_enter(&place, one, why_not, &mut stays) {
                 return plan.refuse_all(candidates, one, &why);
             }
         }
         let mut accepted = Vec::new();
         for one in candidates {
-            match self.may_enter(&place, &one, why_not) {
+            match self.may_enter(&place, &one, why_not, &mut stays) {
                 Ok(()) => accepted.push(one),
                 Err(why) => plan.refused.push((one.process.key, Refusal::NotAllowed(why))),
             }
@@ -99,7 +100,13 @@ impl Planner<'_> {
         Ok(place)
     }
 
-    fn may_enter(&self, place: &Place, one: &Candidate, why_not: &WhyNot) -> Result<(), String> {
+    fn may_enter(
+        &self,
+        place: &Place,
+        one: &Candidate,
+        why_not: &WhyNot,
+        stays: &mut Stays,
+    ) -> Result<(), String> {
         for (controller, origin) in &one.origins {
             if place.dir(*controller).is_some_and(|dir| origin.starts_with(dir)) {
                 continue;
@@ -113,7 +120,7 @@ impl Planner<'_> {
             if self.mount(*controller) != Some(origin.as_path()) && !self.apply.allow_move {
                 return Err(format!("{}: {}", why_not.why, self.advice(why_not)));
             }
-            if let Some(why) = why_stay(origin) {
+            if let Some(why) = stays.why(origin) {
                 return Err(why);
             }
         }
