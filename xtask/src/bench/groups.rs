@@ -31,7 +31,7 @@ pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
     let daemon = Daemon::start(&places)?;
     let _processes = limited(&places, &program)?;
     let told = looks(&daemon)?;
-    let released = timed(|| daemon.ask(&["release", "--all"]).map(drop))?;
+    let released = timed(|| daemon.ask(&["release", "--all", "--yes"]).map(drop))?;
     let _again = limited(&places, &program)?;
     let with_daemon = timed(|| daemon.ask(&["emergency", "stop"]).map(drop))?;
     daemon.ask(&["emergency", "resume"])?;
