@@ -4,10 +4,12 @@
 //! storms of them measure the kernel and the agent instead of a dynamic linker.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 /// What a program does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,18 @@ impl Program {
     pub fn write(self, dir: &Path, name: &str) -> Result<PathBuf> {
         let path = dir.join(name);
         let context = || format!("write program {}", path.display());
-        fs::write(&path, elf(&self.code())).with_context(context)?;
+        // By a process of its own: another thread of this one may fork while the file is open for writing, and until that
+        // child becomes another program, nobody can execute the file (ETXTBSY).
+        let mut writer = Command::new("/bin/sh")
+            .args(["-c", r#"exec cat >"$0""#])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .with_context(context)?;
+        let written = writer.stdin.take().context("its standard input")?.write_all(&elf(&self.code()));
+        let ended = writer.wait().with_context(context)?;
+        written.with_context(context)?;
+        ensure!(ended.success(), "write program {}: {ended}", path.display());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).with_context(context)?;
         Ok(path)
     }
@@ -203,7 +216,7 @@ mod tests {
     fn the_reading_program_ends_with_its_input() {
         let dir = tempfile::tempdir().unwrap();
         let path = Program::ReadThenExit(9).write(dir.path(), "pt-read").unwrap();
-        let mut child = Command::new(path).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(path).stdin(Stdio::piped()).spawn().unwrap();
         assert!(child.try_wait().unwrap().is_none());
         drop(child.stdin.take());
         assert_eq!(child.wait().unwrap().code(), Some(9));
