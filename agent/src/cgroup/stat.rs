@@ -49,6 +49,16 @@ impl CpuStat {
         read(&dir.join("cpu.stat")).map(|text| Self::parse(&text))
     }
 
+    /// What several cgroups report, together; `None` of none.
+    #[must_use]
+    pub fn total(stats: impl Iterator<Item = Self>) -> Option<Self> {
+        stats.reduce(|a, b| Self {
+            periods: a.periods + b.periods,
+            throttled_periods: a.throttled_periods + b.throttled_periods,
+            throttled_ns: a.throttled_ns + b.throttled_ns,
+        })
+    }
+
     /// Reads `cpu.stat` of many cgroups, at two thirds of the cost for those in a row that are below one cgroup, whose path
     /// is walked once. One that cannot be read is left out: it has gone away.
     pub fn each(dirs: Vec<PathBuf>) -> impl Iterator<Item = (PathBuf, Self)> {

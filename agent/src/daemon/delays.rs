@@ -271,14 +271,7 @@ async fn counted(dirs: Vec<PathBuf>) -> Result<Arc<Counted>> {
 
 /// What the quotas of a group's cgroups did, together; `None` where none can be read.
 fn total(dirs: &[PathBuf], now: &Counted) -> Option<CpuStat> {
-    let add = |sum: CpuStat, stat: &CpuStat| CpuStat {
-        periods: sum.periods + stat.periods,
-        throttled_periods: sum.throttled_periods + stat.throttled_periods,
-        throttled_ns: sum.throttled_ns + stat.throttled_ns,
-    };
-    let mut stats = dirs.iter().filter_map(|dir| now.get(dir.as_os_str())).peekable();
-    stats.peek()?;
-    Some(stats.fold(CpuStat::default(), add))
+    CpuStat::total(dirs.iter().filter_map(|dir| now.get(dir.as_os_str()).copied()))
 }
 
 /// For how long a quota held back, ns; `None` without one.

@@ -25,7 +25,7 @@ const TO_LOAD: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
 const FOR_PROGRAMS: CapabilitySet =
     CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
 
-/// Nice value of the engine thread where it gets no real-time priority.
+/// Nice value of the journal's thread, and of the engine thread where it gets no real-time priority.
 const AHEAD_NICE: i32 = -5;
 
 /// Gives up every other capability, of this thread and of those that it will start.

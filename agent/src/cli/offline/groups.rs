@@ -90,11 +90,6 @@ fn members(proc: &Proc, places: &[Place], changes: &[&Intent]) -> CliResult<Vec<
 
 /// Sum over the cgroups with a quota; `None` when there is none or it cannot be read.
 fn quota_stat(places: &[Place]) -> Option<CpuStat> {
-    let dirs: Vec<&Path> = places.iter().filter_map(|place| place.dir(Controller::Cpu)).collect();
-    let stats = dirs.iter().filter_map(|dir| CpuStat::read(dir).ok());
-    stats.reduce(|a, b| CpuStat {
-        periods: a.periods + b.periods,
-        throttled_periods: a.throttled_periods + b.throttled_periods,
-        throttled_ns: a.throttled_ns + b.throttled_ns,
-    })
+    let dirs = places.iter().filter_map(|place| place.dir(Controller::Cpu)).map(Path::to_owned);
+    CpuStat::total(CpuStat::each(dirs.collect()).map(|(_, stat)| stat))
 }
