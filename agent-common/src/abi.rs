@@ -1,12 +1,12 @@
 //! Version and names shared by the eBPF object and its loader.
 
 /// Version of the records and maps; the loader refuses an object of another one.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Names of the object's `.rodata` globals.
 pub mod global {
     /// A symbol that only objects of [`super::ABI_VERSION`] have; its value means nothing.
-    pub const ABI: &str = "PROCESS_THROTTLER_ABI_5";
+    pub const ABI: &str = "PROCESS_THROTTLER_ABI_6";
     /// [`crate::offsets::Offsets`].
     pub const OFFSETS: &str = "OFFSETS";
     /// `u32`: number of entries of `SLOTS` less one; the number is a power of two.
@@ -93,6 +93,8 @@ pub mod map {
     pub const SCHED_WATCHED: &str = "SCHED_WATCHED";
     /// `Array<ReportLimit>` indexed by slot.
     pub const SCHED_LIMITS: &str = "SCHED_LIMITS";
+    /// `Array<Stints>` indexed by CPU.
+    pub const SCHED_STINTS: &str = "SCHED_STINTS";
 }
 
 /// Capacity of `COMMS`, `UIDS` and `CGROUPS`.

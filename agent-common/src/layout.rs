@@ -10,7 +10,9 @@ use crate::event::fork::ForkRecord;
 use crate::event::{AliveRecord, TaskFacts, TaskSlot};
 use crate::header::Header;
 use crate::offsets::{CauseOffsets, Offsets};
-use crate::sched::{Cell, CpuState, Party, ReportLimit, SchedSettings, TaskWait, Watch};
+use crate::sched::{
+    Cell, CpuState, Party, ReportLimit, STINTS, SchedSettings, Stint, Stints, TaskWait, Watch,
+};
 use crate::settings::{Prefix, Settings};
 
 const _: () = {
@@ -34,9 +36,10 @@ const _: () = {
     assert!(size_of::<Cell>() == 256);
     assert!(size_of::<TaskWait>() == 3 * 8 + 2 * 4);
     assert!(size_of::<CpuState>() == 8 + 2 * 4 + 6 * 8);
-    assert!(size_of::<SchedSettings>() == 3 * 8 + 2 * 4);
+    assert!(size_of::<SchedSettings>() == 4 * 8 + 2 * 4);
     assert!(size_of::<Watch>() == 8 + 2 * 4);
     assert!(size_of::<ReportLimit>() == 3 * 8);
     assert!(size_of::<Party>() == 2 * 4 + 16);
+    assert!(size_of::<Stint>() == 3 * 8 + 24 && size_of::<Stints>() == 8 + STINTS * 48);
     assert!(size_of::<DelayRecord>() == 16 + 4 * 8 + 2 * 24 + 2 * 4 && align_of::<DelayRecord>() == 8);
 };

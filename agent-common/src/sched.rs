@@ -106,6 +106,8 @@ pub struct SchedSettings {
     pub threshold_ns: u64,
     /// Shortest time between two reports of one slot, ns.
     pub interval_ns: u64,
+    /// Stints at least this long are remembered, see [`notable_ns`].
+    pub notable_ns: u64,
     /// 1: cgroup ids are those of the v1 cpu hierarchy; 0: of the unified one.
     pub cgroup_v1: u32,
     /// Zero.
@@ -134,6 +136,86 @@ pub struct ReportLimit {
     pub suppressed: u64,
     /// Reports held back in all.
     pub suppressed_total: u64,
+}
+
+/// Stints that are remembered of each CPU, a power of two.
+pub const STINTS: usize = 16;
+
+/// The shortest stint that is remembered, where waits of `threshold_ns` are reported: as many fit into such a wait as are
+/// remembered. Shorter ones, which are most, cost a comparison.
+#[must_use]
+pub const fn notable_ns(threshold_ns: u64) -> u64 {
+    threshold_ns / STINTS as u64
+}
+
+/// A time for which a thread had a CPU, with no break but for what is too short to be remembered itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stint {
+    /// When it ended (`bpf_ktime_get_ns`).
+    pub end_ns: u64,
+    /// How long the thread ran, ns; 0: nothing is remembered here.
+    pub ran_ns: u64,
+    /// Id of the thread's cgroup.
+    pub cgroup: u64,
+    /// The thread.
+    pub party: Party,
+}
+
+impl Stint {
+    /// How much of it was after `since_ns`, ns; short breaks within it may count as well.
+    #[must_use]
+    #[inline(always)]
+    pub const fn since(&self, since_ns: u64) -> u64 {
+        let after = self.end_ns.saturating_sub(since_ns);
+        if after < self.ran_ns { after } else { self.ran_ns }
+    }
+}
+
+/// The last long stints of one CPU. Only that CPU accesses them, with interrupts off.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stints {
+    /// How many there were; the next one goes to this number modulo [`STINTS`].
+    pub seen: u64,
+    /// In a ring.
+    pub last: [Stint; STINTS],
+}
+
+impl Stints {
+    /// Takes in what a thread ran until `stint.end_ns`: as the rest of the last stint, if it is the same thread's and the
+    /// break between them is shorter than `notable_ns`, or else in place of the one that is longest ago.
+    #[inline(always)]
+    pub fn remember(&mut self, stint: Stint, notable_ns: u64) {
+        let seen = self.seen as usize;
+        if let Some(last) = self.last.get_mut(seen.wrapping_sub(1) & (STINTS - 1)) {
+            let paused = stint.end_ns.wrapping_sub(stint.ran_ns).wrapping_sub(last.end_ns);
+            if last.party.pid == stint.party.pid && paused < notable_ns {
+                last.end_ns = stint.end_ns;
+                last.ran_ns += stint.ran_ns;
+                return;
+            }
+        }
+        if let Some(place) = self.last.get_mut(seen & (STINTS - 1)) {
+            *place = stint;
+        }
+        self.seen += 1;
+    }
+
+    /// The stint that was longest since `since_ns`: its place, and how much of it was after that, ns; 0 when all were
+    /// before. One number is compared, with the place in its low bits: the verifier follows every branch.
+    #[must_use]
+    #[inline(always)]
+    pub fn longest(&self, since_ns: u64) -> (usize, u64) {
+        let mut longest = 0;
+        for (at, stint) in self.last.iter().enumerate() {
+            let ran = stint.since(since_ns) * STINTS as u64 + at as u64;
+            if ran > longest {
+                longest = ran;
+            }
+        }
+        (longest as usize & (STINTS - 1), longest / STINTS as u64)
+    }
 }
 
 /// A thread in a [`crate::event::delay::DelayRecord`].
@@ -228,5 +310,38 @@ mod tests {
                 assert_eq!(unpack(pack(cgroup, watched)), (cgroup, watched));
             }
         }
+    }
+
+    #[test]
+    fn who_had_a_cpu_longest_is_found_by_what_was_within_the_wait() {
+        let stint = |pid, end_ns, ran_ns| Stint {
+            end_ns,
+            ran_ns,
+            cgroup: u64::from(pid),
+            party: Party { pid, tgid: pid, comm: CommBytes::default() },
+        };
+        let mut stints = Stints::default();
+        assert_eq!(stints.longest(0).1, 0);
+        for one in [stint(1, 100, 90), stint(2, 160, 50), stint(3, 200, 40), stint(2, 230, 30)] {
+            stints.remember(one, 10);
+        }
+        let longest = |stints: &Stints, since| {
+            let (place, ran_ns) = stints.longest(since);
+            (stints.last[place].party.pid, ran_ns)
+        };
+        assert_eq!(longest(&stints, 0), (1, 90));
+        assert_eq!(longest(&stints, 80), (2, 50), "what was before the wait does not count");
+        assert_eq!(longest(&stints, 150), (3, 40));
+        assert_eq!(stints.longest(230).1, 0, "all were before it");
+        stints.remember(stint(2, 265, 30), 10);
+        assert_eq!((longest(&stints, 0), stints.seen), ((1, 90), 4), "a short break is none");
+        assert_eq!(longest(&stints, 200), (2, 60), "and what was run before it counts");
+        stints.remember(stint(2, 305, 30), 10);
+        assert_eq!(stints.seen, 5, "a long break is one");
+        for _ in 0..STINTS {
+            stints.remember(stint(4, 400, 5), 1);
+            stints.remember(stint(5, 400, 6), 1);
+        }
+        assert_eq!(longest(&stints, 0), (5, 6), "the ring came round");
     }
 }

@@ -9,7 +9,7 @@ use agent_common::event::TaskSlot;
 use agent_common::event::death::{SignalMark, VictimMark};
 use agent_common::loss;
 use agent_common::offsets::{CauseOffsets, Offsets};
-use agent_common::sched::{Cell, CpuState, ReportLimit, SchedSettings, TaskWait, Watch};
+use agent_common::sched::{Cell, CpuState, ReportLimit, SchedSettings, Stints, TaskWait, Watch};
 use agent_common::settings::{Prefix, Settings};
 use agent_common::text::CommBytes;
 
@@ -79,10 +79,13 @@ pub static SCHED_WATCHED: HashMap<u32, Watch> = HashMap::with_max_entries(1, 0);
 /// See `abi::map::SCHED_LIMITS`.
 #[map]
 pub static SCHED_LIMITS: Array<ReportLimit> = Array::with_max_entries(1, 0);
+/// See `abi::map::SCHED_STINTS`.
+#[map]
+pub static SCHED_STINTS: Array<Stints> = Array::with_max_entries(1, 0);
 
 /// See `abi::global::ABI`.
 #[unsafe(no_mangle)]
-pub static PROCESS_THROTTLER_ABI_5: Global<u32> = Global::new(abi::ABI_VERSION);
+pub static PROCESS_THROTTLER_ABI_6: Global<u32> = Global::new(abi::ABI_VERSION);
 /// See `abi::global::OFFSETS`; read by `task` alone.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::UNRESOLVED;

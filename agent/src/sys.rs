@@ -180,7 +180,7 @@ fn become_an_orphan() -> io::Result<()> {
     }
 }
 
-/// Gives freed heap pages back to the kernel (malloc_trim(3)). Parsing the kernel's BTF at start needs
+/// Gives freed heap pages back to the kernel (malloc_trim(3)). Parsing the kernel's BTF needs
 /// tens of megabytes for milliseconds, which the allocator would keep for good.
 #[cfg(target_env = "gnu")]
 pub fn trim_heap() {

@@ -13,13 +13,13 @@ pub struct DelayRecord {
     pub wait_ns: u64,
     /// Id of the cgroup of `holder`; 0: nobody had the CPU.
     pub holder_cgroup: u64,
-    /// How long `holder` had the CPU without a break until then, ns.
+    /// How long `holder` had the CPU within the wait, ns.
     pub held_ns: u64,
     /// Long waits of this slot that were not reported since the last report.
     pub suppressed: u64,
     /// Who waited.
     pub waiter: Party,
-    /// Who had the CPU until then.
+    /// Who had the CPU longest meanwhile, as far as [`crate::sched::Stints`] tell, or else last.
     pub holder: Party,
     /// The CPU.
     pub cpu: u32,

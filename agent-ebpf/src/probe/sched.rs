@@ -10,8 +10,8 @@ use agent_common::event::delay::DelayRecord;
 use agent_common::gate;
 use agent_common::header::kind;
 use agent_common::sched::{
-    CGROUP_SLOTS, Cell, CpuState, NO_SLOT, OTHER_SLOT, Party, SLOTS, SchedSettings, TIMED_MAX_NS, TaskWait,
-    bucket, is_timed, pack, unpack,
+    CGROUP_SLOTS, Cell, CpuState, NO_SLOT, OTHER_SLOT, Party, SLOTS, STINTS, SchedSettings, Stint,
+    TIMED_MAX_NS, TaskWait, bucket, is_timed, pack, unpack,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
@@ -20,8 +20,8 @@ use aya_ebpf::programs::BtfTracePointContext;
 use crate::atomic;
 use crate::emit::{self, Counters};
 use crate::maps::{
-    SCHED_CELLS, SCHED_CPUS, SCHED_LIMITS, SCHED_NEXT, SCHED_SETTINGS, SCHED_SLOTS, SCHED_TASKS,
-    SCHED_WATCHED, SLOT_MASK,
+    SCHED_CELLS, SCHED_CPUS, SCHED_LIMITS, SCHED_NEXT, SCHED_SETTINGS, SCHED_SLOTS, SCHED_STINTS,
+    SCHED_TASKS, SCHED_WATCHED, SLOT_MASK,
 };
 use crate::probe::{header, now_ns};
 use crate::task::Task;
@@ -88,6 +88,9 @@ fn take_over(ctx: &BtfTracePointContext, state: &mut CpuState, settings: &SchedS
         ran_for(cpu, state.slot, ran);
         if state.watched != 0 {
             ran_for(cpu, state.watched, ran);
+        }
+        if ran >= settings.notable_ns {
+            remember(settings, prev, cpu, now, ran);
         }
     }
     // Preempted in whatever state it was going into, or on its own account still able to run.
@@ -241,6 +244,22 @@ fn known(cgroup: u64) -> Option<u32> {
     unsafe { SCHED_SLOTS.get(cgroup) }.copied()
 }
 
+/// Keeps in mind that a thread had the CPU for long: somebody may be waiting for it.
+#[inline(always)]
+fn remember(settings: &SchedSettings, task: Task, cpu: u32, now: u64, ran: u64) {
+    let Some(stints) = SCHED_STINTS.get_ptr_mut(cpu) else { return };
+    let stint = stint(settings, task, now, ran);
+    // SAFETY: a map value, accessed by this CPU alone.
+    unsafe { (*stints).remember(stint, settings.notable_ns) }
+}
+
+/// What a thread did on the CPU that it leaves.
+#[inline(always)]
+fn stint(settings: &SchedSettings, task: Task, now: u64, ran: u64) -> Stint {
+    let cgroup = task.cgroup_id(settings.cgroup_v1 != 0);
+    Stint { end_ns: now, ran_ns: ran, cgroup, party: party(task) }
+}
+
 /// A long wait.
 struct Held {
     cpu: u32,
@@ -267,16 +286,30 @@ fn report(settings: &SchedSettings, prev: Task, next: Task, held: &Held) {
         }
         atomic::exchange(&raw mut (*limit).suppressed, 0)
     };
-    let idle = prev.pid() == 0;
-    let holder = if idle { Party::default() } else { party(prev) };
+    let since = held.now - held.wait;
+    let mut holder = Stint::default();
+    if let Some(stints) = SCHED_STINTS.get(held.cpu) {
+        let (place, ran_ns) = stints.longest(since);
+        if ran_ns > 0
+            && let Some(longest) = stints.last.get(place & (STINTS - 1))
+        {
+            holder = *longest;
+            holder.ran_ns = ran_ns;
+        }
+    }
+    // Many had it, each for a moment. What an idle CPU waited for is no thread.
+    if holder.ran_ns == 0 && prev.pid() != 0 {
+        holder = stint(settings, prev, held.now, held.ran);
+        holder.ran_ns = holder.since(since);
+    }
     let record = DelayRecord {
         header: header::<DelayRecord>(kind::DELAY, now_ns()),
         wait_ns: held.wait,
-        holder_cgroup: if idle { 0 } else { prev.cgroup_id(settings.cgroup_v1 != 0) },
-        held_ns: if idle { 0 } else { held.ran },
+        holder_cgroup: holder.cgroup,
+        held_ns: holder.ran_ns,
         suppressed,
         waiter: party(next),
-        holder,
+        holder: holder.party,
         cpu: held.cpu,
         slot: held.slot,
     };

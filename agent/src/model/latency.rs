@@ -194,11 +194,11 @@ pub struct Delay {
     pub wait_ns: u64,
     /// Who waited.
     pub waiter: Party,
-    /// Who had the CPU until then; nobody: it was idle.
+    /// Who had the CPU longest meanwhile; nobody: it was idle.
     pub holder: Option<Party>,
     /// Id of the holder's cgroup; 0 for nobody.
     pub holder_cgroup: u64,
-    /// How long the holder had it without a break, ns.
+    /// How long the holder had it within the wait, ns.
     pub held_ns: u64,
     /// The CPU.
     pub cpu: u32,

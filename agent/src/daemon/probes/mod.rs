@@ -9,6 +9,7 @@ mod duty;
 mod ear;
 mod ledger;
 mod listening;
+mod programs;
 mod rate;
 mod recent;
 mod shift;

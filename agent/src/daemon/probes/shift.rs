@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use crate::daemon::probes::duty::{ArmedBy, Duty, Step};
 use crate::daemon::probes::ear::Mouth;
 use crate::daemon::probes::ledger::{Counted, Ledger};
 use crate::daemon::probes::listening::{Counters, Listening};
+use crate::daemon::probes::programs::Programs;
 use crate::daemon::probes::rate;
 use crate::daemon::probes::recent::{Ask, Recently};
 use crate::daemon::probes::trigger::Trigger;
@@ -28,12 +30,10 @@ use crate::model::id::ProcKey;
 use crate::model::latency::{ByCpu, Delay, Reading};
 use crate::model::time::Timestamp;
 use crate::source::SourceError;
-use crate::source::sched::{Arming, Probes};
+use crate::source::sched::Probes;
 
 /// Long waits that are remembered.
 const DELAYS_KEPT: usize = 64;
-/// Shortest time between two reports of one process.
-const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at what the programs cost while they are armed.
 const TICK: Duration = Duration::from_secs(1);
 /// Between two questions which processes are critical, while they are armed.
@@ -69,13 +69,15 @@ pub(super) struct Lines {
 /// The thread's work.
 pub(super) struct Shift {
     settings: ProbesSettings,
-    place: Place,
+    /// Mount point of the hierarchy that cgroup ids refer to.
+    mount: Option<PathBuf>,
     lines: Lines,
     /// When the critical processes were asked for last.
     asked: Option<Timestamp>,
     duty: Duty,
     trigger: Option<Trigger>,
     armed: Option<Armed>,
+    programs: Programs,
     looks: Vec<UnderWay>,
     critical: Vec<ProcKey>,
     listening: Listening,
@@ -96,13 +98,14 @@ impl Shift {
         Self {
             duty: Duty::new(settings),
             settings,
-            place,
+            mount: place.mount,
             lines,
             asked: None,
             listening: Listening::default(),
             recently: Recently::default(),
             trigger: trigger.ok(),
             armed: None,
+            programs: Programs::new(place.options, &settings),
             looks: Vec::new(),
             critical: Vec::new(),
             ledger: Ledger::default(),
@@ -122,6 +125,7 @@ impl Shift {
                     return;
                 }
             };
+            self.programs.prepare();
             let now = clock::now();
             if pressed {
                 self.duty.pressed(now);
@@ -162,7 +166,8 @@ impl Shift {
         let tick = self.armed.as_ref().map(|armed| armed.at.after(TICK));
         let heard = self.armed.as_ref().and_then(|_| self.listening.due());
         let asked = self.recently.due();
-        let due = looks.chain(tick).chain(heard).chain(asked).chain(self.duty.due()).min();
+        let programs = self.programs.due();
+        let due = looks.chain(tick).chain(heard).chain(asked).chain(programs).chain(self.duty.due()).min();
         let timeout = due.map(|due| timespec(due.since(now)));
         let mut fds = vec![PollFd::new(&self.lines.waker, PollFlags::IN)];
         if let Some(trigger) = &self.trigger {
@@ -190,21 +195,24 @@ impl Shift {
                 if self.ledger.is_wanted() {
                     self.note();
                 }
-                if self.armed.take().is_some() {
-                    tracing::info!("the scheduler's probes are disarmed");
-                }
+                self.drop_programs(now);
+                tracing::info!("the scheduler's probes are disarmed");
             }
         }
+    }
+
+    /// Detaches and frees them.
+    fn drop_programs(&mut self, now: Timestamp) {
+        self.armed = None;
+        self.programs.gone(now);
     }
 
     fn arm(&mut self) -> Result<(), SourceError> {
         if self.armed.is_some() {
             return Ok(());
         }
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let began = clock::now();
-        let arming = Arming::new(nanos(self.settings.threshold), nanos(REPORT_INTERVAL));
-        let probes = Probes::arm(&self.place.options, &arming)?;
+        let probes = self.programs.arm()?;
         let at = clock::now();
         tracing::info!(took = ?at.since(began), "the scheduler's probes are armed");
         self.armed = Some(Armed { probes, delays: VecDeque::new(), switches: 0, at });
@@ -277,7 +285,7 @@ impl Shift {
     fn ask(&mut self, ask: Ask, now: Timestamp) {
         match &self.armed {
             Some(armed) if self.recently.open() < LOOKS_MAX => {
-                self.recently.ask(ask, &armed.probes, self.place.mount.as_deref(), now);
+                self.recently.ask(ask, &armed.probes, self.mount.as_deref(), now);
             }
             Some(_) => drop(ask.answer.send(Err("too many ask at once; try again in a moment".to_owned()))),
             None => drop(ask.answer.send(Err(self.duty.unarmed(now)))),
@@ -321,7 +329,7 @@ impl Shift {
             Err(error) => {
                 tracing::error!("the scheduler's probes cannot be read: {}", chain(&error));
                 self.duty.failed(now, chain(&error));
-                self.armed = None;
+                self.drop_programs(now);
             }
         }
     }
@@ -333,14 +341,14 @@ impl Shift {
         if let Err(error) = self.listening.hear(&armed.probes, now, |waited| mouth.tell(waited)) {
             tracing::error!("the scheduler's probes cannot be read: {}", chain(&error));
             self.duty.failed(now, chain(&error));
-            self.armed = None;
+            self.drop_programs(now);
         }
     }
 
     /// Answers the looks whose time has come.
     fn finish(&mut self, now: Timestamp) {
         let probes = self.armed.as_ref().map(|armed| &armed.probes);
-        self.recently.finish(probes, self.place.mount.as_deref(), now);
+        self.recently.finish(probes, self.mount.as_deref(), now);
         let (due, open): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.looks).into_iter().partition(|look| look.until <= now);
         self.looks = open;
@@ -362,7 +370,7 @@ impl Shift {
                         armed_by: self.duty.armed_by().map_or("a look", ArmedBy::as_str),
                         per_switch_ns: self.duty.per_switch_ns(),
                     };
-                    Ok(answer::latency(&look.subject, seen, self.place.mount.as_deref()))
+                    Ok(answer::latency(&look.subject, seen, self.mount.as_deref()))
                 }
                 Err(error) => Err(Failure::from_error(FailureKind::Failed, &error)),
             };

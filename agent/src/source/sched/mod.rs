@@ -84,38 +84,54 @@ impl std::fmt::Debug for Probes {
     }
 }
 
-impl Probes {
-    /// Loads and attaches the programs; waits count from here on.
+/// In the order in which they are attached: the wake-ups first, since a switch before them would find nobody waiting.
+const HOOKS: [(&str, &str); 3] = [
+    (program::WAKEUP_NEW, "sched_wakeup_new"),
+    (program::WAKEUP, "sched_wakeup"),
+    (program::SWITCH, "sched_switch"),
+];
+
+/// The programs, loaded. They are not attached and cost nothing but their memory.
+#[derive(Debug)]
+pub struct Ready(Probes);
+
+impl Ready {
+    /// Loads the programs: tens of milliseconds, nearly all of which reading what the kernel tells of its types takes.
     ///
     /// # Errors
     /// [`SourceError::Btf`] names what the kernel lacks, [`SourceError::Bpf`] what it refuses: the programs need
     /// `CAP_BPF` and `CAP_PERFMON`.
-    pub fn arm(options: &Options, arming: &Arming) -> Result<Self, SourceError> {
+    pub fn load(options: &Options, arming: &Arming) -> Result<Self, SourceError> {
         let fit = attach::Fit::to_kernel(options)?;
         // The first argument is the tracer's own; the state of who is left came with Linux 5.18.
         if fit.switch_arguments < 5 {
             return Err(SourceError::Btf("sched_switch of this kernel does not tell prev_state".to_owned()));
         }
-        let mut probes = Self::load(options, arming, &fit.offsets, fit.slots)?;
+        let mut probes = Probes::open(options, arming, &fit.offsets, fit.slots)?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| attach::bpf("BTF of the kernel", &error))?;
-        // The wake-ups first: a switch before them would find nobody waiting.
-        let hooks = [
-            (program::WAKEUP_NEW, "sched_wakeup_new"),
-            (program::WAKEUP, "sched_wakeup"),
-            (program::SWITCH, "sched_switch"),
-        ];
-        for (name, tracepoint) in hooks {
+        for (name, tracepoint) in HOOKS {
             let hook: &mut BtfTracePoint = attach::program(&mut probes.ebpf, name)?;
             hook.load(tracepoint, &btf).map_err(|error| attach::bpf(name, &error))?;
         }
-        for (name, _) in hooks {
+        Ok(Self(probes))
+    }
+
+    /// Attaches the programs; waits count from here on.
+    ///
+    /// # Errors
+    /// [`SourceError::Bpf`] when the kernel refuses it.
+    pub fn arm(self) -> Result<Probes, SourceError> {
+        let Self(mut probes) = self;
+        for (name, _) in HOOKS {
             let hook: &mut BtfTracePoint = attach::program(&mut probes.ebpf, name)?;
             hook.attach().map_err(|error| attach::bpf(name, &error))?;
         }
         Ok(probes)
     }
+}
 
-    fn load(options: &Options, arming: &Arming, offsets: &Offsets, tasks: u32) -> Result<Self, SourceError> {
+impl Probes {
+    fn open(options: &Options, arming: &Arming, offsets: &Offsets, tasks: u32) -> Result<Self, SourceError> {
         let cpu_count = aya::util::nr_cpus()
             .map_err(|(operation, source)| SourceError::Io { operation: operation.to_owned(), source })?;
         let cpu_count = u32::try_from(cpu_count).unwrap_or(u32::MAX);
@@ -131,6 +147,7 @@ impl Probes {
             .map_max_entries(map::BULK, u32::try_from(rustix::param::page_size()).unwrap_or(4096))
             .map_max_entries(map::SCHED_TASKS, tasks)
             .map_max_entries(map::SCHED_CPUS, cpu_count)
+            .map_max_entries(map::SCHED_STINTS, cpu_count)
             .map_max_entries(map::SCHED_CELLS, cpu_count.saturating_mul(sched::SLOTS))
             .map_max_entries(map::SCHED_SLOTS, sched::CGROUP_SLOTS)
             .map_max_entries(map::SCHED_WATCHED, sched::WATCHED_SLOTS)
@@ -173,6 +190,7 @@ impl Probes {
                 generation: 1,
                 threshold_ns: arming.threshold_ns,
                 interval_ns: arming.interval_ns,
+                notable_ns: sched::notable_ns(arming.threshold_ns),
                 cgroup_v1: u32::from(options.cgroup_v1),
                 reserved: 0,
             },

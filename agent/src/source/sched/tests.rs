@@ -1,6 +1,8 @@
 //! On the running kernel, as root: what the programs count is compared with what the kernel itself says.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -21,11 +23,7 @@ impl Spinner {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
         let child = Self(command.spawn().unwrap());
-        let allowed = nix::sched::sched_getaffinity(Pid::from_raw(0)).unwrap();
-        let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap()).unwrap();
-        let mut only = CpuSet::new();
-        only.set(first).unwrap();
-        sched_setaffinity(Pid::from_raw(i32::try_from(child.0.id()).unwrap()), &only).unwrap();
+        to_first_cpu(Pid::from_raw(i32::try_from(child.0.id()).unwrap()));
         child
     }
 
@@ -58,6 +56,16 @@ impl Drop for Spinner {
     }
 }
 
+/// Has a thread stay on the first CPU of those that this test may use.
+fn to_first_cpu(thread: Pid) {
+    let allowed =
+        nix::sched::sched_getaffinity(Pid::from_raw(i32::try_from(std::process::id()).unwrap())).unwrap();
+    let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap()).unwrap();
+    let mut only = CpuSet::new();
+    only.set(first).unwrap();
+    sched_setaffinity(thread, &only).unwrap();
+}
+
 fn wait_until(mut done: impl FnMut() -> bool) {
     let end = clock::now().after(clock::patience(PATIENCE));
     while !done() {
@@ -68,7 +76,7 @@ fn wait_until(mut done: impl FnMut() -> bool) {
 }
 
 fn arm(arming: &Arming) -> Probes {
-    Probes::arm(&options(), arming).unwrap()
+    Ready::load(&options(), arming).unwrap().arm().unwrap()
 }
 
 fn options() -> Options {
@@ -139,6 +147,46 @@ fn a_waiter_is_measured_as_the_kernel_measures_it() {
     let totals = probes.totals().unwrap();
     assert!(totals.suppressed > 0 && totals.dropped == 0 && probes.malformed() == 0, "{totals:?}");
     assert!(totals.switches >= ours.count(), "{totals:?}");
+}
+
+#[test]
+fn who_had_the_cpu_longest_is_named_and_not_who_came_last() {
+    // A thread that comes for a moment again and again, and goes before the one that waits.
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let flicker = std::thread::spawn(move || {
+        to_first_cpu(Pid::from_raw(0));
+        while !stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let (waiter, hog) = (Spinner::new(), Spinner::new());
+    let mut probes = arm(&Arming::new(1_000_000, 10_000_000));
+    probes.watch(&[waiter.key()]).unwrap();
+    waiter.wait_for(SECOND);
+    stop.store(true, Ordering::Relaxed);
+    flicker.join().unwrap();
+    let mut delays = Vec::new();
+    probes.delays(&mut |delay| delays.push(delay));
+    let hogs = delays.iter().filter(|delay| delay.holder.as_ref().is_some_and(|who| who.tgid == hog.0.id()));
+    let hogs = hogs.count();
+    assert!(delays.len() >= 5 && hogs * 4 >= delays.len() * 3, "{hogs} of {}: {delays:?}", delays.len());
+    assert!(delays.iter().all(|delay| delay.held_ns <= delay.wait_ns), "{delays:?}");
+}
+
+#[test]
+fn programs_that_are_ready_count_nothing_until_they_are_armed() {
+    let ready = Ready::load(&options(), &QUIET).unwrap();
+    let (waiter, _hog) = (Spinner::new(), Spinner::new());
+    waiter.wait_for(SECOND / 20);
+    assert_eq!(ready.0.totals().unwrap().switches, 0);
+    let mut probes = ready.arm().unwrap();
+    probes.watch(&[waiter.key()]).unwrap();
+    waiter.wait_for(SECOND / 20);
+    let reading = probes.read().unwrap();
+    // Waits that began before are not known, and so not told.
+    let longest = sum(&watched(&reading, waiter.key())).longest_ns;
+    assert!(reading.totals.switches > 0 && longest < SECOND, "{reading:?}");
 }
 
 #[test]
@@ -228,7 +276,7 @@ fn disarming_leaves_nothing_behind() {
 fn a_kernel_that_lacks_something_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = btf_that_lacks_a_member(directory.path());
-    let error = Probes::arm(&Options { btf: Some(path), ..options() }, &QUIET).unwrap_err();
+    let error = Ready::load(&Options { btf: Some(path), ..options() }, &QUIET).unwrap_err();
     assert_eq!(error.to_string(), "kernel BTF: this kernel has no task_struct.start_boottime");
 }
 
