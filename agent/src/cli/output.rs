@@ -242,6 +242,9 @@ fn yaml<T: Serialize>(value: &T) -> CliResult<String> {
 
 /// Control characters but newlines as `\xNN`, and others that are not seen themselves as `\u{NNNN}`.
 pub(super) fn escape_controls(text: &str) -> String {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+        return text.to_owned();
+    }
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' {

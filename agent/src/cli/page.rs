@@ -1,8 +1,9 @@
 //! Layout for people: fields, lines and borderless tables, as text.
 
 use std::fmt::Display;
+use std::iter::repeat_n;
 
-use comfy_table::{ContentArrangement, Table as Grid, presets};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::output::escape_controls;
 
@@ -18,6 +19,9 @@ pub(super) struct Page {
 
 /// The least width of the names of fields, so that pages of one program look alike.
 const NAMES: usize = 13;
+
+/// Between two columns.
+const GAP: usize = 2;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
@@ -91,25 +95,26 @@ impl Page {
         rows: impl IntoIterator<Item = [String; N]>,
     ) {
         self.settle();
-        let shown = |index: usize| self.wide || matches!(columns.get(index), Some(Always(_)));
-        let mut grid = Grid::new();
-        grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        if self.headers {
-            let names = columns.iter().enumerate().filter(|(index, _)| shown(*index));
-            grid.set_header(names.map(|(_, column)| match column {
-                Always(name) | Wide(name) => *name,
-            }));
+        let shown = columns.map(|column| self.wide || matches!(column, Always(_)));
+        let names = columns.map(|(Always(name) | Wide(name))| name.to_owned());
+        // A line break would end the row for whoever reads by lines.
+        let safe = |cell: String| escape_controls(&cell).replace('\n', "\\x0a");
+        let rows = rows.into_iter().map(|row: [String; N]| row.map(safe));
+        let rows: Vec<[String; N]> = self.headers.then_some(names).into_iter().chain(rows).collect();
+        let mut widths = [0; N];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.width().max(*width);
+            }
         }
-        for row in rows {
-            let cells = row.into_iter().enumerate().filter(|(index, _)| shown(*index));
-            // A line break would end the row for whoever reads by lines.
-            grid.add_row(cells.map(|(_, cell)| escape_controls(&cell).replace('\n', "\\x0a")));
-        }
-        if let Some(first) = grid.column_iter_mut().next() {
-            first.set_padding((0, 1));
-        }
-        for line in grid.lines() {
-            self.text.push_str(line.trim_end());
+        for row in &rows {
+            let begin = self.text.len();
+            for ((cell, width), _) in row.iter().zip(widths).zip(shown).filter(|(_, shown)| *shown) {
+                self.text.push_str(cell);
+                self.text.extend(repeat_n(' ', width - cell.width() + GAP));
+            }
+            let end = self.text.get(begin..).unwrap_or_default().trim_end().len();
+            self.text.truncate(begin + end);
             self.text.push('\n');
         }
     }
@@ -169,6 +174,12 @@ mod tests {
         let mut page = Page::new(true, false);
         page.table(columns, rows());
         assert_eq!(page.into_text(), "1  a\\x0ab\\x1b[31m  w\n");
+        let mut page = Page::new(false, true);
+        page.table(
+            [Always("A"), Always("B")],
+            [["漢".to_owned(), "1".to_owned()], ["é".to_owned(), String::new()]],
+        );
+        assert_eq!(page.into_text(), "A   B\n漢  1\né\n", "by the cells of a terminal that they take");
     }
 
     #[test]

@@ -263,12 +263,12 @@ pub struct PlanOf {
     pub profile: Name,
 }
 
-/// Envelope of every reply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Envelope of every reply. A client reads a [`Reply`] from the same text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope<T> {
     /// [`API_VERSION`].
-    pub api_version: String,
+    pub api_version: &'static str,
     /// `kind` and `data`.
     #[serde(flatten)]
     pub body: T,
@@ -277,7 +277,7 @@ pub struct Envelope<T> {
 impl<T> Envelope<T> {
     /// In the present version.
     pub fn new(body: T) -> Self {
-        Self { api_version: API_VERSION.to_owned(), body }
+        Self { api_version: API_VERSION, body }
     }
 }
 

@@ -92,11 +92,11 @@ fn well(action: &Action) -> Outcome {
 /// What a client of the control socket reads.
 pub(super) fn reply() -> Run {
     Box::new(|bytes| {
-        if let Ok(envelope) = serde_json::from_slice::<Envelope<Reply>>(bytes) {
-            let text = serde_json::to_vec(&envelope).unwrap();
-            let again: Envelope<Reply> = serde_json::from_slice(&text).unwrap();
+        if let Ok(reply) = serde_json::from_slice::<Reply>(bytes) {
+            let text = serde_json::to_vec(&Envelope::new(reply)).unwrap();
+            let again: Reply = serde_json::from_slice(&text).unwrap();
             // By text: a number that is none is not equal to itself.
-            assert_eq!(serde_json::to_vec(&again).unwrap(), text);
+            assert_eq!(serde_json::to_vec(&Envelope::new(again)).unwrap(), text);
         }
         if let Ok(event) = serde_json::from_slice::<EventRecord>(bytes) {
             let _shown = (event.notice.to_string(), serde_json::to_vec(&event).unwrap());
