@@ -2,21 +2,32 @@
 
 use std::fmt;
 
-/// Measured values, at least one, in ascending order.
+/// Measured values, at least one.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Samples(Vec<f64>);
+pub(crate) struct Samples {
+    measured: Vec<f64>,
+    ascending: Vec<f64>,
+}
 
 impl Samples {
     /// From values in any order; `None` when there are none.
-    pub(crate) fn new(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        (!values.is_empty()).then_some(Self(values))
+    pub(crate) fn new(measured: Vec<f64>) -> Option<Self> {
+        let mut ascending = measured.clone();
+        ascending.sort_by(f64::total_cmp);
+        (!measured.is_empty()).then_some(Self { measured, ascending })
+    }
+
+    /// Ratios to others that were measured in turn with these: a slow spell of the machine hits both of a round.
+    pub(crate) fn over(&self, others: &Self) -> Self {
+        let ratios = self.measured.iter().zip(&others.measured).map(|(one, other)| one / other);
+        // Neither is empty.
+        Self::new(ratios.collect()).unwrap_or_else(|| self.clone())
     }
 
     /// The value below which `percent` of the others lie (nearest rank).
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
-        let rank = (self.0.len() * percent).div_ceil(100).clamp(1, self.0.len());
-        self.0[rank - 1]
+        let rank = (self.ascending.len() * percent).div_ceil(100).clamp(1, self.ascending.len());
+        self.ascending[rank - 1]
     }
 
     /// The middle value; of an even number of values, the lower one.
@@ -31,7 +42,7 @@ impl Samples {
 
     /// The smallest value.
     pub(crate) fn min(&self) -> f64 {
-        self.0[0]
+        self.ascending[0]
     }
 }
 
@@ -55,5 +66,12 @@ mod tests {
         assert_eq!(Samples::new(vec![3.0]).unwrap().median(), 3.0);
         assert_eq!(format!("{:.2}", Samples::new(vec![3.0, 1.0, 2.0]).unwrap()), "2.00 (1.00–3.00)");
         assert_eq!(Samples::new(Vec::new()), None);
+    }
+
+    #[test]
+    fn ratios_are_of_values_of_one_round() {
+        let [ours, theirs] = [vec![3.0, 1.0], vec![1.0, 2.0]].map(|values| Samples::new(values).unwrap());
+        let ratios = ours.over(&theirs);
+        assert_eq!((ratios.min(), ratios.max()), (0.5, 3.0));
     }
 }

@@ -48,12 +48,14 @@ pub(super) struct Reaction {
 pub(super) struct Reacted {
     times: Vec<f64>,
     missed: usize,
+    /// The middle one of each round.
+    mids: Vec<f64>,
 }
 
 impl Reacted {
-    /// The middle one, if there is one.
-    pub(super) fn p50(&self) -> Option<f64> {
-        Samples::new(self.times.clone()).map(|times| times.median())
+    /// The middle ones of the rounds, if there are any.
+    pub(super) fn p50s(&self) -> Option<Samples> {
+        Samples::new(self.mids.clone())
     }
 
     /// For the table: p50, p99, missed.
@@ -123,6 +125,7 @@ fn execs(places: &Places, own: bool, storming: bool, found: &mut Reaction) -> Re
     let longest = MISSED_AFTER * u32::try_from(EXECS).context("a small number")?;
     let storm = storming.then(|| Storm::for_time(&life, longest)).transpose()?;
     let into = if storming { &mut found.storm } else { &mut found.quiet };
+    let mut times = Vec::with_capacity(EXECS);
     for _ in 0..EXECS {
         let cgroup = own.then(|| TestCgroup::new("peers-own")).transpose()?;
         let process = match &cgroup {
@@ -130,12 +133,14 @@ fn execs(places: &Places, own: bool, storming: bool, found: &mut Reaction) -> Re
             None => Workload::spawn(&program)?,
         };
         match limited(process.pid())? {
-            Some(time) => into.times.push(time.as_secs_f64() * 1_000.0),
+            Some(time) => times.push(time.as_secs_f64() * 1_000.0),
             None => into.missed += 1,
         }
         drop(process);
         pause(APART);
     }
+    into.mids.extend(Samples::new(times.clone()).map(|times| times.median()));
+    into.times.append(&mut times);
     // Not to its end: it is as long as the slowest could need.
     storm.map_or(Ok(()), Storm::cut_short)
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(setting: &Setting, check: bool) -> Result<()> {
     println!("{tables}");
     let ratios = Ratios::of(&storming, &reactions, &scraped)?;
     if check {
-        return ratios.compare(&Ratios::committed()?);
+        return ratios.compare(&ratios::committed()?);
     }
     marked::replace(
         DOCUMENT,

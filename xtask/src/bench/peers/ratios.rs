@@ -9,6 +9,7 @@ use super::acting::Reaction;
 use super::scraped::Scraped;
 use super::storming::{Storming, Subject};
 use super::tools::Peer;
+use crate::bench::stats::Samples;
 use crate::cargo::workspace_root;
 
 const FILE: &str = "docs/peers.json";
@@ -21,9 +22,8 @@ const CPU: &str = "CPU time per life, of forkstat's";
 const SCRAPE: &str = "CPU time per scrape, of prometheus-process-exporter's";
 const REACTION: &str = "matched exec to its limit by moving it, of cgrulesengd's";
 
-/// Ratios by what they tell.
-#[derive(Debug, PartialEq)]
-pub(super) struct Ratios(BTreeMap<String, f64>);
+/// Ratios by what they tell, each over the rounds of a run.
+pub(super) struct Ratios(Vec<(&'static str, Samples)>);
 
 impl Ratios {
     /// Those of a run.
@@ -34,50 +34,42 @@ impl Ratios {
         let of = |subject| storming.iter().find(|one| one.subject == subject).context("a storm beside each");
         let (agent, forkstat) = (of(Subject::Agent)?, of(Subject::Peer(Peer::Forkstat))?);
         let [_, moved, theirs] = reactions else { bail!("three who limit") };
-        let reaction = moved.quiet.p50().context("limited")? / theirs.quiet.p50().context("classified")?;
+        let theirs = theirs.quiet.p50s().context("classified")?;
         let [ours, exporter] = scraped;
-        let ratios = [
-            (THROUGHPUT, agent.ratio.median()),
-            (CPU, agent.micros.median() / forkstat.micros.median()),
-            (REACTION, reaction),
-            (SCRAPE, ours.cpu.median() / exporter.cpu.median()),
-        ];
-        Ok(Self(ratios.into_iter().map(|(what, value)| (what.to_owned(), value)).collect()))
+        Ok(Self(vec![
+            (THROUGHPUT, agent.ratio.clone()),
+            (CPU, agent.micros.over(&forkstat.micros)),
+            (REACTION, moved.quiet.p50s().context("limited")?.over(&theirs)),
+            (SCRAPE, ours.cpu.over(&exporter.cpu)),
+        ]))
     }
 
-    /// Those of the last run that was written down.
+    /// Writes their medians down, for later runs to be compared with.
     ///
-    /// # Errors
-    /// When the file is not there or not what [`Self::write`] writes.
-    pub(super) fn committed() -> Result<Self> {
-        let text =
-            fs::read_to_string(workspace_root()?.join(FILE)).with_context(|| format!("read {FILE}"))?;
-        Ok(Self(serde_json::from_str(&text).with_context(|| format!("parse {FILE}"))?))
-    }
-
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn write(&self) -> Result<()> {
-        let rounded: BTreeMap<&String, f64> =
-            self.0.iter().map(|(what, ratio)| (what, (ratio * 1e4).round() / 1e4)).collect();
+        let rounded: Committed = self
+            .0
+            .iter()
+            .map(|(what, rounds)| ((*what).to_owned(), (rounds.median() * 1e4).round() / 1e4))
+            .collect();
         let text = serde_json::to_string_pretty(&rounded).context("write JSON")?;
         fs::write(workspace_root()?.join(FILE), text + "\n").with_context(|| format!("write {FILE}"))
     }
 
+    /// Compares with what [`Self::write`] has written.
+    ///
     /// # Errors
-    /// When one is more than a tenth worse than before, or was not known before.
-    pub(super) fn compare(&self, before: &Self) -> Result<()> {
+    /// When one is more than a tenth worse in every round, or was not known before.
+    pub(super) fn compare(&self, before: &Committed) -> Result<()> {
         let mut worse = Vec::new();
-        for (what, now) in &self.0 {
-            let then = before.0.get(what).with_context(|| format!("{FILE} has no {what:?}"))?;
-            let is_worse = if what == THROUGHPUT {
-                *now < then * (1.0 - TOLERANCE)
-            } else {
-                *now > then * (1.0 + TOLERANCE)
-            };
-            println!("{}: {what}: {now:.4}, was {then:.4}", if is_worse { "WORSE" } else { "ok" });
+        for (what, rounds) in &self.0 {
+            let then = *before.get(*what).with_context(|| format!("{FILE} has no {what:?}"))?;
+            let is_worse = is_worse(what, rounds, then);
+            println!("{}: {what}: {rounds:.4}, was {then:.4}", if is_worse { "WORSE" } else { "ok" });
             if is_worse {
-                worse.push(what.as_str());
+                worse.push(*what);
             }
         }
         if !worse.is_empty() {
@@ -87,22 +79,52 @@ impl Ratios {
     }
 }
 
+/// Medians of a run, by what they tell.
+pub(super) type Committed = BTreeMap<String, f64>;
+
+/// Those of the last run that was written down.
+///
+/// # Errors
+/// When the file is not there or not what [`Ratios::write`] writes.
+pub(super) fn committed() -> Result<Committed> {
+    let text = fs::read_to_string(workspace_root()?.join(FILE)).with_context(|| format!("read {FILE}"))?;
+    serde_json::from_str(&text).with_context(|| format!("parse {FILE}"))
+}
+
+/// Whether even the best round is more than a tenth worse than the median was: what the rounds differ by is the machine's.
+fn is_worse(what: &str, rounds: &Samples, then: f64) -> bool {
+    if what == THROUGHPUT {
+        rounds.max() < then * (1.0 - TOLERANCE)
+    } else {
+        rounds.min() > then * (1.0 + TOLERANCE)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ratios(throughput: f64, cpu: f64) -> Ratios {
-        Ratios(BTreeMap::from([(THROUGHPUT.to_owned(), throughput), (CPU.to_owned(), cpu)]))
+    fn check(throughput: [f64; 3], cpu: [f64; 3]) -> Result<()> {
+        let before = [(THROUGHPUT, 0.98), (CPU, 0.04)].map(|(what, value)| (what.to_owned(), value));
+        let now = [(THROUGHPUT, throughput), (CPU, cpu)];
+        Ratios(now.map(|(what, rounds)| (what, Samples::new(rounds.to_vec()).unwrap())).into())
+            .compare(&before.into())
     }
 
     #[test]
     fn a_tenth_worse_is_told_whichever_way_worse_is() {
-        let before = ratios(0.98, 0.04);
-        assert!(ratios(0.90, 0.043).compare(&before).is_ok());
-        assert!(ratios(1.2, 0.001).compare(&before).is_ok(), "better is not worse");
-        for worse in [ratios(0.87, 0.04), ratios(0.98, 0.045)] {
-            assert!(worse.compare(&before).is_err());
-        }
-        assert!(before.compare(&Ratios(BTreeMap::new())).is_err(), "unknown");
+        assert!(check([0.90; 3], [0.043; 3]).is_ok());
+        assert!(check([1.2; 3], [0.001; 3]).is_ok(), "better is not worse");
+        assert!(check([0.87; 3], [0.04; 3]).is_err());
+        assert!(check([0.98; 3], [0.045; 3]).is_err());
+        let unknown = Ratios(vec![(SCRAPE, Samples::new(vec![1.0]).unwrap())]);
+        assert!(unknown.compare(&Committed::new()).is_err());
+    }
+
+    #[test]
+    fn what_rounds_differ_by_is_no_regression() {
+        assert!(check([0.70, 0.80, 0.89], [0.06, 0.05, 0.043]).is_ok());
+        assert!(check([0.70, 0.80, 0.87], [0.04; 3]).is_err());
+        assert!(check([0.98; 3], [0.06, 0.05, 0.045]).is_err());
     }
 }
