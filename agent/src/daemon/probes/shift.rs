@@ -201,7 +201,6 @@ impl Shift {
         }
     }
 
-    /// Detaches and frees them.
     fn drop_programs(&mut self, now: Timestamp) {
         self.armed = None;
         self.programs.gone(now);

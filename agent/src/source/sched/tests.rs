@@ -70,9 +70,13 @@ fn wait_until(mut done: impl FnMut() -> bool) {
     let end = clock::now().after(clock::patience(PATIENCE));
     while !done() {
         assert!(clock::now() < end, "it did not come to pass");
-        let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-        rustix::event::poll(&mut [], Some(&pause)).unwrap();
+        for_a_moment(10_000_000);
     }
+}
+
+fn for_a_moment(nanos: i64) {
+    let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: nanos };
+    rustix::event::poll(&mut [], Some(&pause)).unwrap();
 }
 
 fn arm(arming: &Arming) -> Probes {
@@ -157,7 +161,7 @@ fn who_had_the_cpu_longest_is_named_and_not_who_came_last() {
     let flicker = std::thread::spawn(move || {
         to_first_cpu(Pid::from_raw(0));
         while !stopped.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(1));
+            for_a_moment(1_000_000);
         }
     });
     let (waiter, hog) = (Spinner::new(), Spinner::new());
