@@ -36,7 +36,7 @@ const _: () = {
     assert!(size_of::<Cell>() == 256);
     assert!(size_of::<TaskWait>() == 3 * 8 + 2 * 4);
     assert!(size_of::<CpuState>() == 8 + 2 * 4 + 6 * 8);
-    assert!(size_of::<SchedSettings>() == 4 * 8 + 2 * 4);
+    assert!(size_of::<SchedSettings>() == 3 * 8 + 2 * 4);
     assert!(size_of::<Watch>() == 8 + 2 * 4);
     assert!(size_of::<ReportLimit>() == 3 * 8);
     assert!(size_of::<Party>() == 2 * 4 + 16);

@@ -106,8 +106,6 @@ pub struct SchedSettings {
     pub threshold_ns: u64,
     /// Shortest time between two reports of one slot, ns.
     pub interval_ns: u64,
-    /// Stints at least this long are remembered, see [`notable_ns`].
-    pub notable_ns: u64,
     /// 1: cgroup ids are those of the v1 cpu hierarchy; 0: of the unified one.
     pub cgroup_v1: u32,
     /// Zero.
@@ -144,6 +142,7 @@ pub const STINTS: usize = 16;
 /// The shortest stint that is remembered, where waits of `threshold_ns` are reported: as many fit into such a wait as are
 /// remembered. Shorter ones, which are most, cost a comparison.
 #[must_use]
+#[inline(always)]
 pub const fn notable_ns(threshold_ns: u64) -> u64 {
     threshold_ns / STINTS as u64
 }

@@ -10,8 +10,8 @@ use agent_common::event::delay::DelayRecord;
 use agent_common::gate;
 use agent_common::header::kind;
 use agent_common::sched::{
-    CGROUP_SLOTS, Cell, CpuState, NO_SLOT, OTHER_SLOT, Party, SLOTS, STINTS, SchedSettings, Stint,
-    TIMED_MAX_NS, TaskWait, bucket, is_timed, pack, unpack,
+    CGROUP_SLOTS, Cell, CpuState, NO_SLOT, OTHER_SLOT, Party, SLOTS, SchedSettings, Stint, TIMED_MAX_NS,
+    TaskWait, bucket, is_timed, notable_ns, pack, unpack,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
@@ -89,7 +89,7 @@ fn take_over(ctx: &BtfTracePointContext, state: &mut CpuState, settings: &SchedS
         if state.watched != 0 {
             ran_for(cpu, state.watched, ran);
         }
-        if ran >= settings.notable_ns {
+        if ran >= notable_ns(settings.threshold_ns) {
             remember(settings, prev, cpu, now, ran);
         }
     }
@@ -250,7 +250,7 @@ fn remember(settings: &SchedSettings, task: Task, cpu: u32, now: u64, ran: u64) 
     let Some(stints) = SCHED_STINTS.get_ptr_mut(cpu) else { return };
     let stint = stint(settings, task, now, ran);
     // SAFETY: a map value, accessed by this CPU alone.
-    unsafe { (*stints).remember(stint, settings.notable_ns) }
+    unsafe { (*stints).remember(stint, notable_ns(settings.threshold_ns)) }
 }
 
 /// What a thread did on the CPU that it leaves.
@@ -291,7 +291,7 @@ fn report(settings: &SchedSettings, prev: Task, next: Task, held: &Held) {
     if let Some(stints) = SCHED_STINTS.get(held.cpu) {
         let (place, ran_ns) = stints.longest(since);
         if ran_ns > 0
-            && let Some(longest) = stints.last.get(place & (STINTS - 1))
+            && let Some(longest) = stints.last.get(place)
         {
             holder = *longest;
             holder.ran_ns = ran_ns;

@@ -1,7 +1,7 @@
 //! What kept groups and critical processes from the CPUs of late, for whoever asks: the quotas from a bounded number of
 //! cgroups, the waits from the scheduler's probes if they are armed. Nothing is read unless somebody asks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,14 +23,11 @@ use crate::model::latency::Waits;
 
 /// Most cgroups above critical processes whose quotas are read: about 20 µs each.
 const QUOTAS_MAX: usize = 256;
-/// Most cgroups that one thread reads while another could.
-const ONE_READS: usize = 128;
 /// Most cgroups above each other that are looked at.
 const LEVELS_MAX: usize = 8;
 
-/// What quotas have done, by cgroup: as strings, because paths are compared part by part, at ten times the cost; and not
-/// in order, because thousands of paths differ at their ends alone.
-type Counted = HashMap<OsString, CpuStat>;
+/// What quotas have done, by cgroup: as strings, because paths are compared part by part, at ten times the cost.
+type Counted = BTreeMap<OsString, CpuStat>;
 
 /// What was read for whoever asked last.
 #[derive(Debug, Default)]
@@ -264,18 +261,12 @@ const NO_CGROUP: &str =
 /// Why those of a critical process are not.
 const NOT_YET: &str = "not measured yet, or too many processes are watched; try again in some seconds";
 
-/// Reads on threads that may wait, two where there is much to read: somebody is looking at a terminal. A cgroup that went
-/// away meanwhile is absent.
-async fn counted(mut dirs: Vec<PathBuf>) -> Result<Arc<Counted>> {
-    let other = if dirs.len() > ONE_READS { dirs.split_off(dirs.len() / 2) } else { Vec::new() };
-    let read = async |dirs: Vec<PathBuf>| {
-        let named = |(dir, stat): (PathBuf, CpuStat)| (dir.into_os_string(), stat);
-        let read = move || CpuStat::each(dirs).map(named).collect::<Vec<_>>();
-        let failed = |error: tokio::task::JoinError| Failure::from_error(FailureKind::Failed, &error);
-        tokio::task::spawn_blocking(read).await.map_err(failed)
-    };
-    let (one, other) = tokio::try_join!(read(dirs), read(other))?;
-    Ok(Arc::new(one.into_iter().chain(other).collect()))
+/// Reads on a thread that may wait. A cgroup that went away meanwhile is absent.
+async fn counted(dirs: Vec<PathBuf>) -> Result<Arc<Counted>> {
+    let named = |(dir, stat): (PathBuf, CpuStat)| (dir.into_os_string(), stat);
+    let read = move || Arc::new(CpuStat::each(dirs).map(named).collect());
+    let failed = |error: tokio::task::JoinError| Failure::from_error(FailureKind::Failed, &error);
+    tokio::task::spawn_blocking(read).await.map_err(failed)
 }
 
 /// What the quotas of a group's cgroups did, together; `None` where none can be read.

@@ -18,10 +18,8 @@ impl Samples {
     }
 
     /// Ratios to others that were measured in turn with these: a slow spell of the machine hits both of a round.
-    pub(crate) fn over(&self, others: &Self) -> Self {
-        let ratios = self.measured.iter().zip(&others.measured).map(|(one, other)| one / other);
-        // Neither is empty.
-        Self::new(ratios.collect()).unwrap_or_else(|| self.clone())
+    pub(crate) fn over(&self, others: &Self) -> Option<Self> {
+        Self::new(self.measured.iter().zip(&others.measured).map(|(one, other)| one / other).collect())
     }
 
     /// The value below which `percent` of the others lie (nearest rank).
@@ -71,7 +69,7 @@ mod tests {
     #[test]
     fn ratios_are_of_values_of_one_round() {
         let [ours, theirs] = [vec![3.0, 1.0], vec![1.0, 2.0]].map(|values| Samples::new(values).unwrap());
-        let ratios = ours.over(&theirs);
+        let ratios = ours.over(&theirs).unwrap();
         assert_eq!((ratios.min(), ratios.max()), (0.5, 3.0));
     }
 }

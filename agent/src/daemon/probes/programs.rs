@@ -17,7 +17,6 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub(super) struct Programs {
-    options: Options,
     arming: Arming,
     next: Next,
 }
@@ -31,10 +30,10 @@ enum Next {
 }
 
 impl Programs {
-    pub(super) fn new(options: Options, settings: &ProbesSettings) -> Self {
+    pub(super) fn new(settings: &ProbesSettings) -> Self {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let arming = Arming::new(nanos(settings.threshold), nanos(REPORT_INTERVAL));
-        Self { options, arming, next: Next::Due(clock::now().after(CALM)) }
+        Self { arming, next: Next::Due(clock::now().after(CALM)) }
     }
 
     /// When they are to be loaded.
@@ -43,11 +42,11 @@ impl Programs {
     }
 
     /// Loads them if that is due.
-    pub(super) fn prepare(&mut self) {
+    pub(super) fn prepare(&mut self, options: &Options) {
         if self.due().is_none_or(|due| due > clock::now()) {
             return;
         }
-        self.next = match self.load() {
+        self.next = match self.load(options) {
             Ok(ready) => Next::Ready(Box::new(ready)),
             Err(error) => {
                 tracing::error!("the scheduler's probes cannot be loaded: {}", chain(&error));
@@ -60,15 +59,15 @@ impl Programs {
     ///
     /// # Errors
     /// As [`Ready::load`] and [`Ready::arm`].
-    pub(super) fn arm(&mut self) -> Result<Probes, SourceError> {
+    pub(super) fn arm(&mut self, options: &Options) -> Result<Probes, SourceError> {
         match std::mem::replace(&mut self.next, Next::None) {
             Next::Ready(ready) => ready.arm(),
-            Next::Due(_) | Next::None => self.load()?.arm(),
+            Next::Due(_) | Next::None => self.load(options)?.arm(),
         }
     }
 
-    fn load(&self) -> Result<Ready, SourceError> {
-        let loaded = Ready::load(&self.options, &self.arming);
+    fn load(&self, options: &Options) -> Result<Ready, SourceError> {
+        let loaded = Ready::load(options, &self.arming);
         // The kernel's types, as they were parsed.
         crate::sys::trim_heap();
         loaded

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,8 +68,7 @@ pub(super) struct Lines {
 /// The thread's work.
 pub(super) struct Shift {
     settings: ProbesSettings,
-    /// Mount point of the hierarchy that cgroup ids refer to.
-    mount: Option<PathBuf>,
+    place: Place,
     lines: Lines,
     /// When the critical processes were asked for last.
     asked: Option<Timestamp>,
@@ -98,14 +96,14 @@ impl Shift {
         Self {
             duty: Duty::new(settings),
             settings,
-            mount: place.mount,
+            place,
             lines,
             asked: None,
             listening: Listening::default(),
             recently: Recently::default(),
             trigger: trigger.ok(),
             armed: None,
-            programs: Programs::new(place.options, &settings),
+            programs: Programs::new(&settings),
             looks: Vec::new(),
             critical: Vec::new(),
             ledger: Ledger::default(),
@@ -125,7 +123,7 @@ impl Shift {
                     return;
                 }
             };
-            self.programs.prepare();
+            self.programs.prepare(&self.place.options);
             let now = clock::now();
             if pressed {
                 self.duty.pressed(now);
@@ -195,8 +193,10 @@ impl Shift {
                 if self.ledger.is_wanted() {
                     self.note();
                 }
-                self.drop_programs(now);
-                tracing::info!("the scheduler's probes are disarmed");
+                if self.armed.is_some() {
+                    self.drop_programs(now);
+                    tracing::info!("the scheduler's probes are disarmed");
+                }
             }
         }
     }
@@ -211,7 +211,7 @@ impl Shift {
             return Ok(());
         }
         let began = clock::now();
-        let probes = self.programs.arm()?;
+        let probes = self.programs.arm(&self.place.options)?;
         let at = clock::now();
         tracing::info!(took = ?at.since(began), "the scheduler's probes are armed");
         self.armed = Some(Armed { probes, delays: VecDeque::new(), switches: 0, at });
@@ -284,7 +284,7 @@ impl Shift {
     fn ask(&mut self, ask: Ask, now: Timestamp) {
         match &self.armed {
             Some(armed) if self.recently.open() < LOOKS_MAX => {
-                self.recently.ask(ask, &armed.probes, self.mount.as_deref(), now);
+                self.recently.ask(ask, &armed.probes, self.place.mount.as_deref(), now);
             }
             Some(_) => drop(ask.answer.send(Err("too many ask at once; try again in a moment".to_owned()))),
             None => drop(ask.answer.send(Err(self.duty.unarmed(now)))),
@@ -347,7 +347,7 @@ impl Shift {
     /// Answers the looks whose time has come.
     fn finish(&mut self, now: Timestamp) {
         let probes = self.armed.as_ref().map(|armed| &armed.probes);
-        self.recently.finish(probes, self.mount.as_deref(), now);
+        self.recently.finish(probes, self.place.mount.as_deref(), now);
         let (due, open): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.looks).into_iter().partition(|look| look.until <= now);
         self.looks = open;
@@ -369,7 +369,7 @@ impl Shift {
                         armed_by: self.duty.armed_by().map_or("a look", ArmedBy::as_str),
                         per_switch_ns: self.duty.per_switch_ns(),
                     };
-                    Ok(answer::latency(&look.subject, seen, self.mount.as_deref()))
+                    Ok(answer::latency(&look.subject, seen, self.place.mount.as_deref()))
                 }
                 Err(error) => Err(Failure::from_error(FailureKind::Failed, &error)),
             };

@@ -190,7 +190,6 @@ impl Probes {
                 generation: 1,
                 threshold_ns: arming.threshold_ns,
                 interval_ns: arming.interval_ns,
-                notable_ns: sched::notable_ns(arming.threshold_ns),
                 cgroup_v1: u32::from(options.cgroup_v1),
                 reserved: 0,
             },

@@ -46,22 +46,22 @@ pub(super) struct Reaction {
 /// Times from an exec to the limit in force, ms, and how many never were limited.
 #[derive(Default)]
 pub(super) struct Reacted {
-    times: Vec<f64>,
+    rounds: Vec<Vec<f64>>,
     missed: usize,
-    /// The middle one of each round.
-    mids: Vec<f64>,
 }
 
 impl Reacted {
-    /// The middle ones of the rounds, if there are any.
+    /// The middle one of each round, if there is one in each.
     pub(super) fn p50s(&self) -> Option<Samples> {
-        Samples::new(self.mids.clone())
+        let p50 = |times: &Vec<f64>| Samples::new(times.clone()).map(|times| times.median());
+        Samples::new(self.rounds.iter().map(p50).collect::<Option<_>>()?)
     }
 
     /// For the table: p50, p99, missed.
     pub(super) fn cells(&self) -> String {
-        let missed = format!("{} of {}", self.missed, self.times.len() + self.missed);
-        match Samples::new(self.times.clone()) {
+        let times = self.rounds.concat();
+        let missed = format!("{} of {}", self.missed, times.len() + self.missed);
+        match Samples::new(times) {
             Some(times) => {
                 format!("{:.2} ms | {:.2} ms | {missed}", times.median(), times.percentile(99))
             }
@@ -139,8 +139,7 @@ fn execs(places: &Places, own: bool, storming: bool, found: &mut Reaction) -> Re
         drop(process);
         pause(APART);
     }
-    into.mids.extend(Samples::new(times.clone()).map(|times| times.median()));
-    into.times.append(&mut times);
+    into.rounds.push(times);
     // Not to its end: it is as long as the slowest could need.
     storm.map_or(Ok(()), Storm::cut_short)
 }

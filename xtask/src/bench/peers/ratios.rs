@@ -34,13 +34,14 @@ impl Ratios {
         let of = |subject| storming.iter().find(|one| one.subject == subject).context("a storm beside each");
         let (agent, forkstat) = (of(Subject::Agent)?, of(Subject::Peer(Peer::Forkstat))?);
         let [_, moved, theirs] = reactions else { bail!("three who limit") };
-        let theirs = theirs.quiet.p50s().context("classified")?;
+        let (moved, theirs) =
+            (moved.quiet.p50s().context("limited")?, theirs.quiet.p50s().context("classified")?);
         let [ours, exporter] = scraped;
         Ok(Self(vec![
             (THROUGHPUT, agent.ratio.clone()),
-            (CPU, agent.micros.over(&forkstat.micros)),
-            (REACTION, moved.quiet.p50s().context("limited")?.over(&theirs)),
-            (SCRAPE, ours.cpu.over(&exporter.cpu)),
+            (CPU, agent.micros.over(&forkstat.micros).context("a round")?),
+            (REACTION, moved.over(&theirs).context("a round")?),
+            (SCRAPE, ours.cpu.over(&exporter.cpu).context("a round")?),
         ]))
     }
 
