@@ -125,7 +125,7 @@ impl Shift {
             };
             self.programs.prepare(&self.place.options);
             let now = clock::now();
-            if pressed {
+            if pressed && self.trigger.as_mut().is_some_and(Trigger::is_true) {
                 self.duty.pressed(now);
             }
             self.lines.waker.clear();
