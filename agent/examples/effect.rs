@@ -21,6 +21,10 @@ use process_throttler::model::time::Timestamp;
 use process_throttler::procfs::stat::Stat;
 use process_throttler::store::{Durability, Store};
 
+/// For how long nothing happens before the batch: what closes files and removes cgroups leaves the kernel grace periods to
+/// wait for, in which a move has to wait for the one under way and for its own.
+const SETTLED: Duration = Duration::from_millis(200);
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
@@ -45,6 +49,7 @@ fn main() -> Result<()> {
         in_place.push(micros(limited(&outcome, 1)?.since(begun)));
         released(&throttle, "alone")?;
     }
+    std::thread::sleep(SETTLED);
     let begun = clock::now();
     let outcome = run(&throttle, apply("many", false, many)?);
     let moved = micros(limited(&outcome, many.len())?.since(begun));

@@ -62,14 +62,18 @@ impl Mark {
     /// The mark of a cgroup; `None` when it has none, or one that makes no sense.
     #[must_use]
     pub fn read(dir: &Path) -> Option<Self> {
+        Self::read_as(names(dir), dir)
+    }
+
+    fn read_as(names: &[&str], dir: &Path) -> Option<Self> {
         // Nearly all are short, and this is on the way of every limit in place.
         let mut short = [0; 1_024];
-        for name in names(dir) {
-            match getxattr(dir, name, &mut short[..]) {
+        for name in names {
+            match getxattr(dir, *name, &mut short[..]) {
                 Ok(length) => return serde_json::from_slice(short.get(..length)?).ok(),
                 Err(Errno::RANGE) => {
                     let mut long = vec![0; SIZE_MAX];
-                    let length = getxattr(dir, name, &mut long[..]).ok()?;
+                    let length = getxattr(dir, *name, &mut long[..]).ok()?;
                     return serde_json::from_slice(long.get(..length)?).ok();
                 }
                 // Not there, or not to be seen.
@@ -119,11 +123,11 @@ impl Mark {
         }
     }
 
-    fn write(&self, dir: &Path) -> Result<(), Errno> {
+    fn write(&self, names: &[&str], dir: &Path) -> Result<(), Errno> {
         let value = serde_json::to_vec(self).map_err(|_never| Errno::INVAL)?;
         let mut result = Err(Errno::NOTSUP);
-        for name in names(dir) {
-            result = setxattr(dir, name, &value, XattrFlags::empty());
+        for name in names {
+            result = setxattr(dir, *name, &value, XattrFlags::empty());
             if result.is_ok() {
                 break;
             }
@@ -134,7 +138,7 @@ impl Mark {
 
 /// Marks a cgroup that was made just now. Where that is impossible, the records alone tell whose it is.
 pub fn claim(dir: &Path, owner: &str) {
-    note(dir, Mark { owner: owner.to_owned(), ..Mark::default() }.write(dir));
+    note(dir, Mark { owner: owner.to_owned(), ..Mark::default() }.write(names(dir), dir));
 }
 
 /// Notes what limits in place are about to take the place of. Values are as they are now (`prior`) and will be.
@@ -143,24 +147,27 @@ pub fn add_replaced(dir: &Path, owner: &str, replaced: impl IntoIterator<Item = 
     if replaced.peek().is_none() {
         return;
     }
-    let mut mark = Mark::read(dir).unwrap_or_else(|| Mark { owner: owner.to_owned(), ..Mark::default() });
+    let names = names(dir);
+    let mut mark =
+        Mark::read_as(names, dir).unwrap_or_else(|| Mark { owner: owner.to_owned(), ..Mark::default() });
     if mark.owner != owner {
         tracing::debug!(owner = mark.owner, dir = %dir.display(), "cgroup bears the mark of another agent");
         return;
     }
     replaced.for_each(|one| mark.replace(one));
-    note(dir, mark.write(dir));
+    note(dir, mark.write(names, dir));
 }
 
 /// Forgets a value that was put back, or is not ours any more.
 pub fn forget_replaced(dir: &Path, owner: &str, file: &str, item: &str) {
-    let Some(mut mark) = Mark::read(dir).filter(|mark| mark.owner == owner) else { return };
+    let names = names(dir);
+    let Some(mut mark) = Mark::read_as(names, dir).filter(|mark| mark.owner == owner) else { return };
     mark.replaced.retain(|one| (one.file.as_str(), one.item.as_str()) != (file, item));
     if !mark.replaced.is_empty() {
-        return note(dir, mark.write(dir));
+        return note(dir, mark.write(names, dir));
     }
-    for name in names(dir) {
-        match removexattr(dir, name) {
+    for name in names {
+        match removexattr(dir, *name) {
             // The one that is not there.
             Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
             other => note(dir, other),
@@ -175,21 +182,22 @@ pub fn add_origins<'a>(dir: &Path, moved: impl IntoIterator<Item = (ProcKey, &'a
         return;
     }
     // Unmarked, it cannot be marked, or another program made it.
-    let Some(mut mark) = Mark::read(dir) else { return };
+    let names = names(dir);
+    let Some(mut mark) = Mark::read_as(names, dir) else { return };
     for (key, origin) in moved {
         mark.add(key, origin);
     }
     mark.trim();
-    note(dir, mark.write(dir));
+    note(dir, mark.write(names, dir));
 }
 
 /// The attributes that may be believed, best first.
-fn names(dir: &Path) -> Vec<&'static str> {
+fn names(dir: &Path) -> &'static [&'static str] {
     let guarded = stat(dir).is_ok_and(|stat| {
         let owner = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
         owner && stat.st_mode & 0o022 == 0
     });
-    if guarded { vec![USER, TRUSTED] } else { vec![TRUSTED] }
+    if guarded { &[USER, TRUSTED] } else { &[TRUSTED] }
 }
 
 fn note(dir: &Path, result: Result<(), Errno>) {
@@ -205,7 +213,7 @@ mod tests {
     #[test]
     fn a_mark_holds_the_origins_that_fit() {
         let dir = tempfile::tempdir().unwrap();
-        if Mark::default().write(dir.path()).is_err() {
+        if Mark::default().write(names(dir.path()), dir.path()).is_err() {
             // A file system without attributes: nothing is read, and nothing fails.
             assert_eq!(Mark::read(dir.path()), None);
             return add_origins(dir.path(), [(ProcKey { pid: 1, start: 1 }, Path::new("/a"))]);

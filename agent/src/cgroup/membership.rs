@@ -1,6 +1,7 @@
 //! Which process is in which cgroup.
 
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -97,8 +98,17 @@ const MOST_CGROUPS: usize = 4_096;
 /// # Errors
 /// When a directory cannot be read, or there are more than 4096.
 pub fn members(dir: &Path) -> Result<Vec<u32>, CgroupError> {
+    population(dir).map(|(_, pids)| pids)
+}
+
+/// The same, and the cgroup's inode (see [`inode`]), by one look at it.
+///
+/// # Errors
+/// As [`members`].
+pub fn population(dir: &Path) -> Result<(u64, Vec<u32>), CgroupError> {
     let mut pids = procs(dir)?;
-    for child in descendants(dir)? {
+    let found = look(dir)?;
+    for child in children(dir, found.nlink())? {
         match procs(&child) {
             Ok(more) => pids.extend(more),
             // A threaded cgroup's processes are told by the one above it that is not.
@@ -106,7 +116,7 @@ pub fn members(dir: &Path) -> Result<Vec<u32>, CgroupError> {
             Err(error) => return Err(error),
         }
     }
-    Ok(pids)
+    Ok((found.ino(), pids))
 }
 
 /// The cgroups below a cgroup, parents before children.
@@ -114,8 +124,12 @@ pub fn members(dir: &Path) -> Result<Vec<u32>, CgroupError> {
 /// # Errors
 /// When a directory cannot be read, or there are more than 4096.
 pub fn descendants(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
+    children(dir, look(dir)?.nlink())
+}
+
+fn children(dir: &Path, links: u64) -> Result<Vec<PathBuf>, CgroupError> {
     let mut found = Vec::new();
-    if links(dir)? == 2 {
+    if links == 2 {
         return Ok(found);
     }
     let mut pending = vec![dir.to_owned()];
@@ -145,11 +159,11 @@ pub fn descendants(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
 /// # Errors
 /// When it cannot be looked at.
 pub fn inode(dir: &Path) -> Result<u64, CgroupError> {
-    std::fs::metadata(dir).map(|found| found.ino()).map_err(|source| CgroupError::io("stat", dir, source))
+    look(dir).map(|found| found.ino())
 }
 
-fn links(dir: &Path) -> Result<u64, CgroupError> {
-    std::fs::metadata(dir).map(|found| found.nlink()).map_err(|source| CgroupError::io("stat", dir, source))
+fn look(dir: &Path) -> Result<Metadata, CgroupError> {
+    std::fs::metadata(dir).map_err(|source| CgroupError::io("stat", dir, source))
 }
 
 /// Whether there is a cgroup below this one.
@@ -157,7 +171,7 @@ fn links(dir: &Path) -> Result<u64, CgroupError> {
 /// # Errors
 /// When it cannot be looked at.
 pub fn has_children(dir: &Path) -> Result<bool, CgroupError> {
-    match links(dir)? {
+    match look(dir)?.nlink() {
         2 => Ok(false),
         3.. => Ok(true),
         // Other file systems, which tests use, may count differently (btrfs says 1).

@@ -47,8 +47,7 @@ impl Planner<'_> {
                 let name = missing.v2_name();
                 return Ok(Err(format!("controller {name} is not handed down to {}", shown(dir))));
             }
-            let found = membership::inode(dir).and_then(|inode| Ok((inode, membership::members(dir)?)));
-            let (inode, members) = match found {
+            let (inode, members) = match membership::population(dir) {
                 Ok(found) => found,
                 Err(error) if error.is_gone() => return Ok(Err(format!("{} is gone", shown(dir)))),
                 Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
