@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::cgroup::TestCgroup;
-use integration_tests::clock::{SOON, wait_until};
+use integration_tests::clock::{SOON, wait_for};
 use integration_tests::command::{run, run_as};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
@@ -22,18 +22,19 @@ fn search(places: &Places, arguments: &[&str]) -> Result<Vec<Value>> {
     run(places, &line)?.expect(0)?.json_lines()
 }
 
-/// The one record of this type.
-fn only(places: &Places, kind: &str) -> Result<Value> {
-    let mut found = search(places, &["--type", kind])?;
-    ensure!(found.len() == 1, "{kind}: {found:#?}");
-    found.pop().context("there is one")
+/// What `audit search` finds once it is so many. A request waits for its record for 2 s; a disk that has much to write
+/// takes longer.
+fn found(places: &Places, arguments: &[&str], count: usize) -> Result<Vec<Value>> {
+    wait_for(&format!("there are {count} records of {arguments:?}"), SOON, || {
+        let found = search(places, arguments)?;
+        ensure!(found.len() <= count, "{arguments:?}: {found:#?}");
+        Ok((found.len() == count).then_some(found))
+    })
 }
 
-fn wait_for_record(places: &Places, kind: &str) -> Result<Value> {
-    wait_until(&format!("there is a record {kind}"), SOON, || {
-        Ok(!search(places, &["--type", kind])?.is_empty())
-    })?;
-    search(places, &["--type", kind])?.pop().context("there is one")
+/// The one record of this type.
+fn only(places: &Places, kind: &str) -> Result<Value> {
+    found(places, &["--type", kind], 1)?.pop().context("there is one")
 }
 
 fn verified(places: &Places) -> Result<Value> {
@@ -50,20 +51,19 @@ fn every_change_and_every_refusal_is_on_record_across_a_kill() -> Result<()> {
     let daemon = Daemon::start(&places)?;
 
     daemon.ask(&["throttle", "--pid", &pid, "--cpu", "40%", "--group", "by-hand"])?;
-    // It is on the disk before the command ends.
     let asked = only(&places, "request.throttle")?;
     let own = std::process::id();
     ensure!(asked["outcome"] == "success" && asked["subject"] == "group by-hand", "{asked}");
     ensure!(asked["actor"]["uid"] == 0 && asked["actor"]["gid"] == 0, "{asked}");
     ensure!(asked["actor"]["pid"].as_u64().is_some_and(|pid| pid != u64::from(own)), "{asked}");
     ensure!(asked["facts"]["limits"].as_str().is_some_and(|limits| limits.contains("40")), "{asked}");
-    let applied = wait_for_record(&places, "throttle.applied")?;
+    let applied = only(&places, "throttle.applied")?;
     ensure!(applied["actor"] == json!({ "kind": "user", "uid": 0 }), "{applied}");
     ensure!(applied["event"].as_str().is_some_and(|id| id.starts_with("evt_")), "{applied}");
 
     run(&places, &["throttle", "--pid", "1", "--cpu", "40%"])?.expect(7)?;
-    let refused = search(&places, &["--type", "request", "--outcome", "denied"])?;
-    ensure!(refused.len() == 1 && refused[0]["subject"] == "group pid-1", "{refused:#?}");
+    let refused = found(&places, &["--type", "request", "--outcome", "denied"], 1)?;
+    ensure!(refused[0]["subject"] == "group pid-1", "{refused:#?}");
     ensure!(refused[0]["detail"].as_str().is_some_and(|why| why.contains("pid 1")), "{refused:#?}");
     daemon.ask(&["throttle", "--pid", &pid, "--cpu", "40%", "--dry-run"])?;
     ensure!(search(&places, &["--type", "request"])?.len() == 2, "a dry run changes nothing");
@@ -71,7 +71,7 @@ fn every_change_and_every_refusal_is_on_record_across_a_kill() -> Result<()> {
     let profile = ProfileText::new("audited").rule("waits", "pt-audit-none", &json!({ "cpu": "30%" }));
     daemon.activate(&profile)?;
     ensure!(only(&places, "request.activate")?["subject"] == "profile audited");
-    wait_for_record(&places, "profile.activated")?;
+    only(&places, "profile.activated")?;
 
     let before = verified(&places)?;
     daemon.kill()?;
@@ -81,7 +81,7 @@ fn every_change_and_every_refusal_is_on_record_across_a_kill() -> Result<()> {
     let daemon = Daemon::start(&places)?;
     daemon.ask(&["release", "--group", "by-hand"])?;
     ensure!(only(&places, "request.release")?["outcome"] == "success");
-    ensure!(search(&places, &["--type", "daemon.started"])?.len() == 2);
+    found(&places, &["--type", "daemon.started"], 2)?;
     daemon.stop()?;
     ensure!(only(&places, "daemon.stopped")?["actor"]["kind"] == "daemon");
 
@@ -90,7 +90,7 @@ fn every_change_and_every_refusal_is_on_record_across_a_kill() -> Result<()> {
     ensure!(stopped["facts"] == json!({ "daemon": "not running", "reason": "a test" }), "{stopped}");
     ensure!(run(&places, &["throttle", "--pid", &pid, "--cpu", "40%"])?.code == 7);
     run(&places, &["emergency", "resume", "--yes"])?.expect(0)?;
-    ensure!(search(&places, &["--type", "request", "--outcome", "denied"])?.len() == 2);
+    found(&places, &["--type", "request", "--outcome", "denied"], 2)?;
 
     let end = verified(&places)?;
     ensure!(end["intact"] == true && end["first"] == 1, "{end}");
@@ -109,7 +109,7 @@ fn a_refused_peer_is_a_security_violation() -> Result<()> {
     fs::set_permissions(places.runtime(), fs::Permissions::from_mode(0o755))?;
     fs::set_permissions(places.socket(), fs::Permissions::from_mode(0o666))?;
     run_as(NOBODY, &places, &["release", "--all", "--yes"])?.expect(5)?;
-    let record = wait_for_record(&places, "security.violation")?;
+    let record = only(&places, "security.violation")?;
     ensure!(record["actor"]["uid"] == NOBODY && record["outcome"] == "denied", "{record}");
     daemon.wait_event("security_violation", |event| event["uid"] == NOBODY)?;
     daemon.stop()
