@@ -18,6 +18,9 @@ use crate::bench::profile::twenty_rules;
 use crate::bench::stats::Samples;
 
 const STORM: Duration = Duration::from_secs(2);
+/// The agent gives back what only its start needed once it has run for 5 s; before that the storm would take the page
+/// faults of it.
+const SETTLING: Duration = Duration::from_secs(6);
 /// For how long nothing happens before it.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -129,6 +132,7 @@ fn beside_agent(
         let count = |key: &str| source[key].as_u64().context("a count of records");
         Ok([count("produced")?, count("sent")?])
     };
+    pause(SETTLING);
     let before = records()?;
     let mut reading = measured(daemon.pid(), storm)?;
     let [produced, sent] = records()?;
