@@ -1,18 +1,20 @@
 //! Version and names shared by the eBPF object and its loader.
 
 /// Version of the records and maps; the loader refuses an object of another one.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Names of the object's `.rodata` globals.
 pub mod global {
     /// A symbol that only objects of [`super::ABI_VERSION`] have; its value means nothing.
-    pub const ABI: &str = "PROCESS_THROTTLER_ABI_6";
+    pub const ABI: &str = "PROCESS_THROTTLER_ABI_7";
     /// [`crate::offsets::Offsets`].
     pub const OFFSETS: &str = "OFFSETS";
     /// `u32`: number of entries of `SLOTS` less one; the number is a power of two.
     pub const SLOT_MASK: &str = "SLOT_MASK";
     /// [`crate::offsets::CauseOffsets`].
     pub const CAUSE_OFFSETS: &str = "CAUSE_OFFSETS";
+    /// [`crate::offsets::WaitOffsets`], for the program on `sched_switch` alone.
+    pub const WAIT_OFFSETS: &str = "WAIT_OFFSETS";
     /// `u32`: what `mark_victim` carries, one of [`crate::offsets::victim`].
     pub const VICTIM_IS: &str = "VICTIM_IS";
     /// `u32`: 1 where limits of memory cgroups can be read.
@@ -37,11 +39,7 @@ pub mod program {
     pub const VICTIM: &str = "on_victim";
     /// `iter/task`: snapshot and sweep.
     pub const TASKS: &str = "on_task";
-    /// `tp_btf/sched_wakeup`: armed on demand, as the two that follow.
-    pub const WAKEUP: &str = "on_wakeup";
-    /// `tp_btf/sched_wakeup_new`.
-    pub const WAKEUP_NEW: &str = "on_wakeup_new";
-    /// `tp_btf/sched_switch`.
+    /// `tp_btf/sched_switch`: armed on demand.
     pub const SWITCH: &str = "on_switch";
 }
 

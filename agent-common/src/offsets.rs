@@ -3,7 +3,7 @@
 
 macro_rules! offsets {
     (
-        $(#[$about:meta])* $name:ident, $(#[$subsys_doc:meta])* $subsys:ident;
+        $(#[$about:meta])* $name:ident $(, $(#[$subsys_doc:meta])* $subsys:ident)?;
         $($(#[$doc:meta])* $field:ident: $owner:literal . $member:literal,)*
     ) => {
         $(#[$about])*
@@ -11,24 +11,22 @@ macro_rules! offsets {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct $name {
             $($(#[$doc])* pub $field: u32,)*
-            $(#[$subsys_doc])* pub $subsys: u32,
+            $($(#[$subsys_doc])* pub $subsys: u32,)?
         }
 
         impl $name {
-            /// Number of fields.
-            pub const FIELDS: usize = [$($member),*].len() + 1;
             /// What the object holds before the loader fills it in.
-            pub const UNRESOLVED: Self = Self { $($field: 0,)* $subsys: 0 };
+            pub const UNRESOLVED: Self = Self { $($field: 0,)* $($subsys: 0)? };
 
             /// Resolves every member by `offset_of(struct, member)`.
             ///
             /// # Errors
             /// The first error of `offset_of`.
             pub fn resolve<E>(
-                $subsys: u32,
+                $($subsys: u32,)?
                 mut offset_of: impl FnMut(&'static str, &'static str) -> Result<u32, E>,
             ) -> Result<Self, E> {
-                Ok(Self { $($field: offset_of($owner, $member)?,)* $subsys })
+                Ok(Self { $($field: offset_of($owner, $member)?,)* $($subsys)? })
             }
         }
     };
@@ -106,6 +104,26 @@ offsets! {
     counter_usage: "page_counter"."usage",
     /// Pages allowed.
     counter_max: "page_counter"."max",
+}
+
+offsets! {
+    /// Where the kernel keeps when a thread was queued and how long it has waited (`CONFIG_SCHED_INFO`), and the clock of
+    /// a run queue that both are told by (`CONFIG_FAIR_GROUP_SCHED`).
+    WaitOffsets;
+    /// The account.
+    task_sched_info: "task_struct"."sched_info",
+    /// How often it was given a CPU.
+    info_pcount: "sched_info"."pcount",
+    /// Time waited in all, ns: without the wait that goes on, on the CPU where it does.
+    info_run_delay: "sched_info"."run_delay",
+    /// Since when it waits on the run queue that it is on, by that one's clock; 0: it does not.
+    info_last_queued: "sched_info"."last_queued",
+    /// The queue of its group on its CPU, whatever its policy.
+    se_cfs_rq: "sched_entity"."cfs_rq",
+    /// The run queue of that CPU.
+    cfs_rq_rq: "cfs_rq"."rq",
+    /// When that was looked at last, ns (`rq_clock` of kernel/sched/sched.h).
+    rq_clock: "rq"."clock",
 }
 
 /// What the tracepoint `mark_victim` carries.

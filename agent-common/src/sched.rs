@@ -1,4 +1,4 @@
-//! What the programs on the scheduler's tracepoints count and where: map values, and the arithmetic of the histograms,
+//! What the program on the scheduler's tracepoint counts and where: map values, and the arithmetic of the histograms,
 //! the same on both sides.
 
 use crate::text::CommBytes;
@@ -46,8 +46,8 @@ impl Default for Cell {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskWait {
-    /// Since when it is runnable without a CPU (`bpf_ktime_get_ns`); 0: it is not.
-    pub queued_ns: u64,
+    /// How long it had waited in all when it was given a CPU last, as the kernel has it, ns.
+    pub waited_ns: u64,
     /// What `slots` was found for: the address of the thread's set of cgroups; 0: nothing yet.
     pub css_set: u64,
     /// And the generation of the settings.
@@ -62,7 +62,7 @@ pub struct TaskWait {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuState {
-    /// Since when it runs what it runs; 0 before the first switch that was seen.
+    /// Since when it runs what it runs, by the clock of its run queue; 0 before the first switch that was seen.
     pub since_ns: u64,
     /// Slot of the cgroup that it runs; [`NO_SLOT`] while it is idle.
     pub slot: u32,
@@ -70,11 +70,11 @@ pub struct CpuState {
     pub watched: u32,
     /// Switches seen.
     pub switches: u64,
-    /// Waits that ended before they began by the clocks of two CPUs, and were left out.
+    /// Waits that ended before they began by the clock of the run queue, and were left out.
     pub skewed: u64,
     /// Threads whose cgroup found no slot of its own: they are counted in [`OTHER_SLOT`].
     pub overflows: u64,
-    /// Threads whose entry another thread had taken: a wait of either was left out.
+    /// Threads whose entry another thread had taken: what they had waited on other CPUs just before was left out.
     pub collisions: u64,
     /// Switches that were timed, see [`is_timed`].
     pub timed: u64,
@@ -151,7 +151,7 @@ pub const fn notable_ns(threshold_ns: u64) -> u64 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stint {
-    /// When it ended (`bpf_ktime_get_ns`).
+    /// When it ended, by the clock of the run queue.
     pub end_ns: u64,
     /// How long the thread ran, ns; 0: nothing is remembered here.
     pub ran_ns: u64,

@@ -1,7 +1,7 @@
 //! The only `aya::Pod` implementations, for the map values that the agent writes or reads.
 
 use crate::event::TaskSlot;
-use crate::offsets::{CauseOffsets, Offsets};
+use crate::offsets::{CauseOffsets, Offsets, WaitOffsets};
 use crate::sched::{Cell, CpuState, ReportLimit, SchedSettings, TaskWait, Watch};
 use crate::settings::{Prefix, Settings};
 
@@ -15,6 +15,8 @@ unsafe impl aya::Pod for TaskSlot {}
 unsafe impl aya::Pod for Offsets {}
 // SAFETY: repr(C), integers only, no padding (asserted in `layout`).
 unsafe impl aya::Pod for CauseOffsets {}
+// SAFETY: repr(C), integers only, no padding (asserted in `layout`).
+unsafe impl aya::Pod for WaitOffsets {}
 // SAFETY: repr(C), integers only, no padding (asserted in `layout`).
 unsafe impl aya::Pod for Cell {}
 // SAFETY: repr(C), integers only, no padding (asserted in `layout`).

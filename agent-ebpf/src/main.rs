@@ -56,20 +56,6 @@ fn on_victim(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A thread was woken: `(task)`.
-#[btf_tracepoint(function = "sched_wakeup")]
-fn on_wakeup(ctx: BtfTracePointContext) -> i32 {
-    probe::sched::woken(&ctx);
-    0
-}
-
-/// A thread is woken for the first time: `(task)`.
-#[btf_tracepoint(function = "sched_wakeup_new")]
-fn on_wakeup_new(ctx: BtfTracePointContext) -> i32 {
-    probe::sched::born(&ctx);
-    0
-}
-
 /// A CPU goes from one thread to another: `(preempt, prev, next, prev_state)`.
 #[btf_tracepoint(function = "sched_switch")]
 fn on_switch(ctx: BtfTracePointContext) -> i32 {

@@ -8,7 +8,7 @@ use agent_common::abi;
 use agent_common::event::TaskSlot;
 use agent_common::event::death::{SignalMark, VictimMark};
 use agent_common::loss;
-use agent_common::offsets::{CauseOffsets, Offsets};
+use agent_common::offsets::{CauseOffsets, Offsets, WaitOffsets};
 use agent_common::sched::{Cell, CpuState, ReportLimit, SchedSettings, Stints, TaskWait, Watch};
 use agent_common::settings::{Prefix, Settings};
 use agent_common::text::CommBytes;
@@ -85,13 +85,16 @@ pub static SCHED_STINTS: Array<Stints> = Array::with_max_entries(1, 0);
 
 /// See `abi::global::ABI`.
 #[unsafe(no_mangle)]
-pub static PROCESS_THROTTLER_ABI_6: Global<u32> = Global::new(abi::ABI_VERSION);
+pub static PROCESS_THROTTLER_ABI_7: Global<u32> = Global::new(abi::ABI_VERSION);
 /// See `abi::global::OFFSETS`; read by `task` alone.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::UNRESOLVED;
 /// See `abi::global::CAUSE_OFFSETS`; read by `memory` alone.
 #[unsafe(no_mangle)]
 pub static CAUSE_OFFSETS: CauseOffsets = CauseOffsets::UNRESOLVED;
+/// See `abi::global::WAIT_OFFSETS`; read by `task` alone.
+#[unsafe(no_mangle)]
+pub static WAIT_OFFSETS: WaitOffsets = WaitOffsets::UNRESOLVED;
 /// See `abi::global::VICTIM_IS`.
 #[unsafe(no_mangle)]
 pub static VICTIM_IS: Global<u32> = Global::new(0);

@@ -5,11 +5,11 @@
 //! Nothing here decides anything.
 
 use agent_common::event::{TaskFacts, flag};
-use agent_common::offsets::Offsets;
+use agent_common::offsets::{Offsets, WaitOffsets};
 use agent_common::text::{CommBytes, clear_after_nul};
 use aya_ebpf::helpers::bpf_probe_read_kernel_buf;
 
-use crate::maps::OFFSETS;
+use crate::maps::{OFFSETS, WAIT_OFFSETS};
 
 /// `PF_KTHREAD` of include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -19,6 +19,15 @@ macro_rules! at {
     ($field:ident) => {{
         let offsets: *const Offsets = &raw const OFFSETS;
         // SAFETY: a valid static; volatile, because the loader replaces its bytes.
+        unsafe { (&raw const (*offsets).$field).read_volatile() as usize }
+    }};
+}
+
+/// The same of those that only the program on `sched_switch` uses.
+macro_rules! wait_at {
+    ($field:ident) => {{
+        let offsets: *const WaitOffsets = &raw const WAIT_OFFSETS;
+        // SAFETY: as above.
         unsafe { (&raw const (*offsets).$field).read_volatile() as usize }
     }};
 }
@@ -115,6 +124,32 @@ impl Task {
     #[inline(always)]
     pub fn css_set(self) -> u64 {
         self.0.read(at!(task_cgroups))
+    }
+
+    /// The time by the run queue that it is on, ns. In `sched_switch` that is the CPU's own, and the time is that of the
+    /// switch (`__schedule` in kernel/sched/core.c updates it first).
+    #[inline(always)]
+    pub fn queue_ns(self) -> u64 {
+        let group = self.0.follow(at!(task_se) + wait_at!(se_cfs_rq));
+        group.follow(wait_at!(cfs_rq_rq)).read(wait_at!(rq_clock))
+    }
+
+    /// How often it was given a CPU before.
+    #[inline(always)]
+    pub fn times_run(self) -> u64 {
+        self.0.read(wait_at!(task_sched_info) + wait_at!(info_pcount))
+    }
+
+    /// How long it has waited in all, ns, less what it has waited since [`Self::queued_ns`].
+    #[inline(always)]
+    pub fn waited_ns(self) -> u64 {
+        self.0.read(wait_at!(task_sched_info) + wait_at!(info_run_delay))
+    }
+
+    /// Since when it waits on the run queue that it is on, by that one's time; 0: it does not.
+    #[inline(always)]
+    pub fn queued_ns(self) -> u64 {
+        self.0.read(wait_at!(task_sched_info) + wait_at!(info_last_queued))
     }
 
     /// What the threads of its process share.

@@ -1,17 +1,18 @@
-//! `sched_wakeup`, `sched_wakeup_new` and `sched_switch`: how long threads wait for a CPU, and who has it. Loaded and
-//! attached only while the scheduler probes are armed.
+//! `sched_switch`: how long threads wait for a CPU, and who has it. Loaded and attached only while the scheduler probes
+//! are armed.
 //!
-//! A wait begins with a wake-up, or when a thread that could go on loses its CPU, and ends when it is given one. Both
-//! ends are on the hottest path of the kernel: array look-ups only, which are inlined, and one reading of the clock
-//! each. Which slot a thread counts in is looked up once, and again when it was moved to another cgroup or the agent
-//! says so.
+//! The kernel itself notes when a thread begins to wait, at a wake-up or when it loses its CPU, and sums up what it has
+//! waited on each CPU that it was queued on (`sched_info`). At the switch that ends a wait both are read, with the time by
+//! the run queue, which is what they are told by: no program on wake-ups, no reading of the clock, array look-ups only,
+//! which are inlined. Which slot a thread counts in is looked up once, and again when it was moved to another cgroup or the
+//! agent says so.
 
 use agent_common::event::delay::DelayRecord;
 use agent_common::gate;
 use agent_common::header::kind;
 use agent_common::sched::{
     CGROUP_SLOTS, Cell, CpuState, NO_SLOT, OTHER_SLOT, Party, SLOTS, SchedSettings, Stint, TIMED_MAX_NS,
-    TaskWait, bucket, is_timed, notable_ns, pack, unpack,
+    bucket, is_timed, notable_ns, pack, unpack,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
@@ -26,62 +27,34 @@ use crate::maps::{
 use crate::probe::{header, now_ns};
 use crate::task::Task;
 
-/// A thread is woken.
-#[inline(always)]
-pub fn woken(ctx: &BtfTracePointContext) {
-    // SAFETY: the first argument of the tracepoint (include/trace/events/sched.h).
-    let pid = unsafe { Task::new(ctx.arg(0)) }.pid();
-    let Some(entry) = entry(pid) else { return };
-    // SAFETY: a map value, valid while the program runs. Another thread that shares it may write to it at the same
-    // time; what either finds then names the other, or is a wait that is off by the time between the two.
-    unsafe {
-        if (*entry).pid != pid {
-            (*entry).pid = pid;
-            (*entry).css_set = 0;
-        }
-        (*entry).queued_ns = bpf_ktime_get_ns();
-    }
-}
-
-/// A new thread is woken for the first time. Its pid may have been another's: nothing of that is left.
-#[inline(always)]
-pub fn born(ctx: &BtfTracePointContext) {
-    // SAFETY: as in `woken`.
-    let pid = unsafe { Task::new(ctx.arg(0)) }.pid();
-    let Some(entry) = entry(pid) else { return };
-    // SAFETY: as in `woken`.
-    unsafe {
-        (*entry).pid = pid;
-        (*entry).css_set = 0;
-        (*entry).queued_ns = bpf_ktime_get_ns();
-    }
-}
-
 /// A CPU goes from one thread to another. Interrupts are off and the CPU's run queue is locked: nobody else writes to
 /// what is this CPU's.
 #[inline(always)]
 pub fn switched(ctx: &BtfTracePointContext) {
-    // SAFETY: helpers without arguments.
-    let (now, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id()) };
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
     let (Some(state), Some(settings)) = (SCHED_CPUS.get_ptr_mut(cpu), SCHED_SETTINGS.get(0)) else { return };
     // SAFETY: a map value, written by this CPU alone.
     let state = unsafe { &mut *state };
-    take_over(ctx, state, settings, cpu, now);
-    if is_timed(state.switches) {
-        // SAFETY: a helper without arguments.
-        let spent = unsafe { bpf_ktime_get_ns() }.wrapping_sub(now);
-        if spent < TIMED_MAX_NS {
-            state.timed += 1;
-            state.timed_ns += spent;
-        }
+    state.switches += 1;
+    let timed = is_timed(state.switches);
+    // SAFETY: a helper without arguments.
+    let clock = || if timed { unsafe { bpf_ktime_get_ns() } } else { 0 };
+    let began = clock();
+    take_over(ctx, state, settings, cpu);
+    let spent = clock().wrapping_sub(began);
+    if timed && spent < TIMED_MAX_NS {
+        state.timed += 1;
+        state.timed_ns += spent;
     }
 }
 
 /// Counts what the thread that goes has run, and what the one that comes has waited.
 #[inline(always)]
-fn take_over(ctx: &BtfTracePointContext, state: &mut CpuState, settings: &SchedSettings, cpu: u32, now: u64) {
-    // SAFETY: arguments of the tracepoint.
+fn take_over(ctx: &BtfTracePointContext, state: &mut CpuState, settings: &SchedSettings, cpu: u32) {
+    // SAFETY: arguments of the tracepoint (include/trace/events/sched.h).
     let (prev, next) = unsafe { (Task::new(ctx.arg(1)), Task::new(ctx.arg(2))) };
+    let now = next.queue_ns();
 
     let ran = if state.since_ns == 0 { 0 } else { now.wrapping_sub(state.since_ns) };
     if state.slot != NO_SLOT {
@@ -93,34 +66,34 @@ fn take_over(ctx: &BtfTracePointContext, state: &mut CpuState, settings: &SchedS
             remember(settings, prev, cpu, now, ran);
         }
     }
-    // Preempted in whatever state it was going into, or on its own account still able to run.
-    let runnable = ctx.arg::<u64>(0) & 0xff != 0 || ctx.arg::<u64>(3) as u32 == 0;
-    if runnable {
-        queue(prev.pid(), now);
-    }
 
     state.since_ns = now;
-    state.switches += 1;
     let pid = next.pid();
     if pid == 0 {
         state.slot = NO_SLOT;
         state.watched = 0;
         return;
     }
-    let Some(entry) = entry(pid) else { return };
-    // SAFETY: a map value. Who shares it may write to it meanwhile, see `woken`.
+    let Some(entry) = SCHED_TASKS.get_ptr_mut(pid & SLOT_MASK.load()) else { return };
+    // SAFETY: a map value. Another thread that shares it may write to it at the same time; what either finds then names
+    // the other, or is a wait that is off by what the other has waited.
     let entry = unsafe { &mut *entry };
-    let queued = if entry.pid == pid {
-        entry.queued_ns
+    let (queued, waited) = (next.queued_ns(), next.waited_ns());
+    // What it had waited in all before this wait. A pid may have been another's: nothing of that is left.
+    let before = if next.times_run() == 0 {
+        entry.pid = pid;
+        entry.css_set = 0;
+        0
+    } else if entry.pid == pid {
+        entry.waited_ns
     } else {
         if entry.pid != 0 {
             state.collisions += 1;
         }
         entry.pid = pid;
         entry.css_set = 0;
-        0
+        waited
     };
-    entry.queued_ns = 0;
     // The verifier lets a pointer of the kernel be compared and kept, and nothing be computed from it.
     let css_set = next.css_set();
     if entry.css_set != css_set || entry.generation != settings.generation {
@@ -131,6 +104,7 @@ fn take_over(ctx: &BtfTracePointContext, state: &mut CpuState, settings: &SchedS
     let (slot, watched) = unpack(entry.slots);
     state.slot = slot;
     state.watched = watched;
+    entry.waited_ns = waited;
     if queued == 0 {
         return;
     }
@@ -138,7 +112,9 @@ fn take_over(ctx: &BtfTracePointContext, state: &mut CpuState, settings: &SchedS
         state.skewed += 1;
         return;
     }
-    let wait = now - queued;
+    // As the kernel adds it up a moment later.
+    entry.waited_ns = waited + (now - queued);
+    let wait = entry.waited_ns.saturating_sub(before);
     waited_for(cpu, slot, wait);
     if watched != 0 {
         waited_for(cpu, watched, wait);
@@ -147,12 +123,6 @@ fn take_over(ctx: &BtfTracePointContext, state: &mut CpuState, settings: &SchedS
             report(settings, prev, next, &held);
         }
     }
-}
-
-/// The entry that a thread maps to, whoever it names.
-#[inline(always)]
-fn entry(pid: u32) -> Option<*mut TaskWait> {
-    SCHED_TASKS.get_ptr_mut(pid & SLOT_MASK.load())
 }
 
 #[inline(always)]
@@ -177,23 +147,6 @@ fn waited_for(cpu: u32, slot: u32, nanos: u64) {
     }
     if let Some(count) = cell.waits.get_mut(bucket(nanos) as usize) {
         *count += 1;
-    }
-}
-
-/// A thread that could go on begins to wait again.
-#[inline(always)]
-fn queue(pid: u32, now: u64) {
-    if pid == 0 {
-        return;
-    }
-    let Some(entry) = entry(pid) else { return };
-    // SAFETY: as in `woken`.
-    unsafe {
-        if (*entry).pid != pid {
-            (*entry).pid = pid;
-            (*entry).css_set = 0;
-        }
-        (*entry).queued_ns = now;
     }
 }
 
@@ -275,18 +228,19 @@ fn report(settings: &SchedSettings, prev: Task, next: Task, held: &Held) {
     let (Some(limit), Some(counters)) = (SCHED_LIMITS.get_ptr_mut(held.slot), Counters::of_this_cpu()) else {
         return;
     };
-    // SAFETY: a map value of 8-byte integers, accessed atomically by every CPU.
+    // SAFETY: a helper without arguments; a map value of 8-byte integers, accessed atomically by every CPU.
     let suppressed = unsafe {
+        let now = bpf_ktime_get_ns();
         let last = (&raw const (*limit).last_ns).read_volatile();
-        let early = last != 0 && held.now.wrapping_sub(last) < settings.interval_ns;
-        if early || atomic::exchange(&raw mut (*limit).last_ns, held.now) != last {
+        let early = last != 0 && now.wrapping_sub(last) < settings.interval_ns;
+        if early || atomic::exchange(&raw mut (*limit).last_ns, now) != last {
             atomic::add(&raw mut (*limit).suppressed, 1);
             atomic::add(&raw mut (*limit).suppressed_total, 1);
             return;
         }
         atomic::exchange(&raw mut (*limit).suppressed, 0)
     };
-    let since = held.now - held.wait;
+    let since = held.now.saturating_sub(held.wait);
     let mut holder = Stint::default();
     if let Some(stints) = SCHED_STINTS.get(held.cpu) {
         let (place, ran_ns) = stints.longest(since);

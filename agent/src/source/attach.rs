@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use agent_common::abi::{self, global, map, program};
 use agent_common::loss;
-use agent_common::offsets::Offsets;
+use agent_common::offsets::{Offsets, WaitOffsets};
 use agent_common::settings::{Prefix, Settings};
 use agent_common::text::CommBytes;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -16,7 +16,7 @@ use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader};
 
 use crate::source::SourceError;
-use crate::source::btf::Btf;
+use crate::source::btf::{Btf, BtfError};
 use crate::source::cause::{self, CauseFit, Watched};
 
 /// The object that is built into the agent.
@@ -187,8 +187,8 @@ pub(super) fn bpf(what: &str, error: &dyn Error) -> SourceError {
 pub(super) struct Fit {
     pub(super) offsets: Offsets,
     pub(super) has_group_dead: u32,
-    /// How many arguments `sched_switch` has, the tracer's own included; 0 where there is no such tracepoint.
-    pub(super) switch_arguments: usize,
+    /// Where waits for a CPU are kept, for those who ask for it.
+    pub(super) waits: Result<WaitOffsets, BtfError>,
     /// Entries of the slot table: a power of two.
     pub(super) slots: u32,
     pub(super) causes: CauseFit,
@@ -216,8 +216,8 @@ impl Fit {
             btf.argument_count("btf_trace_sched_process_exit").map_err(|error| btf_error(&error))?;
         let has_group_dead = u32::from(arguments >= 3);
         let causes = CauseFit::resolve(btf);
-        let switch_arguments = btf.argument_count("btf_trace_sched_switch").unwrap_or(0);
-        Ok(Self { offsets, has_group_dead, switch_arguments, slots: slot_entries(pid_max), causes })
+        let waits = WaitOffsets::resolve(|owner, member| btf.member_offset(owner, member));
+        Ok(Self { offsets, has_group_dead, waits, slots: slot_entries(pid_max), causes })
     }
 }
 
@@ -245,7 +245,7 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Source
     ebpf.take_map(name).ok_or_else(|| SourceError::Bpf(format!("object has no map {name}")))
 }
 
-fn btf_error(error: &dyn Error) -> SourceError {
+pub(super) fn btf_error(error: &dyn Error) -> SourceError {
     SourceError::Btf(error.to_string())
 }
 
@@ -327,8 +327,8 @@ mod tests {
         let options = Options { object: Some(path), ..Options::default() };
         let causes =
             CauseFit { offsets: CauseOffsets::UNRESOLVED, has_memcg: 0, victim_is: 0, lacks: Vec::new() };
-        let fit =
-            Fit { offsets: Offsets::UNRESOLVED, has_group_dead: 0, switch_arguments: 0, slots: 8, causes };
+        let waits = Ok(WaitOffsets::UNRESOLVED);
+        let fit = Fit { offsets: Offsets::UNRESOLVED, has_group_dead: 0, waits, slots: 8, causes };
         let error = load(&options, &fit).err().unwrap().to_string();
         let refused = format!("eBPF: object is not of ABI version {}", abi::ABI_VERSION);
         assert!(error.starts_with(&refused), "{error}");

@@ -163,13 +163,14 @@ impl Drop for Runqlat {
     }
 }
 
-/// Nanoseconds per hand-over, with so long a pause before each burst.
+/// Nanoseconds per hand-over in the middle one of the bursts, with so long a pause before each.
 fn hand_over(apart: Duration) -> Result<f64> {
     let spaced = |_| {
         pause(apart);
         burst()
     };
-    (0..BURSTS).map(spaced).sum::<Result<f64>>().map(|nanos| nanos / f64::from(BURSTS))
+    let bursts = (0..BURSTS).map(spaced).collect::<Result<_>>()?;
+    Ok(Samples::new(bursts).context("bursts")?.median())
 }
 
 fn burst() -> Result<f64> {

@@ -44,7 +44,7 @@ pub struct Latency {
     pub armed_by: String,
     /// What the programs cost meanwhile, in hundredths of a percent of one CPU.
     pub cost: u32,
-    /// What a switch of threads is reckoned to cost for that with the wake-up before it, in ns, as measured on this machine.
+    /// What a switch of threads is reckoned to cost for that, in ns, as measured on this machine.
     #[serde(default)]
     pub per_switch_ns: u64,
     /// Processes that waited, the longest in all first.

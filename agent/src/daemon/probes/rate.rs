@@ -1,13 +1,11 @@
-//! What the programs cost per switch on this machine: the bound of the benchmark, scaled by how long one of them takes
-//! here. Plain arithmetic.
+//! What the program costs per switch on this machine: the bound of the benchmark, scaled by how long it takes here. Plain arithmetic.
 
 use std::time::Duration;
 
 use crate::model::latency::Timing;
 use crate::model::signal::Hundredths;
 
-/// What the programs are taken to cost per switch and the wake-up before it, ns, where nothing was measured: the bound
-/// that the benchmark holds them to.
+/// What the program is taken to cost per switch, ns, where nothing was measured: the bound that the benchmark holds it to.
 pub(super) const NANOS_PER_SWITCH: u64 = 180;
 /// What a timed switch takes on the machine that the bound is of, ns: the program on `sched_switch` without the way into
 /// it, and one reading of the clock.
@@ -18,7 +16,7 @@ const TIMED_MIN: u64 = 8;
 const LEAST: u64 = NANOS_PER_SWITCH / 2;
 const MOST: u64 = NANOS_PER_SWITCH * 50;
 
-/// What a switch costs with the wake-up before it, ns; `None` before enough of them were timed.
+/// What a switch costs, ns; `None` before enough of them were timed.
 pub(super) fn per_switch(timing: Timing) -> Option<u64> {
     let Timing { timed, timed_ns } = timing;
     if timed < TIMED_MIN {

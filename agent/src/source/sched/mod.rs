@@ -1,15 +1,15 @@
-//! The programs on the scheduler's tracepoints: armed on demand, read while they are, gone when dropped.
+//! The program on the scheduler's tracepoint: armed on demand, read while it is, gone when dropped.
 //!
-//! They are loaded as an instance of the object of their own, with maps and a priority ring of their own: the source
-//! of events is the same whether they are armed or not, a flood of long waits cannot crowd out a death, and dropping
-//! the instance leaves nothing behind. Decides nothing.
+//! It is loaded as an instance of the object of its own, with maps and a priority ring of its own: the source of events is
+//! the same whether it is armed or not, a flood of long waits cannot crowd out a death, and dropping the instance leaves
+//! nothing behind. Decides nothing.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use agent_common::abi::{self, global, map, program};
 use agent_common::loss;
-use agent_common::offsets::Offsets;
+use agent_common::offsets::{Offsets, WaitOffsets};
 use agent_common::sched::{self, Cell, CpuState, ReportLimit, SchedSettings, Watch};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::BtfTracePoint;
@@ -58,9 +58,9 @@ impl Arming {
     }
 }
 
-/// The programs, attached. Dropping it detaches and frees all of it.
+/// The program, attached. Dropping it detaches and frees all of it.
 pub struct Probes {
-    /// The programs and their links.
+    /// The program and its link.
     ebpf: Ebpf,
     cpus: Array<MapData, CpuState>,
     cells: Array<MapData, Cell>,
@@ -84,54 +84,49 @@ impl std::fmt::Debug for Probes {
     }
 }
 
-/// In the order in which they are attached: the wake-ups first, since a switch before them would find nobody waiting.
-const HOOKS: [(&str, &str); 3] = [
-    (program::WAKEUP_NEW, "sched_wakeup_new"),
-    (program::WAKEUP, "sched_wakeup"),
-    (program::SWITCH, "sched_switch"),
-];
-
-/// The programs, loaded. They are not attached and cost nothing but their memory.
+/// The program, loaded. It is not attached and costs nothing but its memory.
 #[derive(Debug)]
 pub struct Ready(Probes);
 
 impl Ready {
-    /// Loads the programs: tens of milliseconds, nearly all of which reading what the kernel tells of its types takes.
+    /// Loads the program: tens of milliseconds, nearly all of which reading what the kernel tells of its types takes.
     ///
     /// # Errors
-    /// [`SourceError::Btf`] names what the kernel lacks, [`SourceError::Bpf`] what it refuses: the programs need
+    /// [`SourceError::Btf`] names what the kernel lacks, [`SourceError::Bpf`] what it refuses: the program needs
     /// `CAP_BPF` and `CAP_PERFMON`.
     pub fn load(options: &Options, arming: &Arming) -> Result<Self, SourceError> {
         let fit = attach::Fit::to_kernel(options)?;
-        // The first argument is the tracer's own; the state of who is left came with Linux 5.18.
-        if fit.switch_arguments < 5 {
-            return Err(SourceError::Btf("sched_switch of this kernel does not tell prev_state".to_owned()));
-        }
-        let mut probes = Probes::open(options, arming, &fit.offsets, fit.slots)?;
+        let waits = fit.waits.map_err(|error| attach::btf_error(&error))?;
+        let mut probes = Probes::open(options, arming, &fit.offsets, &waits, fit.slots)?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| attach::bpf("BTF of the kernel", &error))?;
-        for (name, tracepoint) in HOOKS {
-            let hook: &mut BtfTracePoint = attach::program(&mut probes.ebpf, name)?;
-            hook.load(tracepoint, &btf).map_err(|error| attach::bpf(name, &error))?;
-        }
+        let failed = |error| attach::bpf(program::SWITCH, &error);
+        probes.hook()?.load("sched_switch", &btf).map_err(failed)?;
         Ok(Self(probes))
     }
 
-    /// Attaches the programs; waits count from here on.
+    /// Attaches the program; waits count from here on.
     ///
     /// # Errors
     /// [`SourceError::Bpf`] when the kernel refuses it.
     pub fn arm(self) -> Result<Probes, SourceError> {
         let Self(mut probes) = self;
-        for (name, _) in HOOKS {
-            let hook: &mut BtfTracePoint = attach::program(&mut probes.ebpf, name)?;
-            hook.attach().map_err(|error| attach::bpf(name, &error))?;
-        }
+        probes.hook()?.attach().map_err(|error| attach::bpf(program::SWITCH, &error))?;
         Ok(probes)
     }
 }
 
 impl Probes {
-    fn open(options: &Options, arming: &Arming, offsets: &Offsets, tasks: u32) -> Result<Self, SourceError> {
+    fn hook(&mut self) -> Result<&mut BtfTracePoint, SourceError> {
+        attach::program(&mut self.ebpf, program::SWITCH)
+    }
+
+    fn open(
+        options: &Options,
+        arming: &Arming,
+        offsets: &Offsets,
+        waits: &WaitOffsets,
+        tasks: u32,
+    ) -> Result<Self, SourceError> {
         let cpu_count = aya::util::nr_cpus()
             .map_err(|(operation, source)| SourceError::Io { operation: operation.to_owned(), source })?;
         let cpu_count = u32::try_from(cpu_count).unwrap_or(u32::MAX);
@@ -141,6 +136,7 @@ impl Probes {
         loader
             .override_global(global::ABI, &abi::ABI_VERSION, true)
             .override_global(global::OFFSETS, offsets, true)
+            .override_global(global::WAIT_OFFSETS, waits, true)
             .override_global(global::SLOT_MASK, &mask, true)
             .override_global(global::LOG_LEVEL, &log_level, true)
             .map_max_entries(map::PRIORITY, RING_BYTES)
@@ -169,7 +165,7 @@ impl Probes {
                     .map_err(|error| attach::bpf($name, &error))?
             };
         }
-        // It stays where it is: the programs refer to it by its descriptor until they are loaded.
+        // It stays where it is: the program refers to it by its descriptor until it is loaded.
         let next = ebpf.map_mut(map::SCHED_NEXT);
         let next = next.ok_or_else(|| SourceError::Bpf(format!("object has no map {}", map::SCHED_NEXT)))?;
         let mut next: Array<_, u32> =
