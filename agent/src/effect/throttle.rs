@@ -86,10 +86,11 @@ impl Throttle {
     pub fn execute(&self, action: &Action, critical: &BTreeSet<ProcKey>) -> Option<Step> {
         let task = Task::of(&action.what)?;
         let group = task.group()?;
+        let mut held = None;
         if !self.shared.is_queued(&group) {
             match self.shared.at_once(&task, critical) {
-                Ok(Some(outcome)) => return Some(Step::Done(outcome)),
-                Ok(None) => {}
+                Ok(AtOnce::Done(outcome)) => return Some(Step::Done(outcome)),
+                Ok(AtOnce::Slow(plan)) => held = plan,
                 Err(error) => return Some(Step::Done(failed(&error))),
             }
         }
@@ -99,6 +100,7 @@ impl Throttle {
             task: Box::new(task),
             critical: critical.clone(),
             ticket: Some(ticket),
+            held,
         }))
     }
 
@@ -159,6 +161,19 @@ impl Throttle {
     #[cfg(test)]
     pub(crate) fn fill_disk(&self) {
         self.shared.store().fill_disk();
+    }
+}
+
+/// What came of doing something at once.
+enum AtOnce {
+    Done(Outcome),
+    /// It takes a worker, as this plan says, if there is one.
+    Slow(Option<Box<Plan>>),
+}
+
+impl From<Option<Outcome>> for AtOnce {
+    fn from(outcome: Option<Outcome>) -> Self {
+        outcome.map_or(Self::Slow(None), Self::Done)
     }
 }
 
@@ -234,37 +249,51 @@ impl Shared {
         }
     }
 
-    /// Does what is quick; `None` when it is not.
-    fn at_once(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<Option<Outcome>, EffectError> {
+    /// Does what is quick.
+    fn at_once(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<AtOnce, EffectError> {
         self.expect_permitted(task)?;
         match task {
             Task::Apply(apply) => {
                 let before = self.group(&apply.group);
-                if self.is_slow_for_one(before.as_ref(), apply, critical) {
-                    return Ok(None);
+                if let Some(plan) = self.slow_for_one(before.as_ref(), apply, critical) {
+                    return Ok(AtOnce::Slow(Some(Box::new(plan))));
                 }
                 let plan = plan(&self.kernel, before.as_ref(), apply, critical, Reach::Files)?;
-                if plan.is_slow() { Ok(None) } else { self.apply(apply, plan, before, critical).map(Some) }
+                if plan.is_slow() {
+                    Ok(AtOnce::Slow(Some(Box::new(plan))))
+                } else {
+                    self.apply(apply, plan, before, critical).map(AtOnce::Done)
+                }
             }
-            Task::Lift => Ok(None),
-            Task::Protect(keep) => self.protect(keep).map(Some),
-            Task::Reserve(hold) => self.reserve(hold, Reach::Files),
-            Task::Disinherit { key, from, .. } => self.disinherit(*key, *from).map(Some),
+            Task::Lift => Ok(AtOnce::Slow(None)),
+            Task::Protect(keep) => self.protect(keep).map(AtOnce::Done),
+            Task::Reserve(hold) => self.reserve(hold, Reach::Files).map(AtOnce::from),
+            Task::Disinherit { key, from, .. } => self.disinherit(*key, *from).map(AtOnce::Done),
             Task::Release(group) | Task::Detach(group, _) | Task::Reap(group) => {
                 // Of a group that is not known, the records may name units.
                 let slow = self.group(group).map_or(self.kernel.systemd, |group| {
                     group.places.iter().any(|place| place.rung.moves() || place.rung.is_systemds())
                 });
-                if slow { Ok(None) } else { self.whatever_it_takes(task, critical).map(Some) }
+                if slow {
+                    Ok(AtOnce::Slow(None))
+                } else {
+                    self.whatever_it_takes(task, critical).map(AtOnce::Done)
+                }
             }
         }
     }
 
-    /// Whether the first of several processes is enough to know that a worker, who looks at all of them, has to do it.
-    fn is_slow_for_one(&self, before: Option<&Group>, apply: &Apply, critical: &BTreeSet<ProcKey>) -> bool {
-        let [first, _, ..] = apply.members.as_slice() else { return false };
+    /// The plan for the first of several processes, if it is enough to know that a worker, who looks at all of them, has to
+    /// do it.
+    fn slow_for_one(
+        &self,
+        before: Option<&Group>,
+        apply: &Apply,
+        critical: &BTreeSet<ProcKey>,
+    ) -> Option<Plan> {
+        let [first, _, ..] = apply.members.as_slice() else { return None };
         let one = Apply { members: vec![*first], ..apply.clone() };
-        plan(&self.kernel, before, &one, critical, Reach::Files).is_ok_and(|plan| plan.is_slow())
+        plan(&self.kernel, before, &one, critical, Reach::Files).ok().filter(Plan::is_slow)
     }
 
     fn whatever_it_takes(&self, task: &Task, critical: &BTreeSet<ProcKey>) -> Result<Outcome, EffectError> {

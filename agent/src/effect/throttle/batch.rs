@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Shared, Throttle, failed};
+use crate::effect::plan::Plan;
 use crate::effect::task::Task;
 use crate::engine::input::Outcome;
 use crate::model::id::{Name, ProcKey};
@@ -16,13 +17,16 @@ pub struct MoveBatch {
     pub(super) critical: BTreeSet<ProcKey>,
     /// None when it is about all groups.
     pub(super) ticket: Option<Ticket>,
+    /// What was found before, kept until all is moved for its pidfds alone: the kernel frees what is behind one that is
+    /// closed after a grace period, and the first move would wait for the rest of that one and then for its own.
+    pub(super) held: Option<Box<Plan>>,
 }
 
 impl MoveBatch {
     /// Lifts everything.
     pub(in crate::effect) fn of_all(throttle: &Throttle) -> Self {
         let shared = Arc::clone(&throttle.shared);
-        Self { shared, task: Box::new(Task::Lift), critical: BTreeSet::new(), ticket: None }
+        Self { shared, task: Box::new(Task::Lift), critical: BTreeSet::new(), ticket: None, held: None }
     }
 
     /// The group that it is about; none when it is about all.
@@ -34,7 +38,9 @@ impl MoveBatch {
     /// Does it: takes milliseconds. Everything is checked anew first.
     #[must_use]
     pub fn run(self) -> Outcome {
-        self.shared.whatever_it_takes(&self.task, &self.critical).unwrap_or_else(|error| failed(&error))
+        let outcome = self.shared.whatever_it_takes(&self.task, &self.critical);
+        drop(self.held);
+        outcome.unwrap_or_else(|error| failed(&error))
     }
 }
 
