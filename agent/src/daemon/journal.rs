@@ -265,6 +265,7 @@ fn writer(parts: Parts, shared: Arc<Shared>) -> Writer {
         audit,
         outlet,
         unaudited: Vec::new(),
+        tidy: None,
     }
 }
 

@@ -129,6 +129,8 @@ async fn live(
     let group = Gid::from_raw(settings.socket_group.as_ref().map_or(0, |group| group.gid));
     let server = serve_on(socket, group)?;
     let outbox = book.again().map_err(failed)?;
+    // A delivery that a power cut makes forgotten is made again, under the same id.
+    outbox.commit_without_flush().map_err(failed)?;
     let past = book.again().map_err(failed)?;
     let source = open_source(&settings, &dirs.host.proc)?;
     let waker = Waker::new().map_err(failed)?;

@@ -22,11 +22,13 @@ pub mod owed;
 pub mod restarts;
 mod salvage;
 mod schema;
+mod wal;
 pub mod wishes;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -59,6 +61,9 @@ pub fn known_schema(durability: Durability) -> i64 {
 pub struct Store {
     tables: Tables,
     durability: Durability,
+    /// Whose turn it is to write, among the connections of this process: SQLite alone has those that have to wait look
+    /// again after whole milliseconds.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What opening found.
@@ -109,7 +114,8 @@ impl Store {
     /// # Errors
     /// When it cannot be opened.
     pub fn again(&self) -> Result<Self, StoreError> {
-        Self::open_sound(&self.tables.path, self.durability)
+        let other = Self::open_sound(&self.tables.path, self.durability)?;
+        Ok(Self { turn: Arc::clone(&self.turn), ..other })
     }
 
     /// The file.
@@ -123,6 +129,7 @@ impl Store {
     /// # Errors
     /// Those of `work`, and of beginning and committing.
     pub fn write<T>(&mut self, work: impl FnOnce(&Tables) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let tx = &self.tables;
         tx.run("begin", "BEGIN IMMEDIATE", ())?;
         let result = work(tx).and_then(|value| tx.run("commit", "COMMIT", ()).map(|_| value));
@@ -193,16 +200,18 @@ impl Store {
         if found > known {
             return Err(StoreError::Newer { path: path.to_owned(), found, known });
         }
-        let synchronous = match durability {
-            Durability::Process => "OFF",
-            Durability::Power => "FULL",
+        // Only a new database takes the page size. Rows about limits are a few hundred bytes: small pages make small
+        // commits, on the path from an exec to its limit. An alert is many rows in many tables, and each page that is
+        // written takes two system calls.
+        let (synchronous, page_size) = match durability {
+            Durability::Process => ("OFF", 1024),
+            Durability::Power => ("FULL", 4096),
         };
-        // Rows are a few hundred bytes: small pages make small commits, on the path from an exec to its limit.
-        // Only a new database takes the page size.
-        conn.pragma_update(None, "page_size", 1024).map_err(sql("set page_size"))?;
+        conn.pragma_update(None, "page_size", page_size).map_err(sql("set page_size"))?;
         conn.pragma_update(None, "cache_size", -256).map_err(sql("set cache_size"))?;
         conn.pragma_update(None, "journal_mode", "WAL").map_err(sql("set journal_mode"))?;
         conn.pragma_update(None, "synchronous", synchronous).map_err(sql("set synchronous"))?;
+        wal::set_up(&conn, durability).map_err(sql("set wal_autocheckpoint"))?;
         let sound: String =
             conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(sql("check database"))?;
         if sound != "ok" {
@@ -222,7 +231,8 @@ impl Store {
                 return Err(StoreError::Migrate { path: path.to_owned(), source });
             }
         }
-        Ok(Self { tables: Tables { conn, path: path.to_owned() }, durability })
+        let tables = Tables { conn, path: path.to_owned() };
+        Ok(Self { tables, durability, turn: Arc::default() })
     }
 }
 

@@ -20,6 +20,8 @@ use crate::control::stream::{Line, Publisher};
 use crate::daemon::audit::Audit;
 use crate::effect::webhook::payload;
 use crate::model::alert::{Standing, Told};
+use crate::model::chain::chain;
+use crate::model::time::Timestamp;
 use crate::store::owed::{Dropped, NewDelivery};
 use crate::store::{Store, StoreError};
 use crate::telemetry::outlet::Outlet;
@@ -31,6 +33,8 @@ pub(super) const BACKLOG: usize = 8_192;
 const BATCH: usize = 256;
 /// Between two attempts to write to a disk that refused.
 const RETRY: Duration = Duration::from_secs(1);
+/// After this long without a commit nobody is expected to wait for one.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct Writer {
@@ -47,6 +51,8 @@ pub(super) struct Writer {
     /// Taken up since the last attempt to write, and not in the audit log's queue yet.
     pub(super) unaudited: Vec<audit::Entry>,
     pub(super) outlet: Arc<Outlet>,
+    /// When the database's log is to be written back, if there is something in it.
+    pub(super) tidy: Option<Timestamp>,
 }
 
 /// What is decided and not written yet.
@@ -97,6 +103,7 @@ impl Writer {
             self.tell_audit();
             self.say_what_waits();
             self.log.wake(clock::now());
+            self.tidy_up();
         }
     }
 
@@ -128,12 +135,23 @@ impl Writer {
             + self.batch.as_ref().map_or(0, |batch| batch.entries.len())
     }
 
+    /// Writes the database's log back when nothing has been committed for a while.
+    fn tidy_up(&mut self) {
+        if self.tidy.is_none_or(|due| due > clock::now()) {
+            return;
+        }
+        self.tidy = None;
+        if let Err(error) = self.store.checkpoint() {
+            tracing::warn!("{}", chain(&error));
+        }
+    }
+
     /// How long to wait for a message; `None`: there is nothing else to do.
     fn patience(&self) -> Option<Duration> {
         if self.failing {
             return Some(RETRY);
         }
-        let due = [self.ledger.due(), self.log.due()].into_iter().flatten().min();
+        let due = [self.ledger.due(), self.log.due(), self.tidy].into_iter().flatten().min();
         due.map(|due| due.since(clock::now()))
     }
 
@@ -273,6 +291,7 @@ impl Writer {
         }
         let Batch { entries, changes, answers } = batch;
         let now = clock::now();
+        self.tidy = Some(now.after(QUIET));
         for (entry, seq) in entries.into_iter().zip(written.seqs) {
             self.log.take(&entry, now);
             publish(&self.followers, seq, entry);

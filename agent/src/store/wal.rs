@@ -1,0 +1,69 @@
+//! When the write-ahead log goes back into the database: not on the way of whoever waits for a commit.
+
+use rusqlite::Connection;
+
+use crate::store::{Durability, Store, StoreError};
+
+/// Pages of the log after which SQLite checkpoints within a commit after all: 16 MiB, in which nobody had a quiet moment.
+/// Its own default is a thousand.
+const PAGES_MAX: u32 = 4_096;
+
+/// What a new connection has to be told.
+///
+/// # Errors
+/// Those of SQLite.
+pub(super) fn set_up(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    match durability {
+        // Its checkpoints do not wait for the disk.
+        Durability::Process => Ok(()),
+        Durability::Power => conn.pragma_update(None, "wal_autocheckpoint", PAGES_MAX),
+    }
+}
+
+impl Store {
+    /// Has this connection's commits outlive the death of the agent only, until another one's is flushed or the log is
+    /// written back: for what may be done again, such as an attempt to deliver.
+    ///
+    /// # Errors
+    /// When the database is gone.
+    pub fn commit_without_flush(&self) -> Result<(), StoreError> {
+        let set = self.tables.conn.pragma_update(None, "synchronous", "NORMAL");
+        set.map_err(self.tables.error("set synchronous"))
+    }
+
+    /// Writes the log back into the database, as far as no reader needs it, and flushes both: for a moment in which nobody
+    /// waits. The next commit then writes over the beginning of the log, for which the disk has a place already.
+    ///
+    /// # Errors
+    /// When the disk refuses it. Nothing is lost by that.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        let conn = &self.tables.conn;
+        conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_row| Ok(()))
+            .map_err(self.tables.error("write the log back"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_checkpoint_the_log_is_used_from_its_beginning() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.db");
+        let mut store = Store::open(&path, Durability::Power).unwrap().store;
+        let mut long = path.into_os_string();
+        long.push("-wal");
+        let write = |store: &mut Store, times: usize| {
+            for time in 0..times {
+                store.write(|tables| tables.set_meta("key", Some(&time.to_string()))).unwrap();
+            }
+            std::fs::metadata(&long).unwrap().len()
+        };
+        let before = write(&mut store, 2_000);
+        assert!(before > 1_000 * 4_096, "SQLite has not checkpointed: {before}");
+        store.checkpoint().unwrap();
+        assert_eq!(write(&mut store, 100), before);
+        assert_eq!(store.read(|tables| tables.meta("key")).unwrap().as_deref(), Some("99"));
+    }
+}
