@@ -166,7 +166,7 @@ fn a_waiter_is_measured_as_the_kernel_measures_it() {
 }
 
 #[test]
-fn a_wait_that_goes_on_on_another_cpu_is_one() {
+fn a_wait_that_continues_on_another_cpu_is_one() {
     let cpus = cpus();
     let waiter = Spinner::new();
     let hogs: Vec<Spinner> = cpus.iter().take(2).flat_map(|_| [Spinner::new(), Spinner::new()]).collect();
