@@ -352,6 +352,18 @@ fn what_a_switch_takes_is_what_the_kernel_says_of_it() {
     let kernels = u64::try_from(info.run_time().as_nanos()).unwrap() / info.run_count();
     let ours = timed_ns / timed;
     println!("a switch takes {ours} ns, {kernels} ns by the kernel, of {timed}");
-    // Each has a reading of the clock in it, and not the same part of the way in and out.
-    assert!(ours <= kernels * 2 && kernels <= ours * 3, "{ours} ns, {kernels} ns by the kernel");
+    // Ours has a reading of the clock in it, which is most of it on an emulated machine. The program takes none by itself,
+    // and the kernel's own clock is another one. Here one takes no less than there.
+    let began = clock::now();
+    let readings = 1_000;
+    (0..readings).for_each(|_| {
+        std::hint::black_box(clock::now());
+    });
+    let reading = u64::try_from(clock::now().since(began).as_nanos()).unwrap() / readings;
+    // Nor is it the same part of the way in and out.
+    let most = kernels * 2 + reading;
+    assert!(
+        ours <= most && kernels <= ours * 3,
+        "{ours} ns, {kernels} ns by the kernel, {reading} ns a reading"
+    );
 }
