@@ -360,8 +360,8 @@ fn what_a_switch_takes_is_what_the_kernel_says_of_it() {
         std::hint::black_box(clock::now());
     });
     let reading = u64::try_from(clock::now().since(began).as_nanos()).unwrap() / readings;
-    // Nor is it the same part of the way in and out.
-    let most = kernels * 2 + reading;
+    // Nor is it the same part of the way in and out, and of the few that are timed one may be interrupted for microseconds.
+    let most = kernels * 5 + reading;
     assert!(
         ours <= most && kernels <= ours * 3,
         "{ours} ns, {kernels} ns by the kernel, {reading} ns a reading"
