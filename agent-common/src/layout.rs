@@ -27,7 +27,9 @@ const _: () = {
     assert!(size_of::<DeathRecord>() == 104 + 2 * 4 + 48 + 40);
     assert!(size_of::<TaskSlot>() == 3 * 8 + 2 * 4);
     assert!(size_of::<Settings>() == 8 + 8 * 4);
-    assert!(align_of::<Offsets>() == 4 && align_of::<CauseOffsets>() == 4 && align_of::<WaitOffsets>() == 4);
+    assert!(size_of::<Offsets>() == Offsets::FIELDS * 4);
+    assert!(size_of::<CauseOffsets>() == CauseOffsets::FIELDS * 4);
+    assert!(size_of::<WaitOffsets>() == WaitOffsets::FIELDS * 4);
     assert!(size_of::<Prefix>() == 2 * 16);
     // Ring records are 8-byte aligned by the kernel; nothing here may ask for more.
     assert!(align_of::<ExitRecord>() == 8 && align_of::<AliveRecord>() == 8);

@@ -15,6 +15,8 @@ macro_rules! offsets {
         }
 
         impl $name {
+            /// Number of fields.
+            pub const FIELDS: usize = [$($member,)* $(stringify!($subsys))?].len();
             /// What the object holds before the loader fills it in.
             pub const UNRESOLVED: Self = Self { $($field: 0,)* $($subsys: 0)? };
 

@@ -13,6 +13,15 @@ use agent_common::sched::{Cell, CpuState, ReportLimit, SchedSettings, Stints, Ta
 use agent_common::settings::{Prefix, Settings};
 use agent_common::text::CommBytes;
 
+/// The value of one offset in one of the globals below, as the loader has resolved it.
+macro_rules! resolved {
+    ($global:ident.$field:ident) => {
+        // SAFETY: a valid static; volatile, because the loader replaces its bytes.
+        unsafe { (&raw const $global.$field).read_volatile() as usize }
+    };
+}
+pub(crate) use resolved;
+
 /// See `abi::map::PRIORITY`.
 #[map]
 pub static PRIORITY: RingBuf = RingBuf::with_byte_size(abi::PRIORITY_RING_BYTES, 0);

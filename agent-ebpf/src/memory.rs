@@ -3,22 +3,19 @@
 //! per victim of the OOM killer, not per event. Nothing here decides anything but by `gate`.
 
 use agent_common::gate;
-use agent_common::offsets::CauseOffsets;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
-use crate::maps::CAUSE_OFFSETS;
+use crate::maps::{CAUSE_OFFSETS, resolved};
 use crate::task::{Task, kernfs_of_css};
 
 /// Levels of cgroups that are looked at from a process upwards; deeper ones are rare.
 const LEVELS: u32 = 16;
 
-/// The value of one resolved offset.
+/// The value of one offset that tells of memory cgroups.
 macro_rules! at {
-    ($field:ident) => {{
-        let offsets: *const CauseOffsets = &raw const CAUSE_OFFSETS;
-        // SAFETY: a valid static; volatile, because the loader replaces its bytes.
-        unsafe { (&raw const (*offsets).$field).read_volatile() as usize }
-    }};
+    ($field:ident) => {
+        resolved!(CAUSE_OFFSETS.$field)
+    };
 }
 
 /// Reads at an address of the kernel; zero where there is nothing to read.

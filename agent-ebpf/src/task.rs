@@ -5,31 +5,26 @@
 //! Nothing here decides anything.
 
 use agent_common::event::{TaskFacts, flag};
-use agent_common::offsets::{Offsets, WaitOffsets};
 use agent_common::text::{CommBytes, clear_after_nul};
 use aya_ebpf::helpers::bpf_probe_read_kernel_buf;
 
-use crate::maps::{OFFSETS, WAIT_OFFSETS};
+use crate::maps::{OFFSETS, WAIT_OFFSETS, resolved};
 
 /// `PF_KTHREAD` of include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// The value of one resolved offset.
+/// The value of one offset that every program may use.
 macro_rules! at {
-    ($field:ident) => {{
-        let offsets: *const Offsets = &raw const OFFSETS;
-        // SAFETY: a valid static; volatile, because the loader replaces its bytes.
-        unsafe { (&raw const (*offsets).$field).read_volatile() as usize }
-    }};
+    ($field:ident) => {
+        resolved!(OFFSETS.$field)
+    };
 }
 
 /// The same of those that only the program on `sched_switch` uses.
 macro_rules! wait_at {
-    ($field:ident) => {{
-        let offsets: *const WaitOffsets = &raw const WAIT_OFFSETS;
-        // SAFETY: as above.
-        unsafe { (&raw const (*offsets).$field).read_volatile() as usize }
-    }};
+    ($field:ident) => {
+        resolved!(WAIT_OFFSETS.$field)
+    };
 }
 
 /// A pointer to a kernel structure.

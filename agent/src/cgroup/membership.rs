@@ -108,7 +108,7 @@ pub fn members(dir: &Path) -> Result<Vec<u32>, CgroupError> {
 pub fn population(dir: &Path) -> Result<(u64, Vec<u32>), CgroupError> {
     let mut pids = procs(dir)?;
     let found = look(dir)?;
-    for child in children(dir, found.nlink())? {
+    for child in descendants_of(dir, found.nlink())? {
         match procs(&child) {
             Ok(more) => pids.extend(more),
             // A threaded cgroup's processes are told by the one above it that is not.
@@ -124,10 +124,10 @@ pub fn population(dir: &Path) -> Result<(u64, Vec<u32>), CgroupError> {
 /// # Errors
 /// When a directory cannot be read, or there are more than 4096.
 pub fn descendants(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
-    children(dir, look(dir)?.nlink())
+    descendants_of(dir, look(dir)?.nlink())
 }
 
-fn children(dir: &Path, links: u64) -> Result<Vec<PathBuf>, CgroupError> {
+fn descendants_of(dir: &Path, links: u64) -> Result<Vec<PathBuf>, CgroupError> {
     let mut found = Vec::new();
     if links == 2 {
         return Ok(found);

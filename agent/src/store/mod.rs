@@ -203,15 +203,15 @@ impl Store {
         // Only a new database takes the page size. Rows about limits are a few hundred bytes: small pages make small
         // commits, on the path from an exec to its limit. An alert is many rows in many tables, and each page that is
         // written takes two system calls.
-        let (synchronous, page_size) = match durability {
-            Durability::Process => ("OFF", 1024),
-            Durability::Power => ("FULL", 4096),
+        let (synchronous, page_size, checkpoint) = match durability {
+            Durability::Process => ("OFF", 1024, wal::PAGES_DEFAULT),
+            Durability::Power => ("FULL", 4096, wal::PAGES_MAX),
         };
         conn.pragma_update(None, "page_size", page_size).map_err(sql("set page_size"))?;
         conn.pragma_update(None, "cache_size", -256).map_err(sql("set cache_size"))?;
         conn.pragma_update(None, "journal_mode", "WAL").map_err(sql("set journal_mode"))?;
         conn.pragma_update(None, "synchronous", synchronous).map_err(sql("set synchronous"))?;
-        wal::set_up(&conn, durability).map_err(sql("set wal_autocheckpoint"))?;
+        conn.pragma_update(None, "wal_autocheckpoint", checkpoint).map_err(sql("set wal_autocheckpoint"))?;
         let sound: String =
             conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(sql("check database"))?;
         if sound != "ok" {

@@ -1,24 +1,11 @@
 //! When the write-ahead log goes back into the database: not on the way of whoever waits for a commit.
 
-use rusqlite::Connection;
-
-use crate::store::{Durability, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Pages of the log after which SQLite checkpoints within a commit after all: 16 MiB, in which nobody had a quiet moment.
-/// Its own default is a thousand.
-const PAGES_MAX: u32 = 4_096;
-
-/// What a new connection has to be told.
-///
-/// # Errors
-/// Those of SQLite.
-pub(super) fn set_up(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
-    match durability {
-        // Its checkpoints do not wait for the disk.
-        Durability::Process => Ok(()),
-        Durability::Power => conn.pragma_update(None, "wal_autocheckpoint", PAGES_MAX),
-    }
-}
+pub(super) const PAGES_MAX: u32 = 4_096;
+/// The same by SQLite's own default, which does where a checkpoint does not wait for the disk.
+pub(super) const PAGES_DEFAULT: u32 = 1_000;
 
 impl Store {
     /// Has this connection's commits outlive the death of the agent only, until another one's is flushed or the log is
@@ -46,6 +33,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Durability;
 
     #[test]
     fn after_a_checkpoint_the_log_is_used_from_its_beginning() {

@@ -91,6 +91,8 @@ struct Told {
 /// Where the thread finds what it needs.
 #[derive(Debug)]
 struct Place {
+    /// The host's processes, and its pressure.
+    proc: Proc,
     /// How the programs are loaded.
     options: Options,
     /// Mount point of the hierarchy that cgroup ids refer to.
@@ -125,10 +127,8 @@ pub fn start(settings: &Settings, proc: &Path, engine: &Waker) -> io::Result<(De
     let proc = Proc::of_host(proc).map_err(io::Error::other)?;
     let hierarchy = proc.hierarchy();
     let cgroup_v1 = hierarchy.is_some_and(|hierarchy| hierarchy.version == Version::V1Cpu);
-    let place = Place {
-        options: Options { cgroup_v1, ..Options::default() },
-        mount: hierarchy.map(|hierarchy| hierarchy.mount.clone()),
-    };
+    let mount = hierarchy.map(|hierarchy| hierarchy.mount.clone());
+    let place = Place { options: Options { cgroup_v1, ..Options::default() }, mount, proc };
     let thread = std::thread::Builder::new().name("probes".to_owned()).spawn(move || {
         // A trigger needs a capability on some kernels, and is opened first.
         let shift = Shift::new(settings, place, Lines { inbox, mouth, waker, told, wanted });

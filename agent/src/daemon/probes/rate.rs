@@ -1,4 +1,5 @@
-//! What the program costs per switch on this machine: the bound of the benchmark, scaled by how long it takes here. Plain arithmetic.
+//! What the program costs per switch on this machine: the bound of the benchmark, scaled by how long it takes here. Plain
+//! arithmetic.
 
 use std::time::Duration;
 

@@ -88,7 +88,7 @@ pub(super) struct Shift {
 impl Shift {
     pub(super) fn new(settings: ProbesSettings, place: Place, lines: Lines) -> Self {
         let trigger = match settings.mode {
-            ProbesMode::Auto => Trigger::open().map_err(|error| {
+            ProbesMode::Auto => Trigger::open(&place.proc).map_err(|error| {
                 tracing::warn!("pressure does not arm the scheduler's probes: {}", chain(&error));
             }),
             ProbesMode::On | ProbesMode::Off => Err(()),
@@ -125,7 +125,7 @@ impl Shift {
             };
             self.programs.prepare(&self.place.options);
             let now = clock::now();
-            if pressed && self.trigger.as_mut().is_some_and(Trigger::is_true) {
+            if pressed && self.trigger.as_mut().is_some_and(|trigger| trigger.is_true(&self.place.proc)) {
                 self.duty.pressed(now);
             }
             self.lines.waker.clear();

@@ -4,21 +4,19 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt as _;
 
 use rustix::thread::CapabilitySet;
 
 use crate::daemon::privilege;
 use crate::model::chain::chain;
-use crate::procfs::pressure::Pressure;
+use crate::procfs::pressure::Resource;
+use crate::procfs::{Proc, ProcError};
 
 const FILE: &str = "/proc/pressure/cpu";
-/// Some task waits for a CPU 15 % of two seconds. Windows of whole two seconds need no capability since Linux 6.5.
-const TRIGGER: &[u8] = b"some 300000 2000000\0";
-/// What is in [`TRIGGER`], µs.
+/// Some task waits for a CPU 15 % of two seconds, in µs.
 const THRESHOLD_US: u64 = 300_000;
-/// A pressure file has two short lines.
-const PRESSURE_MAX: usize = 1_024;
+/// Windows of whole two seconds need no capability since Linux 6.5, in µs.
+const WINDOW_US: u64 = 2_000_000;
 
 /// An open trigger, readable out of band when it fires; at most once per window.
 #[derive(Debug)]
@@ -35,19 +33,20 @@ impl Trigger {
     ///
     /// # Errors
     /// Where the kernel keeps no pressure, or refuses the trigger.
-    pub(super) fn open() -> io::Result<Self> {
-        privilege::without(CapabilitySet::SYS_RESOURCE, Self::open_as_is)?.or_else(|refused| {
+    pub(super) fn open(proc: &Proc) -> io::Result<Self> {
+        privilege::without(CapabilitySet::SYS_RESOURCE, || Self::open_as_is(proc))?.or_else(|refused| {
             let privileged = refused.kind() == io::ErrorKind::PermissionDenied;
-            if privileged { Self::open_as_is() } else { Err(refused) }
+            if privileged { Self::open_as_is(proc) } else { Err(refused) }
         })
     }
 
-    fn open_as_is() -> io::Result<Self> {
+    fn open_as_is(proc: &Proc) -> io::Result<Self> {
         let mut file = File::options().read(true).write(true).open(FILE)?;
         // In one write, the terminating NUL included.
-        let written = file.write(TRIGGER)?;
-        if written == TRIGGER.len() {
-            let opened_us = Some(waited_us(&file)?);
+        let trigger = trigger();
+        let written = file.write(trigger.as_bytes())?;
+        if written == trigger.len() {
+            let opened_us = Some(waited_us(proc).map_err(io::Error::other)?);
             Ok(Self { file, opened_us })
         } else {
             Err(io::Error::new(io::ErrorKind::WriteZero, format!("{FILE} took {written} bytes only")))
@@ -57,9 +56,9 @@ impl Trigger {
     /// Whether what it fired for has happened since it was opened. The first windows of one without the capability begin
     /// at what had been counted for those with it (`psi_trigger_create` in kernel/sched/psi.c), mostly nothing: it fires
     /// once or twice for all that tasks have waited since the boot.
-    pub(super) fn is_true(&mut self) -> bool {
+    pub(super) fn is_true(&mut self, proc: &Proc) -> bool {
         let Some(opened_us) = self.opened_us else { return true };
-        match waited_us(&self.file) {
+        match waited_us(proc) {
             Ok(now_us) if now_us.saturating_sub(opened_us) < THRESHOLD_US => return false,
             Ok(_) => {}
             Err(error) => tracing::warn!("pressure cannot be read: {}", chain(&error)),
@@ -75,13 +74,13 @@ impl AsFd for Trigger {
     }
 }
 
+fn trigger() -> String {
+    format!("some {THRESHOLD_US} {WINDOW_US}\0")
+}
+
 /// For how long some task has waited since the boot, µs.
-fn waited_us(file: &File) -> io::Result<u64> {
-    let mut text = [0; PRESSURE_MAX];
-    let length = file.read_at(&mut text, 0)?;
-    let pressure = text.get(..length).and_then(Pressure::parse);
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} is not a pressure file"));
-    Ok(pressure.ok_or_else(malformed)?.some.total_us)
+fn waited_us(proc: &Proc) -> Result<u64, ProcError> {
+    Ok(proc.pressure(Resource::Cpu)?.map_or(0, |pressure| pressure.some.total_us))
 }
 
 #[cfg(test)]
@@ -90,18 +89,22 @@ mod tests {
 
     #[test]
     fn it_is_true_once_somebody_has_waited_for_long_enough() {
-        let Ok(mut trigger) = Trigger::open() else { return assert!(!std::path::Path::new(FILE).exists()) };
+        let proc = Proc::host().unwrap();
+        let Ok(mut trigger) = Trigger::open(&proc) else {
+            return assert!(!std::path::Path::new(FILE).exists());
+        };
         let opened = trigger.opened_us.unwrap();
-        let is_true = trigger.is_true();
+        let is_true = trigger.is_true(&proc);
         // Others on the machine may make somebody wait meanwhile.
-        assert!(!is_true || waited_us(&trigger.file).unwrap() >= opened + THRESHOLD_US);
+        assert!(!is_true || waited_us(&proc).unwrap() >= opened + THRESHOLD_US);
         trigger.opened_us = Some(opened.saturating_sub(THRESHOLD_US));
-        assert!(trigger.is_true() && trigger.is_true());
+        assert!(trigger.is_true(&proc) && trigger.is_true(&proc));
     }
 
     #[test]
     fn what_it_fires_for_is_what_is_looked_for() {
-        let text = std::str::from_utf8(TRIGGER).unwrap();
+        let text = trigger();
         assert!(text.contains(&THRESHOLD_US.to_string()), "{text}");
+        assert_eq!(text, "some 300000 2000000\0");
     }
 }
