@@ -208,7 +208,8 @@ fn who_had_the_cpu_longest_is_named_and_not_who_came_last() {
         }
     });
     let (waiter, hog) = (Spinner::new(), Spinner::new());
-    [&waiter, &hog].map(|one| ahead_of_others(one.pid()));
+    ahead_of_others(waiter.pid());
+    ahead_of_others(hog.pid());
     let mut probes = arm(&Arming::new(1_000_000, 10_000_000));
     probes.watch(&[waiter.key()]).unwrap();
     waiter.wait_for(SECOND);
