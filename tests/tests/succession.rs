@@ -35,6 +35,9 @@ fn each_is_limited(scope: &str, anew: bool) -> Result<()> {
         }
     }
 
+    wait_until("nobody is limited any more", SOON, || {
+        Ok(daemon.data(&["status"])?.as_array().is_some_and(Vec::is_empty))
+    })?;
     for kind in ["throttle_failed", "throttle_conflict"] {
         let told = daemon.events(kind)?;
         ensure!(told.is_empty(), "{told:?}");

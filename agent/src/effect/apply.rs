@@ -236,15 +236,15 @@ impl Run<'_> {
             for setting in &plan.settings {
                 let Some(dir) = place.dir(setting.controller) else { continue };
                 let (knob, value) = setting.open(dir)?;
-                let prior = knob.read()?;
-                if prior != value {
-                    let change = NewIntent {
-                        item: knob.part().to_item(),
-                        inode: knob.inode()?,
-                        prior: prior.into_bytes(),
-                        new: value.as_bytes().to_vec(),
-                        ..self.change(place, Kind::File, knob.path().to_owned())
-                    };
+                let change = NewIntent {
+                    item: knob.part().to_item(),
+                    inode: knob.inode()?,
+                    prior: knob.read()?.into_bytes(),
+                    new: value.as_bytes().to_vec(),
+                    ..self.change(place, Kind::File, knob.path().to_owned())
+                };
+                let changes = change.prior != change.new;
+                if changes || self.shared.store().read(|tables| tables.is_of_another_place(&change))? {
                     knobs.push((knob, change));
                 }
             }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::cgroup::Controller::Cpu;
 use crate::effect::bed::value::{quota, set_quota};
-use crate::effect::bed::{Bed, applied, apply, error, in_place, limits, release, run};
+use crate::effect::bed::{Bed, applied, apply, detach, error, in_place, limits, release, run};
 use crate::engine::action::{Apply, What};
 use crate::engine::input::Outcome;
 use crate::model::id::ProcKey;
@@ -85,21 +85,45 @@ fn what_is_restored_is_not_written_to_a_later_cgroup() {
 
 #[test]
 fn who_ended_gives_way_to_who_comes_after_it_in_the_same_cgroup() {
+    // Another limit, and the same one, which the cgroup has already.
+    for (cpu, limited) in [("30%", "30000 100000"), ("20%", "20000 100000")] {
+        let mut bed = Bed::new();
+        let (first, second) = (bed.sleeper(), bed.sleeper());
+        let dir = bed.foreign(Cpu, "job", &[first]);
+        set_quota(&dir, "70000 100000");
+        let throttle = bed.throttle();
+        applied(run(&throttle, each("a", first, "20%")));
+        let refused = error(run(&throttle, each("b", first, cpu)));
+        assert!(refused.ends_with("is limited by group a already"), "{refused}");
+        bed.end(first);
+        bed.foreign(Cpu, "job", &[second]);
+        assert_eq!(applied(run(&throttle, each("b", second, cpu))).1, [second]);
+        assert_eq!(quota(&dir), limited);
+        assert_eq!(run(&throttle, release("a")), Outcome::Released);
+        assert_eq!(quota(&dir), limited);
+        assert_eq!(run(&throttle, release("b")), Outcome::Released);
+        assert_eq!(quota(&dir), "70000 100000");
+    }
+}
+
+#[test]
+fn who_comes_after_one_of_its_own_group_keeps_its_limit() {
     let mut bed = Bed::new();
-    let (first, second) = (bed.sleeper(), bed.sleeper());
+    let (first, second, elsewhere) = (bed.sleeper(), bed.sleeper(), bed.sleeper());
     let dir = bed.foreign(Cpu, "job", &[first]);
+    bed.foreign(Cpu, "elsewhere", &[elsewhere]);
     set_quota(&dir, "70000 100000");
     let throttle = bed.throttle();
     applied(run(&throttle, each("a", first, "20%")));
-    let refused = error(run(&throttle, each("b", first, "30%")));
-    assert!(refused.ends_with("is limited by group a already"), "{refused}");
     bed.end(first);
     bed.foreign(Cpu, "job", &[second]);
-    assert_eq!(applied(run(&throttle, each("b", second, "30%"))).1, [second]);
-    assert_eq!(quota(&dir), "30000 100000");
-    assert_eq!(run(&throttle, release("a")), Outcome::Released);
-    assert_eq!(quota(&dir), "30000 100000");
-    assert_eq!(run(&throttle, release("b")), Outcome::Released);
+    assert_eq!(applied(run(&throttle, each("a", second, "20%"))).1, [second]);
+    // Whoever ended is forgotten when another process is moved.
+    let moved = Apply { scope: Scope::Process, ..apply("a", limits(&[("cpu", "20%")]), &[elsewhere]) };
+    assert_ne!(applied(run(&throttle, What::Apply(moved))).0, "in place");
+    assert_eq!(throttle.group(&"a".parse().unwrap()).unwrap().places.len(), 2);
+    assert_eq!(quota(&dir), "20000 100000");
+    assert_eq!(run(&throttle, detach("a", second)), Outcome::Released);
     assert_eq!(quota(&dir), "70000 100000");
 }
 

@@ -156,7 +156,8 @@ impl Tables {
                          THEN excluded.prior
                          ELSE new
                      END,
-                     new = excluded.new, reason = excluded.reason, state = 'planned', inode = excluded.inode
+                     new = excluded.new, reason = excluded.reason, state = 'planned', inode = excluded.inode,
+                     place = excluded.place
                  WHERE boot = excluded.boot AND grp IS excluded.grp
                        AND (inode = excluded.inode OR 0 IN (inode, excluded.inode))
              RETURNING id, superseded IS NULL",
@@ -181,6 +182,33 @@ impl Tables {
             |row| Ok(Recorded { id: row.get(0)?, fresh: row.get(1)? }),
         )?;
         Ok(found.first().copied())
+    }
+
+    /// Whether a value that is as wanted already has to be recorded: where it is ours, whoever asked for it first would
+    /// take it away in the end. False for a value that nobody has recorded, which is not ours.
+    ///
+    /// # Errors
+    /// When another group has recorded it, or the table cannot be read.
+    pub fn is_of_another_place(&self, change: &NewIntent) -> Result<bool, StoreError> {
+        let holders = self.rows(
+            "find intent",
+            "SELECT grp, place FROM intents
+             WHERE kind = ?1 AND path = ?2 AND item = ?3 AND (inode = ?4 OR 0 IN (inode, ?4))",
+            (
+                change.kind.text(),
+                change.path.as_os_str().as_bytes(),
+                &change.item,
+                change.inode.cast_signed(),
+            ),
+            |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, String>(1)?)),
+        )?;
+        match holders.into_iter().next() {
+            None => Ok(false),
+            Some((group, place)) if group.as_deref() == change.group.as_ref().map(Name::as_str) => {
+                Ok(place != change.place)
+            }
+            Some(_) => Err(self.taken(change)?),
+        }
     }
 
     fn taken(&self, change: &NewIntent) -> Result<StoreError, StoreError> {
