@@ -8,6 +8,7 @@ use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
 use integration_tests::program::Program;
 use integration_tests::workload::Workload;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 const LIVES: usize = 5;
@@ -55,4 +56,36 @@ fn each_in_a_cgroup_that_is_made_anew() -> Result<()> {
 #[test]
 fn each_in_the_same_cgroup() -> Result<()> {
     ["process", "group"].into_iter().try_for_each(|scope| each_is_limited(scope, false))
+}
+
+#[test]
+fn of_another_rule_before_the_agent_knows_that_the_one_before_has_ended() -> Result<()> {
+    let _turn = Turn::take()?;
+    let (places, cgroup) = (Places::new()?, TestCgroup::new("heirs")?);
+    let [first, second] = ["pt-heir-b", "pt-heir-a"].map(|name| Program::Wait.write(&places.bin(), name));
+    let before = cgroup.limits()?;
+    let daemon = Daemon::start(&places)?;
+    let profile = ["pt-heir-b", "pt-heir-a"]
+        .iter()
+        .fold(ProfileText::new("heirs"), |profile, comm| profile.rule(comm, comm, &json!({ "cpu": "30%" })));
+    daemon.activate(&profile)?;
+    let mut process = Workload::spawn_in(&first?, &cgroup)?;
+    daemon.wait_event("throttle_applied", |event| event["group"] == "pt-heir-b")?;
+
+    daemon.signal(Signal::SIGSTOP)?;
+    process.kill()?;
+    let mut process = Workload::spawn_in(&second?, &cgroup)?;
+    daemon.signal(Signal::SIGCONT)?;
+
+    daemon.wait_event("throttle_applied", |event| event["group"] == "pt-heir-a")?;
+    daemon.wait_event("throttle_removed", |event| event["group"] == "pt-heir-b")?;
+    ensure!(cgroup.cpu_quota()? == Some(30.0), "{:?}; {}", cgroup.limits()?, daemon.printed());
+    for kind in ["throttle_failed", "throttle_conflict"] {
+        let told = daemon.events(kind)?;
+        ensure!(told.is_empty(), "{told:?}");
+    }
+    process.kill()?;
+    daemon.stop()?;
+    ensure!(cgroup.limits()? == before, "after: {:?}, before: {before:?}", cgroup.limits()?);
+    Ok(())
 }

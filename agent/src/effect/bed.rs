@@ -348,6 +348,10 @@ pub(super) fn release(group: &str) -> What {
     What::Release { group: group.parse().unwrap(), reason: Reason::Stopping }
 }
 
+pub(super) fn reap(group: &str) -> What {
+    What::Reap { group: group.parse().unwrap() }
+}
+
 pub(super) fn detach(group: &str, key: ProcKey) -> What {
     What::Detach { group: group.parse().unwrap(), key, reason: Reason::Stopping }
 }

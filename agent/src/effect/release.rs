@@ -99,12 +99,24 @@ impl Shared {
         levelled.map(|()| outcome)
     }
 
-    /// Whether nobody is left in a group whose processes each have a place of their own: it only waits to be released.
-    pub(super) fn is_over(&self, name: &Name) -> bool {
-        let ended = |place: &Place| {
-            place.each.is_some_and(|key| is_same(&self.kernel.roots.proc, key).is_ok_and(|alive| !alive))
-        };
-        self.group(name).is_some_and(|group| !group.places.is_empty() && group.places.iter().all(ended))
+    /// Whether nobody is left in a group: it only waits to be released. These processes, which are to be in another one,
+    /// may have come into its cgroups.
+    pub(super) fn is_over(&self, name: &Name, comers: &[ProcKey]) -> Result<bool, EffectError> {
+        let Some(group) = self.group(name).filter(|group| !group.places.is_empty()) else { return Ok(false) };
+        let idle = self.is_idle(name) && !self.holds_attributes(name)?;
+        for place in &group.places {
+            let over = match place.each {
+                Some(key) => is_same(&self.kernel.roots.proc, key).is_ok_and(|alive| !alive),
+                None if idle && place.rung == Rung::InPlace => {
+                    self.members(place)?.iter().all(|pid| comers.iter().any(|comer| comer.pid == *pid))
+                }
+                None => false,
+            };
+            if !over {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn members(&self, place: &Place) -> Result<Vec<u32>, EffectError> {
@@ -130,6 +142,11 @@ impl Shared {
                 return Ok(true);
             }
         }
+        self.holds_attributes(name)
+    }
+
+    /// Whether processes live of which the group has changed attributes.
+    fn holds_attributes(&self, name: &Name) -> Result<bool, EffectError> {
         let rows = self.store().read(|tables| tables.intents_of(name))?;
         let processes: BTreeSet<ProcKey> = rows
             .iter()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::cgroup::Controller::Cpu;
 use crate::effect::bed::value::{quota, set_quota};
-use crate::effect::bed::{Bed, applied, apply, detach, error, in_place, limits, release, run};
+use crate::effect::bed::{Bed, applied, apply, detach, error, in_place, limits, reap, release, run};
 use crate::engine::action::{Apply, What};
 use crate::engine::input::Outcome;
 use crate::model::id::ProcKey;
@@ -98,6 +98,36 @@ fn who_ended_gives_way_to_who_comes_after_it_in_the_same_cgroup() {
         bed.end(first);
         bed.foreign(Cpu, "job", &[second]);
         assert_eq!(applied(run(&throttle, each("b", second, cpu))).1, [second]);
+        assert_eq!(quota(&dir), limited);
+        assert_eq!(run(&throttle, release("a")), Outcome::Released);
+        assert_eq!(quota(&dir), limited);
+        assert_eq!(run(&throttle, release("b")), Outcome::Released);
+        assert_eq!(quota(&dir), "70000 100000");
+    }
+}
+
+#[test]
+fn a_group_gives_way_to_who_comes_when_nobody_of_it_is_left() {
+    for (cpu, limited) in [("30%", "30000 100000"), ("20%", "20000 100000")] {
+        let mut bed = Bed::new();
+        let (first, second) = (bed.sleeper(), bed.sleeper());
+        let dir = bed.foreign(Cpu, "job", &[first]);
+        set_quota(&dir, "70000 100000");
+        let throttle = bed.throttle();
+        applied(run(&throttle, in_place(apply("a", limits(&[("cpu", "20%"), ("nice", "5")]), &[first]))));
+        let wanted = || in_place(apply("b", limits(&[("cpu", cpu)]), &[second]));
+        bed.foreign(Cpu, "elsewhere", &[first]);
+        bed.foreign(Cpu, "job", &[second]);
+        let refused = || {
+            let refused = error(run(&throttle, wanted()));
+            assert!(refused.ends_with("is limited by group a already"), "{refused}");
+        };
+        refused();
+        // One that it has changed lives on, though the group is to be removed.
+        assert_eq!(run(&throttle, reap("a")), Outcome::Busy);
+        refused();
+        bed.end(first);
+        assert_eq!(applied(run(&throttle, wanted())).1, [second]);
         assert_eq!(quota(&dir), limited);
         assert_eq!(run(&throttle, release("a")), Outcome::Released);
         assert_eq!(quota(&dir), limited);

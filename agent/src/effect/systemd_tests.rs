@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cgroup::Controller::Cpu;
 use crate::cgroup::{Driver, Roots, V2};
 use crate::effect::bed::{
-    Bed, action, applied, apply, cpu, detach, error, limits, nice, release, reserve, run, unreserve,
+    Bed, action, applied, apply, cpu, detach, error, limits, nice, reap, release, reserve, run, unreserve,
 };
 use crate::effect::fail_point::Point;
 use crate::effect::kernel::Kernel;
@@ -288,7 +288,7 @@ fn a_unit_is_released_when_only_others_are_left_in_it() {
     host.bed.end(members[1]);
     let before = host.systemd.capture();
     assert!(before.contains("CPUQuotaPerSecUSec"), "{before}");
-    assert_eq!(run(&throttle, What::Reap { group: "g".parse().unwrap() }), Outcome::Released);
+    assert_eq!(run(&throttle, reap("g")), Outcome::Released);
     assert_eq!(host.property("a.service", "CPUQuotaPerSecUSec"), None);
     assert_eq!(host.systemd.state().killed, Vec::<String>::new());
 }

@@ -13,8 +13,8 @@ use crate::effect::bed::value::{
     IO_READ, MEMORY_MAX, PIDS, QUOTA, WEIGHT, name, quota, set, set_quota, value,
 };
 use crate::effect::bed::{
-    Bed, action, applied, apply, attributes, detach, error, in_place, limits, nice, release, renice, run,
-    set_attribute,
+    Bed, action, applied, apply, attributes, detach, error, in_place, limits, nice, reap, release, renice,
+    run, set_attribute,
 };
 use crate::effect::dry;
 use crate::effect::fail_point::Point;
@@ -355,7 +355,7 @@ fn each_process_can_have_the_limits_to_itself() {
         assert_eq!(bed.cgroup(a, controller), bed.mount(controller));
         assert!(!bed.own(controller, "g").join(format!("{}-{}", a.pid, a.start)).exists());
     }
-    assert_eq!(run(&throttle, What::Reap { group: "g".parse().unwrap() }), Outcome::Busy);
+    assert_eq!(run(&throttle, reap("g")), Outcome::Busy);
     assert_eq!(run(&throttle, detach("g", b)), Outcome::Released);
     assert_eq!(bed.capture(), before);
     assert!(throttle.groups().is_empty());
@@ -370,12 +370,12 @@ fn a_group_whose_processes_ended_is_reaped() {
     applied(run(&throttle, moving(apply("own", limits(&[("cpu", "20%"), ("nice", "4")]), &[a]))));
     applied(run(&throttle, in_place(apply("place", limits(&[("cpu", "20%")]), &[b]))));
     for group in ["own", "place"] {
-        assert_eq!(run(&throttle, What::Reap { group: group.parse().unwrap() }), Outcome::Busy);
+        assert_eq!(run(&throttle, reap(group)), Outcome::Busy);
     }
     bed.end(a);
     bed.end(b);
     for group in ["own", "place", "never-was"] {
-        assert_eq!(run(&throttle, What::Reap { group: group.parse().unwrap() }), Outcome::Released);
+        assert_eq!(run(&throttle, reap(group)), Outcome::Released);
     }
     assert!(!bed.own(Cpu, "own").exists());
     assert_eq!(quota(&bed.foreign(Cpu, "job", &[])), "max 100000");

@@ -5,6 +5,7 @@
 //! action on a group that has a batch outstanding: run the batches in the order in which they were given.
 
 mod batch;
+mod seat;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
@@ -12,13 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::batch::MoveBatch;
 use self::batch::Ticket;
+use self::seat::Seat;
 use crate::effect::apply::{carry_out, groups_of};
 use crate::effect::fail_point::Point;
 use crate::effect::group::Group;
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::effect::level::Weights;
 use crate::effect::plan::{Plan, Reach, plan};
-use crate::effect::release::KEEP;
 use crate::effect::task::Task;
 use crate::engine::action::{Action, Apply};
 use crate::engine::input::Outcome;
@@ -62,7 +63,7 @@ impl Throttle {
                     intent.change.group.as_ref() == Some(&row.name) && intent.state == IntentState::Planned
                 };
                 let group = Group::from_row(&row, intents.iter().any(planned));
-                groups.insert(row.name, Seat { group, queued: 0, came: 0 });
+                groups.insert(row.name, Seat::of(group));
             } else {
                 store.write(|tables| tables.delete_group(&row.name))?;
             }
@@ -181,14 +182,6 @@ fn failed(error: &EffectError) -> Outcome {
     Outcome::Failed { error: chain(error) }
 }
 
-#[derive(Debug, Default)]
-struct Seat {
-    group: Option<Group>,
-    queued: usize,
-    /// Processes that came in since the last pruning.
-    came: usize,
-}
-
 /// What the caller's thread and the worker share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -209,44 +202,6 @@ impl Shared {
 
     pub(crate) fn point(&self, point: Point) {
         self.kernel.fail.pass(point);
-    }
-
-    fn seats(&self) -> MutexGuard<'_, BTreeMap<Name, Seat>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_queued(&self, group: &Name) -> bool {
-        self.seats().get(group).is_some_and(|seat| seat.queued > 0)
-    }
-
-    pub(crate) fn group(&self, name: &Name) -> Option<Group> {
-        self.seats().get(name).and_then(|seat| seat.group.clone())
-    }
-
-    /// Forgets all groups but those that `kept` names.
-    pub(super) fn forget_groups(&self, kept: impl Fn(&Name) -> bool) {
-        self.seats().retain(|name, seat| {
-            if !kept(name) {
-                seat.group = None;
-            }
-            seat.group.is_some() || seat.queued > 0
-        });
-    }
-
-    pub(crate) fn set_group(&self, name: &Name, group: Option<Group>) {
-        let mut seats = self.seats();
-        match group {
-            Some(group) => seats.entry(name.clone()).or_default().group = Some(group),
-            None => {
-                let queued = seats.get_mut(name).map_or(0, |seat| {
-                    seat.group = None;
-                    seat.queued
-                });
-                if queued == 0 {
-                    seats.remove(name);
-                }
-            }
-        }
     }
 
     /// Does what is quick.
@@ -312,6 +267,7 @@ impl Shared {
             Task::Detach(group, key) => self.detach(group, *key),
             Task::Reap(group) => {
                 if self.is_busy(group)? {
+                    self.set_idle(group, true);
                     Ok(Outcome::Busy)
                 } else {
                     self.release(group)
@@ -335,18 +291,6 @@ impl Shared {
         Ok(outcome)
     }
 
-    /// Whether so many came into a group since the last time that it is worth looking who of them is gone.
-    fn is_full(&self, group: &Name, accepted: usize) -> bool {
-        self.seats().get_mut(group).is_some_and(|seat| {
-            seat.came += accepted;
-            let full = seat.came >= KEEP;
-            if full {
-                seat.came = 0;
-            }
-            full
-        })
-    }
-
     pub(super) fn bring_in(
         &self,
         apply: &Apply,
@@ -354,6 +298,7 @@ impl Shared {
         before: Option<Group>,
         critical: &BTreeSet<ProcKey>,
     ) -> Result<Outcome, EffectError> {
+        self.set_idle(&apply.group, false);
         if plan.accepted.is_empty() && plan.places.is_empty() {
             return Ok(plan.applied("not at all".to_owned(), None));
         }
@@ -361,7 +306,7 @@ impl Shared {
         if let Err(EffectError::Store(StoreError::Taken { group, .. })) = &carried
             && let Ok(holder) = group.parse::<Name>()
             && !self.is_queued(&holder)
-            && self.is_over(&holder)
+            && self.is_over(&holder, &plan.members())?
         {
             // Who ended a moment ago must not keep who comes after it in the same cgroup or unit from being limited.
             self.release(&holder)?;

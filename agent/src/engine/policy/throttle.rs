@@ -267,8 +267,14 @@ impl Throttle {
         over
     }
 
-    /// Emits the next step of every group that has one.
+    /// Emits the next step of every group that has one. Those that nobody is in any more come first: what they limited
+    /// may be wanted by others.
     pub(crate) fn flush(&mut self, table: &Table, out: &mut Outbox) {
+        let is_empty = |name: &&Name| self.groups.get(name).is_some_and(|group| group.members.is_empty());
+        for name in self.dirty.iter().filter(is_empty).cloned().collect::<Vec<_>>() {
+            self.dirty.remove(&name);
+            self.step(&name, table, out);
+        }
         while let Some(name) = self.dirty.pop_first() {
             self.step(&name, table, out);
         }
