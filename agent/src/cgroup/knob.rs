@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::cgroup::dir::Dir;
 use crate::cgroup::error::{CgroupError, shown};
 
 /// Which part of a file a value is. Stored as text in the intents, so the forms never change.
@@ -104,6 +105,14 @@ impl Knob {
             .open(&path)
             .map_err(|source| CgroupError::io("open", &path, source))?;
         Ok(Self { file, path, part })
+    }
+
+    /// The same of an open cgroup.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_in(dir: &Dir, file: &str, part: Part) -> Result<Self, CgroupError> {
+        Ok(Self { file: dir.file(file, true)?, path: dir.path().join(file), part })
     }
 
     /// The value of a part of a file, which is not opened for writing.

@@ -12,11 +12,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr, stat};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::dir::Dir;
+use crate::model::chain::chain;
 use crate::model::id::ProcKey;
 use crate::model::process::{printable, unprintable};
 
@@ -62,18 +64,26 @@ impl Mark {
     /// The mark of a cgroup; `None` when it has none, or one that makes no sense.
     #[must_use]
     pub fn read(dir: &Path) -> Option<Self> {
-        Self::read_as(names(dir), dir)
+        let dir = Dir::open(dir).ok()?;
+        Self::read_as(names(&dir), &dir)
     }
 
-    fn read_as(names: &[&str], dir: &Path) -> Option<Self> {
+    fn read_as(names: &[&str], dir: &Dir) -> Option<Self> {
         // Nearly all are short, and this is on the way of every limit in place.
         let mut short = [0; 1_024];
+        // Most cgroups have none: one call tells that for all names.
+        let length = flistxattr(dir, &mut short[..]);
+        if let Ok(listed) = length.map(|length| short.get(..length).unwrap_or_default())
+            && !listed.split(|byte| *byte == 0).any(|name| names.iter().any(|one| one.as_bytes() == name))
+        {
+            return None;
+        }
         for name in names {
-            match getxattr(dir, *name, &mut short[..]) {
+            match fgetxattr(dir, *name, &mut short[..]) {
                 Ok(length) => return serde_json::from_slice(short.get(..length)?).ok(),
                 Err(Errno::RANGE) => {
                     let mut long = vec![0; SIZE_MAX];
-                    let length = getxattr(dir, *name, &mut long[..]).ok()?;
+                    let length = fgetxattr(dir, *name, &mut long[..]).ok()?;
                     return serde_json::from_slice(long.get(..length)?).ok();
                 }
                 // Not there, or not to be seen.
@@ -123,11 +133,11 @@ impl Mark {
         }
     }
 
-    fn write(&self, names: &[&str], dir: &Path) -> Result<(), Errno> {
+    fn write(&self, names: &[&str], dir: &Dir) -> Result<(), Errno> {
         let value = serde_json::to_vec(self).map_err(|_never| Errno::INVAL)?;
         let mut result = Err(Errno::NOTSUP);
         for name in names {
-            result = setxattr(dir, *name, &value, XattrFlags::empty());
+            result = fsetxattr(dir, *name, &value, XattrFlags::empty());
             if result.is_ok() {
                 break;
             }
@@ -138,11 +148,12 @@ impl Mark {
 
 /// Marks a cgroup that was made just now. Where that is impossible, the records alone tell whose it is.
 pub fn claim(dir: &Path, owner: &str) {
-    note(dir, Mark { owner: owner.to_owned(), ..Mark::default() }.write(names(dir), dir));
+    let Some(dir) = opened(dir) else { return };
+    note(&dir, Mark { owner: owner.to_owned(), ..Mark::default() }.write(names(&dir), &dir));
 }
 
 /// Notes what limits in place are about to take the place of. Values are as they are now (`prior`) and will be.
-pub fn add_replaced(dir: &Path, owner: &str, replaced: impl IntoIterator<Item = Replaced>) {
+pub fn add_replaced(dir: &Dir, owner: &str, replaced: impl IntoIterator<Item = Replaced>) {
     let mut replaced = replaced.into_iter().peekable();
     if replaced.peek().is_none() {
         return;
@@ -151,7 +162,7 @@ pub fn add_replaced(dir: &Path, owner: &str, replaced: impl IntoIterator<Item = 
     let mut mark =
         Mark::read_as(names, dir).unwrap_or_else(|| Mark { owner: owner.to_owned(), ..Mark::default() });
     if mark.owner != owner {
-        tracing::debug!(owner = mark.owner, dir = %dir.display(), "cgroup bears the mark of another agent");
+        tracing::debug!(owner = mark.owner, dir = %dir.path().display(), "cgroup bears the mark of another agent");
         return;
     }
     replaced.for_each(|one| mark.replace(one));
@@ -160,6 +171,7 @@ pub fn add_replaced(dir: &Path, owner: &str, replaced: impl IntoIterator<Item = 
 
 /// Forgets a value that was put back, or is not ours any more.
 pub fn forget_replaced(dir: &Path, owner: &str, file: &str, item: &str) {
+    let Some(dir) = &opened(dir) else { return };
     let names = names(dir);
     let Some(mut mark) = Mark::read_as(names, dir).filter(|mark| mark.owner == owner) else { return };
     mark.replaced.retain(|one| (one.file.as_str(), one.item.as_str()) != (file, item));
@@ -167,7 +179,7 @@ pub fn forget_replaced(dir: &Path, owner: &str, file: &str, item: &str) {
         return note(dir, mark.write(names, dir));
     }
     for name in names {
-        match removexattr(dir, *name) {
+        match fremovexattr(dir, *name) {
             // The one that is not there.
             Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
             other => note(dir, other),
@@ -182,6 +194,7 @@ pub fn add_origins<'a>(dir: &Path, moved: impl IntoIterator<Item = (ProcKey, &'a
         return;
     }
     // Unmarked, it cannot be marked, or another program made it.
+    let Some(dir) = &opened(dir) else { return };
     let names = names(dir);
     let Some(mut mark) = Mark::read_as(names, dir) else { return };
     for (key, origin) in moved {
@@ -192,28 +205,35 @@ pub fn add_origins<'a>(dir: &Path, moved: impl IntoIterator<Item = (ProcKey, &'a
 }
 
 /// The attributes that may be believed, best first.
-fn names(dir: &Path) -> &'static [&'static str] {
-    let guarded = stat(dir).is_ok_and(|stat| {
+fn names(dir: &Dir) -> &'static [&'static str] {
+    let guarded = dir.stat().is_ok_and(|stat| {
         let owner = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
         owner && stat.st_mode & 0o022 == 0
     });
     if guarded { &[USER, TRUSTED] } else { &[TRUSTED] }
 }
 
-fn note(dir: &Path, result: Result<(), Errno>) {
+fn opened(dir: &Path) -> Option<Dir> {
+    Dir::open(dir).inspect_err(|error| tracing::debug!("mark a cgroup: {}", chain(error))).ok()
+}
+
+fn note(dir: &Dir, result: Result<(), Errno>) {
     if let Err(error) = result {
-        tracing::debug!(%error, dir = %dir.display(), "cgroup cannot be marked");
+        tracing::debug!(%error, dir = %dir.path().display(), "cgroup cannot be marked");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::setxattr;
+
     use super::*;
 
     #[test]
     fn a_mark_holds_the_origins_that_fit() {
         let dir = tempfile::tempdir().unwrap();
-        if Mark::default().write(names(dir.path()), dir.path()).is_err() {
+        let open = Dir::open(dir.path()).unwrap();
+        if Mark::default().write(names(&open), &open).is_err() {
             // A file system without attributes: nothing is read, and nothing fails.
             assert_eq!(Mark::read(dir.path()), None);
             return add_origins(dir.path(), [(ProcKey { pid: 1, start: 1 }, Path::new("/a"))]);
@@ -279,10 +299,11 @@ mod tests {
     fn a_mark_without_values_is_removed_and_another_agents_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        add_replaced(dir, "/state", [replaced("max", "10")]);
+        let add_replaced = |owner, replaced| add_replaced(&Dir::open(dir).unwrap(), owner, [replaced]);
+        add_replaced("/state", replaced("max", "10"));
         let Some(mark) = Mark::read(dir) else { return };
         assert_eq!(mark.replaced, [replaced("max", "10")]);
-        add_replaced(dir, "/other", [replaced("10", "5")]);
+        add_replaced("/other", replaced("10", "5"));
         forget_replaced(dir, "/other", "cpu.max", "");
         forget_replaced(dir, "/state", "cpu.weight", "");
         assert_eq!(Mark::read(dir), Some(mark));

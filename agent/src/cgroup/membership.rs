@@ -7,8 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::Controller;
+use crate::cgroup::dir::Dir;
 use crate::cgroup::error::{CgroupError, shown};
-use crate::cgroup::stat::{read, read_bytes};
+use crate::cgroup::stat::{read, read_bytes, read_open};
 use crate::model::process::printable;
 
 /// The contents of `/proc/PID/cgroup`: a line `ID:CONTROLLERS:PATH` per hierarchy (cgroups(7)).
@@ -75,16 +76,20 @@ pub fn below(mount: &Path, path: &[u8]) -> Result<PathBuf, CgroupError> {
 /// # Errors
 /// When `cgroup.procs` cannot be read.
 pub fn procs(dir: &Path) -> Result<Vec<u32>, CgroupError> {
-    let path = dir.join("cgroup.procs");
-    let text = read(&path)?;
-    text.lines()
-        .map(|line| {
-            line.parse().map_err(|error| CgroupError::Malformed {
-                path: shown(&path),
-                why: format!("pid {line:?}: {error}"),
-            })
+    let path = dir.join(PROCS);
+    pids(&path, &read(&path)?)
+}
+
+const PROCS: &str = "cgroup.procs";
+
+fn pids(path: &Path, text: &str) -> Result<Vec<u32>, CgroupError> {
+    let pid = |line: &str| {
+        line.parse().map_err(|error| CgroupError::Malformed {
+            path: shown(path),
+            why: format!("pid {line:?}: {error}"),
         })
-        .collect()
+    };
+    text.lines().map(pid).collect()
 }
 
 /// Deepest and largest subtree that is followed; the kernel's own default depth is unlimited.
@@ -98,25 +103,26 @@ const MOST_CGROUPS: usize = 4_096;
 /// # Errors
 /// When a directory cannot be read, or there are more than 4096.
 pub fn members(dir: &Path) -> Result<Vec<u32>, CgroupError> {
-    population(dir).map(|(_, pids)| pids)
+    population(&Dir::open(dir)?).map(|(_, pids)| pids)
 }
 
 /// The same, and the cgroup's inode (see [`inode`]), by one look at it.
 ///
 /// # Errors
 /// As [`members`].
-pub fn population(dir: &Path) -> Result<(u64, Vec<u32>), CgroupError> {
-    let mut pids = procs(dir)?;
-    let found = look(dir)?;
-    for child in descendants_of(dir, found.nlink())? {
+pub fn population(dir: &Dir) -> Result<(u64, Vec<u32>), CgroupError> {
+    let path = dir.path().join(PROCS);
+    let mut found = pids(&path, &read_open(dir.file(PROCS, false)?, &path)?)?;
+    let stat = dir.stat()?;
+    for child in descendants_of(dir.path(), stat.st_nlink)? {
         match procs(&child) {
-            Ok(more) => pids.extend(more),
+            Ok(more) => found.extend(more),
             // A threaded cgroup's processes are told by the one above it that is not.
             Err(error) if error.is_gone() || error.errno() == Some(libc::EOPNOTSUPP) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok((found.ino(), pids))
+    Ok((stat.st_ino, found))
 }
 
 /// The cgroups below a cgroup, parents before children.

@@ -6,6 +6,7 @@
 pub mod block;
 pub mod convert;
 pub mod detect;
+pub mod dir;
 pub mod error;
 pub mod find;
 pub mod knob;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::cgroup::detect::{Roots, detect};
+pub use crate::cgroup::dir::Dir;
 pub use crate::cgroup::error::{CgroupError, shown};
 pub use crate::cgroup::knob::{Knob, Part};
 pub use crate::cgroup::membership::Memberships;
@@ -110,31 +112,32 @@ impl Setting {
     ///
     /// # Errors
     /// Names the missing files when the kernel has none of them.
-    pub fn open<'a>(&'a self, dir: &Path) -> Result<(Knob, &'a str), CgroupError> {
-        for choice in &self.choices {
-            match Knob::open(dir.join(choice.file), choice.part.clone()) {
-                Ok(knob) => return Ok((knob, &choice.value)),
-                Err(error) if error.errno() == Some(libc::ENOENT) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let files: Vec<&str> = self.choices.iter().map(|choice| choice.file).collect();
-        let missing = format!("{} has no {}", shown(dir), files.join(" or "));
-        Err(CgroupError::Unsupported { limit: self.limit, missing })
+    pub fn open(&self, dir: &Dir) -> Result<(Knob, &str), CgroupError> {
+        self.first(dir.path(), |choice| {
+            Ok((Knob::open_in(dir, choice.file, choice.part.clone())?, &*choice.value))
+        })
     }
-}
 
-impl Setting {
     /// The file that holds this setting in a cgroup, what it reads, and what it should read.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn peek(&self, dir: &Path) -> Result<(&'static str, String, &str), CgroupError> {
+        self.first(dir, |choice| {
+            let text = stat::read(&dir.join(choice.file))?;
+            Ok((choice.file, choice.part.pick(&text), &*choice.value))
+        })
+    }
+
+    fn first<'a, T>(
+        &'a self,
+        dir: &Path,
+        look: impl Fn(&'a Choice) -> Result<T, CgroupError>,
+    ) -> Result<T, CgroupError> {
         for choice in &self.choices {
-            match stat::read(&dir.join(choice.file)) {
-                Ok(text) => return Ok((choice.file, choice.part.pick(&text), &choice.value)),
+            match look(choice) {
                 Err(error) if error.errno() == Some(libc::ENOENT) => {}
-                Err(error) => return Err(error),
+                found => return found,
             }
         }
         let files: Vec<&str> = self.choices.iter().map(|choice| choice.file).collect();

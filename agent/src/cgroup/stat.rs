@@ -1,7 +1,7 @@
 //! What cgroups report about themselves.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -191,22 +191,36 @@ pub fn number(path: &Path) -> Result<Option<u64>, CgroupError> {
 }
 
 pub(crate) fn read(path: &Path) -> Result<String, CgroupError> {
-    let bytes = read_bytes(path)?;
+    text(read_bytes(path)?, path)
+}
+
+/// The same of a file that is open, under the name that errors give it.
+pub(crate) fn read_open(file: File, path: &Path) -> Result<String, CgroupError> {
+    text(bytes_of(file, path)?, path)
+}
+
+fn text(bytes: Vec<u8>, path: &Path) -> Result<String, CgroupError> {
     String::from_utf8(bytes)
         .map_err(|error| CgroupError::Malformed { path: shown(path), why: error.to_string() })
 }
 
 /// A file of the kernel in as few reads as possible: they have no size to ask for, and are mostly small.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, CgroupError> {
+    let file = File::open(path).map_err(|source| CgroupError::io("read", path, source))?;
+    bytes_of(file, path)
+}
+
+fn bytes_of(mut file: File, path: &Path) -> Result<Vec<u8>, CgroupError> {
     let failed = |source| CgroupError::io("read", path, source);
-    let mut file = File::open(path).map_err(failed)?;
     let mut bytes = vec![0; SMALL];
     let length = file.read(&mut bytes).map_err(failed)?;
     bytes.truncate(length);
     // A read ends before the next record when that does not fit (fs/seq_file.c); none is as long as half the buffer.
     // Longer files, which are rare, from the start, however long they are.
     if length >= bytes.capacity() / 2 && file.read(&mut [0; 1]).map_err(failed)? > 0 {
-        return std::fs::read(path).map_err(failed);
+        bytes.clear();
+        file.rewind().map_err(failed)?;
+        file.read_to_end(&mut bytes).map_err(failed)?;
     }
     Ok(bytes)
 }

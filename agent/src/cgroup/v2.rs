@@ -169,6 +169,7 @@ pub fn set_controller(dir: &Path, controller: Controller, on: bool) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::Dir;
     use std::fs;
 
     fn tree() -> (tempfile::TempDir, V2) {
@@ -229,7 +230,7 @@ mod tests {
         let (_root, driver) = tree();
         let settings = driver.settings(&limits()).unwrap();
         let io = settings.iter().find(|s| s.limit == "io_weight").unwrap();
-        let error = io.open(&driver.mount.join("a")).unwrap_err().to_string();
+        let error = io.open(&Dir::open(&driver.mount.join("a")).unwrap()).unwrap_err().to_string();
         assert!(error.ends_with("/cg/a has no io.weight or io.bfq.weight"), "{error}");
     }
 
@@ -239,7 +240,7 @@ mod tests {
         fs::write(driver.mount.join("a/io.bfq.weight"), "default 100\n").unwrap();
         let settings = driver.settings(&limits()).unwrap();
         let io = settings.iter().find(|s| s.limit == "io_weight").unwrap();
-        let (knob, value) = io.open(&driver.mount.join("a")).unwrap();
+        let (knob, value) = io.open(&Dir::open(&driver.mount.join("a")).unwrap()).unwrap();
         assert_eq!((knob.read().unwrap().as_str(), value), ("100", "1000"));
     }
 

@@ -76,7 +76,7 @@ impl Run<'_> {
         let since = clock::now().as_nanos() / TICK_NANOS;
         self.make_cgroups(plan)?;
         self.make_slices(plan)?;
-        let knobs = self.open_knobs(plan)?;
+        let mut knobs = self.open_knobs(plan)?;
         let mut changes: Vec<NewIntent> = knobs.iter().map(|(_, change)| change.clone()).collect();
         let units = self.open_units(plan)?;
         changes.extend(units.iter().flat_map(|unit| unit.changes.iter().cloned()));
@@ -87,6 +87,8 @@ impl Run<'_> {
         changes.extend(attributes.iter().map(|change| self.attribute_intent(change)));
         self.record(&changes)?;
         self.shared.point(Point::Planned);
+        // What is so already was recorded only if it is ours.
+        knobs.retain(|(_, change)| change.prior != change.new);
         self.mark_replaced(plan, &knobs);
         for (knob, change) in &knobs {
             knob.set(&String::from_utf8_lossy(&change.new))?;
@@ -229,24 +231,22 @@ impl Run<'_> {
     }
 
     /// Opens every file to be written and reads what is in it; an unsupported limit ends here.
-    fn open_knobs(&self, plan: &Plan) -> Result<Vec<(Knob, NewIntent)>, EffectError> {
+    fn open_knobs(&self, plan: &mut Plan) -> Result<Vec<(Knob, NewIntent)>, EffectError> {
         let mut knobs = Vec::new();
-        let written = |place: &&PlacePlan| (plan.write || !place.known) && !place.place.rung.is_systemds();
-        for place in plan.places.iter().filter(written).map(|plan| &plan.place) {
+        let write = plan.write;
+        let written = |place: &&mut PlacePlan| (write || !place.known) && !place.place.rung.is_systemds();
+        for place in plan.places.iter_mut().filter(written) {
             for setting in &plan.settings {
-                let Some(dir) = place.dir(setting.controller) else { continue };
+                let Some(dir) = place.open(setting.controller)? else { continue };
                 let (knob, value) = setting.open(dir)?;
                 let change = NewIntent {
                     item: knob.part().to_item(),
                     inode: knob.inode()?,
                     prior: knob.read()?.into_bytes(),
                     new: value.as_bytes().to_vec(),
-                    ..self.change(place, Kind::File, knob.path().to_owned())
+                    ..self.change(&place.place, Kind::File, knob.path().to_owned())
                 };
-                let changes = change.prior != change.new;
-                if changes || self.shared.store().read(|tables| tables.is_of_another_place(&change))? {
-                    knobs.push((knob, change));
-                }
+                knobs.push((knob, change));
             }
         }
         knobs.sort_by_key(|(knob, change)| {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use crate::cgroup::{Cgroup as _, CgroupError, Knob, Part, shown};
+use crate::cgroup::{Cgroup as _, CgroupError, Dir, Knob, Part, shown};
 use crate::effect::group::{Group, PlaceDir};
 use crate::effect::kernel::{EffectError, Kernel};
 use crate::model::chain::chain;
@@ -228,16 +228,27 @@ fn values(kernel: &Kernel, group: &Group) -> Result<Vec<Value>, EffectError> {
             let Some(dir) = place.place_dir(setting.controller) else {
                 continue;
             };
-            let (knob, value) = match setting.open(&dir.path) {
-                Ok(found) => found,
-                Err(error) if error.is_gone() => continue,
+            let dir = dir.clone();
+            let systemds = place.rung.is_systemds();
+            if let [only] = setting.choices.as_slice()
+                && !systemds
+            {
+                let (path, part, ours) = (dir.path.join(only.file), only.part.clone(), only.value.clone());
+                values.push(Value { path, dir, part, ours });
+                continue;
+            }
+            let found = Dir::open(&dir.path).and_then(|open| {
+                let (knob, value) = setting.open(&open)?;
+                // systemd may write the same limit in other words, such as over another period. It has just been
+                // verified.
+                let ours = if systemds { knob.read()? } else { value.to_owned() };
+                Ok((knob.path().to_owned(), knob.part().clone(), ours))
+            });
+            match found {
+                Ok((path, part, ours)) => values.push(Value { path, dir, part, ours }),
+                Err(error) if error.is_gone() => {}
                 Err(error) => return Err(error.into()),
-            };
-            // systemd may write the same limit in other words, such as over another period. It has just been
-            // verified.
-            let ours = if place.rung.is_systemds() { knob.read()? } else { value.to_owned() };
-            let (path, part) = (knob.path().to_owned(), knob.part().clone());
-            values.push(Value { path, dir: dir.clone(), part, ours });
+            }
         }
     }
     Ok(values)

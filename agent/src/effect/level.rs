@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
-use crate::cgroup::{Cgroup as _, Controller, Knob};
+use crate::cgroup::{Cgroup as _, Controller, Dir, Knob};
 use crate::clock;
 use crate::effect::group::{Group, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
@@ -131,7 +131,8 @@ impl Shared {
         let limits = Limits { cpu_weight: Weight::new(lower.unwrap_or(USUAL)), ..Limits::default() };
         let settings = self.kernel.driver.settings(&limits)?;
         let Some(setting) = settings.first() else { return Ok(()) };
-        let (knob, value) = setting.open(dir)?;
+        let opened = Dir::open(dir)?;
+        let (knob, value) = setting.open(&opened)?;
         let now = knob.read()?;
         let of_ours = |row: &&Intent| {
             row.change.new == now.as_bytes() || row.superseded.as_deref() == Some(now.as_bytes())

@@ -4,6 +4,7 @@ mod in_place;
 mod leave;
 mod outcome;
 mod own;
+mod place;
 mod scope;
 mod unit;
 
@@ -11,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use self::in_place::Found;
+pub use self::place::{Mover, PlacePlan};
 use self::unit::WhyNot;
 use crate::cgroup::{
     Cgroup as _, CgroupError, Controller, Memberships, Owner, Setting, membership, owner, shown,
@@ -25,7 +28,6 @@ use crate::model::id::ProcKey;
 use crate::model::limits::Scope;
 use crate::model::time::Timestamp;
 use crate::procfs::stat::Stat;
-use crate::systemd::unit::Ending;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -59,37 +61,6 @@ pub struct Candidate {
     pub origins: Vec<(Controller, PathBuf)>,
 }
 
-/// A place and who has to get there.
-#[derive(Clone, Debug)]
-pub struct PlacePlan {
-    /// The place.
-    pub place: Place,
-    /// Whether the group has it already, as it is.
-    pub known: bool,
-    /// The place that it takes over from, whose values are restored at the end.
-    pub replaces: Option<Place>,
-    /// Processes to move into it.
-    pub movers: Vec<Mover>,
-}
-
-/// A process to move.
-#[derive(Clone, Debug)]
-pub struct Mover {
-    /// The process.
-    pub key: ProcKey,
-    /// Where it is now.
-    pub origins: Vec<(Controller, PathBuf)>,
-    /// The service out of which it is moved, where stopping that one has to end it all the same.
-    pub bound_to: Option<(String, Ending)>,
-}
-
-impl PlacePlan {
-    /// A place whose processes are there already.
-    const fn settled(place: Place, known: bool) -> Self {
-        Self { place, known, replaces: None, movers: Vec::new() }
-    }
-}
-
 /// Whether a plan may ask systemd, which takes milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -97,16 +68,6 @@ pub enum Reach {
     Files,
     /// It may.
     Systemd,
-}
-
-impl Mover {
-    /// Where it comes from, if it is to be moved into this cgroup of a place.
-    pub(crate) fn origin(&self, place: &Place, dir: &Path) -> Option<(ProcKey, &Path)> {
-        let comes = |(controller, origin): &&(Controller, PathBuf)| {
-            place.dir(*controller) == Some(dir) && !origin.starts_with(dir)
-        };
-        self.origins.iter().find(comes).map(|(_, origin)| (self.key, origin.as_path()))
-    }
 }
 
 impl Plan {
@@ -292,9 +253,9 @@ impl Planner<'_> {
         }
         let home = self.home(&candidates, &present)?;
         let why_not = match self.in_place(each, &candidates, &present, home.as_ref())? {
-            Ok(place) if known.is_none_or(|known| known.rung == Rung::InPlace) => {
+            Ok(Found { place, opened }) if known.is_none_or(|known| known.rung == Rung::InPlace) => {
                 let known = known.is_some_and(|known| known.is_same(&place));
-                plan.places.push(PlacePlan::settled(place, known));
+                plan.places.push(PlacePlan { opened, ..PlacePlan::settled(place, known) });
                 plan.accepted.extend(candidates);
                 return Ok(());
             }
@@ -346,8 +307,8 @@ impl Planner<'_> {
         let present = self.present(place, &[])?;
         let home = self.home(&[], &present)?;
         let why_not = match self.in_place(place.each, &[], &present, home.as_ref())? {
-            Ok(wider) if place.rung == Rung::InPlace => {
-                plan.places.push(PlacePlan::settled(wider, false));
+            Ok(Found { place: wider, opened }) if place.rung == Rung::InPlace => {
+                plan.places.push(PlacePlan { opened, ..PlacePlan::settled(wider, false) });
                 return Ok(());
             }
             Ok(_) => String::from("the group has a cgroup of its own"),

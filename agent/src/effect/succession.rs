@@ -1,6 +1,7 @@
 //! On the real kernel: cgroups that are removed and made again under the same path, and processes that come after others
 //! in one.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -81,6 +82,26 @@ fn what_is_restored_is_not_written_to_a_later_cgroup() {
     assert_eq!(run(&throttle, release("a")), Outcome::Released);
     assert_eq!(quota(&dir), "20000 100000");
     assert_eq!(bed.store().read(Tables::intents).unwrap(), []);
+}
+
+#[test]
+fn what_was_planned_for_a_cgroup_is_not_written_to_a_later_one() {
+    let mut bed = Bed::new();
+    let process = bed.sleeper();
+    let dir = bed.foreign(Cpu, "job", &[process]);
+    let throttle = bed.throttle();
+    let wanted = Apply { in_place: true, ..apply("a", limits(&[("cpu", "20%")]), &[process]) };
+    let planned = throttle.plan(&wanted, &BTreeSet::new()).unwrap();
+    bed.foreign(Cpu, "elsewhere", &[process]);
+    fs::remove_dir(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
+    bed.foreign(Cpu, "job", &[process]);
+    let failed = throttle.shared.bring_in(&wanted, planned, None, &BTreeSet::new());
+    assert!(failed.is_err(), "{failed:?}");
+    assert_eq!(quota(&dir), "max 100000");
+    assert_eq!(bed.store().read(Tables::intents).unwrap(), []);
+    assert_eq!(applied(run(&throttle, What::Apply(wanted))).1, [process]);
+    assert_eq!(quota(&dir), "20000 100000");
 }
 
 #[test]

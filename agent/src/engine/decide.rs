@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::engine::action::What;
+use crate::engine::policy::group::Joiner;
 use crate::engine::policy::group::{Member, Origin, Terms};
 use crate::engine::policy::protect;
-use crate::engine::policy::throttle::Joiner;
 use crate::engine::process::{Bars, Entry, Instance, Open};
 use crate::engine::rule::matcher::Subject;
 use crate::engine::rule::{CompiledRule, Exemption, First, Needs, RuleSet, Standing};

@@ -1,12 +1,12 @@
 //! What the agent is about to change in the kernel, or has changed, with the exact prior values.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+mod row;
+
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use rusqlite::types::ValueRef;
-
-use crate::model::id::{Name, NameError, ProcKey};
+use self::row::{COLUMNS, Raw};
+use crate::model::id::{Name, ProcKey};
 use crate::model::process::printable;
 use crate::model::reason::Reason;
 pub use crate::store::kind::Kind;
@@ -74,13 +74,11 @@ pub struct Recorded {
     pub fresh: bool,
 }
 
-const COLUMNS: &str = "id, boot, grp, place, kind, path, item, pid, start, tid, tid_start, prior, new, \
-                       reason, superseded, state, created, inode";
-
 impl Tables {
     /// Records changes. One that is recorded already keeps its prior value where what is in the kernel now is
     /// our own doing; a value that somebody else has set since is the one to go back to. A record of a file that is
-    /// gone, as the path has another inode by now, gives way.
+    /// gone, as the path has another inode by now, gives way. A file that is as wanted is recorded only where another place
+    /// of the group has recorded it.
     ///
     /// # Errors
     /// When another group has recorded a change of the same thing, or the table cannot be written.
@@ -95,7 +93,14 @@ impl Tables {
             return Ok(Vec::new());
         }
         let reason = self.to_json("intents.reason", reason)?;
-        changes.iter().map(|change| self.plan_intent(boot, now, &reason, change)).collect()
+        let mut recorded = Vec::with_capacity(changes.len());
+        for change in changes {
+            let stays = change.kind == Kind::File && change.prior == change.new;
+            if !stays || self.is_of_another_place(change)? {
+                recorded.push(self.plan_intent(boot, now, &reason, change)?);
+            }
+        }
+        Ok(recorded)
     }
 
     fn plan_intent(
@@ -186,10 +191,7 @@ impl Tables {
 
     /// Whether a value that is as wanted already has to be recorded: where it is ours, whoever asked for it first would
     /// take it away in the end. False for a value that nobody has recorded, which is not ours.
-    ///
-    /// # Errors
-    /// When another group has recorded it, or the table cannot be read.
-    pub fn is_of_another_place(&self, change: &NewIntent) -> Result<bool, StoreError> {
+    fn is_of_another_place(&self, change: &NewIntent) -> Result<bool, StoreError> {
         let holders = self.rows(
             "find intent",
             "SELECT grp, place FROM intents
@@ -338,96 +340,13 @@ impl Tables {
         }
         Ok(rows.len())
     }
-
-    fn intent(&self, raw: Raw) -> Result<Intent, StoreError> {
-        let key = |pid: i64, start: i64| {
-            u32::try_from(pid)
-                .ok()
-                .filter(|pid| *pid != 0)
-                .map(|pid| ProcKey { pid, start: start.cast_unsigned() })
-        };
-        let group = raw
-            .group
-            .map(|text| {
-                text.parse().map_err(|error: NameError| self.malformed("intents.grp", error.to_string()))
-            })
-            .transpose()?;
-        Ok(Intent {
-            id: raw.id,
-            boot: raw.boot,
-            change: NewIntent {
-                group,
-                place: raw.place,
-                kind: Kind::parse(&raw.kind).ok_or_else(|| self.malformed("intents.kind", &*raw.kind))?,
-                path: PathBuf::from(OsString::from_vec(raw.path)),
-                inode: raw.inode.cast_unsigned(),
-                item: raw.item,
-                process: key(raw.pid, raw.start),
-                thread: key(raw.tid, raw.tid_start),
-                prior: raw.prior,
-                new: raw.new,
-            },
-            reason: raw.reason,
-            superseded: raw.superseded,
-            state: if raw.state == "applied" { IntentState::Applied } else { IntentState::Planned },
-            created: raw.created,
-        })
-    }
-}
-
-/// A row as it is stored.
-struct Raw {
-    id: i64,
-    boot: String,
-    group: Option<String>,
-    place: String,
-    kind: String,
-    path: Vec<u8>,
-    item: String,
-    pid: i64,
-    start: i64,
-    tid: i64,
-    tid_start: i64,
-    prior: Vec<u8>,
-    new: Vec<u8>,
-    reason: String,
-    superseded: Option<Vec<u8>>,
-    state: String,
-    created: i64,
-    inode: i64,
-}
-
-impl Raw {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            id: row.get(0)?,
-            boot: row.get(1)?,
-            group: row.get(2)?,
-            place: row.get(3)?,
-            kind: row.get(4)?,
-            path: row.get(5)?,
-            item: row.get(6)?,
-            pid: row.get(7)?,
-            start: row.get(8)?,
-            tid: row.get(9)?,
-            tid_start: row.get(10)?,
-            prior: row.get(11)?,
-            new: row.get(12)?,
-            reason: row.get(13)?,
-            superseded: match row.get_ref(14)? {
-                ValueRef::Null => None,
-                ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Some(bytes.to_owned()),
-                ValueRef::Integer(_) | ValueRef::Real(_) => Some(Vec::new()),
-            },
-            state: row.get(15)?,
-            created: row.get(16)?,
-            inode: row.get(17)?,
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
     use crate::store::{Durability, Store};
 

@@ -11,9 +11,9 @@ use crate::store::NewIntent;
 impl Run<'_> {
     /// Before these files are written.
     pub(super) fn mark_replaced(&self, plan: &Plan, knobs: &[(Knob, NewIntent)]) {
-        for place in plan.places.iter().map(|plan| &plan.place).filter(|place| place.rung == Rung::InPlace) {
-            for dir in place.paths() {
-                let here = knobs.iter().filter(|(knob, _)| knob.path().parent() == Some(dir));
+        for plan in plan.places.iter().filter(|plan| plan.place.rung == Rung::InPlace) {
+            for dir in &plan.opened {
+                let here = knobs.iter().filter(|(knob, _)| knob.path().parent() == Some(dir.path()));
                 mark::add_replaced(dir, &self.kernel().roots.owner, here.filter_map(replaced));
             }
         }

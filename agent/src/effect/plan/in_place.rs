@@ -4,12 +4,18 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Candidate, Planner};
-use crate::cgroup::{Cgroup as _, CgroupError, Controller, Owner, membership, shown};
+use crate::cgroup::{Cgroup as _, CgroupError, Controller, Dir, Owner, membership, shown};
 use crate::effect::group::{Place, PlaceDir, Rung};
 use crate::effect::kernel::EffectError;
 use crate::effect::moves::is_same;
 use crate::model::id::ProcKey;
 use crate::systemd::Unit;
+
+/// Where the processes are.
+pub(super) struct Found {
+    pub(super) place: Place,
+    pub(super) opened: Vec<Dir>,
+}
 
 impl Planner<'_> {
     /// Whether the limits can be written where the processes are; else the reason.
@@ -19,7 +25,7 @@ impl Planner<'_> {
         candidates: &[Candidate],
         present: &[Candidate],
         home: Option<&Unit>,
-    ) -> Result<Result<Place, String>, EffectError> {
+    ) -> Result<Result<Found, String>, EffectError> {
         let ended = |key: &ProcKey| is_same(&self.kernel.roots.proc, *key).is_ok_and(|alive| !alive);
         let sharers = &self.apply.sharers;
         if !self.apply.in_place && (sharers.is_empty() || !sharers.iter().all(ended)) {
@@ -28,6 +34,7 @@ impl Planner<'_> {
         let everyone = || candidates.iter().chain(present);
         let pids: BTreeSet<u32> = everyone().map(|one| one.process.key.pid).collect();
         let mut dirs: Vec<PlaceDir> = Vec::with_capacity(self.controllers.len());
+        let mut opened = Vec::new();
         for (index, controller) in self.controllers.iter().enumerate() {
             let paths = || everyone().filter_map(|one| one.origins.get(index).map(|(_, path)| path));
             let Some(dir) = paths().min_by_key(|path| path.as_os_str().len()) else {
@@ -47,7 +54,8 @@ impl Planner<'_> {
                 let name = missing.v2_name();
                 return Ok(Err(format!("controller {name} is not handed down to {}", shown(dir))));
             }
-            let (inode, members) = match membership::population(dir) {
+            let look = |dir: Dir| membership::population(&dir).map(|found| (dir, found));
+            let (open, (inode, members)) = match Dir::open(dir).and_then(look) {
                 Ok(found) => found,
                 Err(error) if error.is_gone() => return Ok(Err(format!("{} is gone", shown(dir)))),
                 Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
@@ -62,8 +70,9 @@ impl Planner<'_> {
                 return Ok(Err(format!("process {other} in {} is not of the group", shown(dir))));
             }
             dirs.push(PlaceDir { controller: *controller, path: dir.clone(), inode });
+            opened.push(open);
         }
-        Ok(Ok(Place::new(each, Rung::InPlace, dirs)))
+        Ok(Ok(Found { place: Place::new(each, Rung::InPlace, dirs), opened }))
     }
 
     fn may_write(&self, controller: Controller, dir: &Path, home: Option<&Unit>) -> Result<(), String> {

@@ -60,7 +60,7 @@ impl Planner<'_> {
         // After a death between recording and making it, a known cgroup of ours may not be there.
         let same = known.is_some_and(|known| known.is_same(&place));
         let stands = same && place.paths().iter().all(|path| path.exists());
-        plan.places.push(PlacePlan { known: stands, place, replaces, movers });
+        plan.places.push(PlacePlan { replaces, movers, ..PlacePlan::settled(place, stands) });
         plan.accepted.extend(accepted);
         Ok(())
     }

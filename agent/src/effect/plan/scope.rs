@@ -72,7 +72,7 @@ impl Planner<'_> {
         let replaces = known.filter(|known| !known.rung.moves()).cloned();
         let same = known.is_some_and(|known| known.is_same(&place));
         let stands = same && place.paths().iter().all(|path| path.exists());
-        plan.places.push(PlacePlan { place, known: stands, replaces, movers });
+        plan.places.push(PlacePlan { replaces, movers, ..PlacePlan::settled(place, stands) });
         plan.accepted.extend(go);
         Ok(())
     }

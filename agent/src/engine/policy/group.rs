@@ -86,6 +86,17 @@ fn of_process(base: &Name, key: ProcKey) -> Name {
     format!("{head}{suffix}").parse().unwrap_or_else(|_| base.clone())
 }
 
+/// A process that is to be limited.
+#[derive(Debug)]
+pub(crate) struct Joiner<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) membership: Membership,
+    pub(crate) matched: String,
+    /// Since when it is limited already, having been born in the group.
+    pub(crate) limited: Option<Timestamp>,
+    pub(crate) caused_at: Timestamp,
+}
+
 /// A process in a group.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::action::{ActionId, Apply, What};
 use crate::engine::outbox::Outbox;
-use crate::engine::policy::group::{Batch, Group, Member, Origin, Pause, Terms};
+use crate::engine::policy::group::{Batch, Group, Joiner, Member, Origin, Pause, Terms};
 use crate::engine::policy::groups::Groups;
 use crate::engine::process::Table;
 use crate::engine::view::Membership;
 use crate::model::id::{Name, ProcKey};
 use crate::model::limits::Limits;
-use crate::model::process::{Comm, Process};
+use crate::model::process::Comm;
 use crate::model::reason::Reason;
 use crate::model::time::Timestamp;
 
@@ -28,17 +28,6 @@ pub(super) enum Step {
     Release { reason: Reason, keys: Vec<ProcKey> },
     Detach { key: ProcKey, reason: Reason },
     Reap,
-}
-
-/// A process that is to be limited.
-#[derive(Debug)]
-pub(crate) struct Joiner<'a> {
-    pub(crate) process: &'a Process,
-    pub(crate) membership: Membership,
-    pub(crate) matched: String,
-    /// Since when it is limited already, having been born in the group.
-    pub(crate) limited: Option<Timestamp>,
-    pub(crate) caused_at: Timestamp,
 }
 
 /// See the module.
