@@ -2,33 +2,27 @@
 
 mod attributes;
 mod marks;
+mod moving;
 mod systemd;
 
 use std::collections::BTreeSet;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use self::moving::Begun;
 use crate::cgroup::mark::Mark;
-use crate::cgroup::{Cgroup as _, Controller, Knob, Memberships, mark, shown, subtree, v1, v2};
+use crate::cgroup::{Cgroup as _, Controller, Knob, mark, shown, subtree, v1, v2};
 use crate::clock;
 use crate::effect::fail_point::Point;
 use crate::effect::group::{Group, Place, Rung};
 use crate::effect::kernel::{EffectError, Kernel};
-use crate::effect::moves::{Door, alive, children_by_threads};
-use crate::effect::plan::{Mover, PlacePlan, Plan};
+use crate::effect::plan::{PlacePlan, Plan};
 use crate::effect::protect::Refusal;
 use crate::effect::restore::{self, Report};
 use crate::effect::throttle::Shared;
 use crate::engine::action::Apply;
 use crate::model::attribute::Demand;
-use crate::model::chain::chain;
-use crate::model::id::{Name, ProcKey, TICK_NANOS};
-use crate::procfs::stat::Stat;
+use crate::model::id::{Name, ProcKey};
 use crate::store::{GroupRow, Intent, Kind, NewIntent};
-
-/// Repetitions until no new child or thread turns up that was born while we were at it. A process that
-/// outruns this forks without end; its children are found by the next sweep and applied to then.
-const ROUNDS: u32 = 8;
 
 /// Carries out a plan. After an error, what this did is undone and the group is as before.
 pub(crate) fn carry_out(
@@ -73,7 +67,7 @@ impl Run<'_> {
     }
 
     fn all(&mut self, plan: &mut Plan, before: Option<&Group>) -> Result<(), EffectError> {
-        let since = clock::now().as_nanos() / TICK_NANOS;
+        let begun = Begun::now(&self.kernel().roots.proc, plan);
         self.make_cgroups(plan)?;
         self.make_slices(plan)?;
         let mut knobs = self.open_knobs(plan)?;
@@ -98,7 +92,7 @@ impl Run<'_> {
         self.set_units(&units)?;
         let mut gone = BTreeSet::new();
         for plan in &plan.places {
-            self.move_in(plan, since, &mut gone)?;
+            self.move_in(plan, &begun, &mut gone)?;
         }
         self.shared.point(Point::Moved);
         self.verify_units(plan)?;
@@ -254,105 +248,6 @@ impl Run<'_> {
             v1::cpu_period_last(knob.path(), &text(&change.prior), &text(&change.new))
         });
         Ok(knobs)
-    }
-
-    fn membership_changes(&self, place: &Place, mover: &Mover) -> Vec<NewIntent> {
-        let mut changes: Vec<NewIntent> = Vec::new();
-        for (controller, origin) in &mover.origins {
-            let Some(dir) = place.dir(*controller).filter(|dir| !origin.starts_with(dir)) else { continue };
-            if changes.last().is_some_and(|last| last.path == dir) {
-                continue;
-            }
-            changes.push(NewIntent {
-                process: Some(mover.key),
-                prior: origin.as_os_str().as_bytes().to_vec(),
-                ..self.change(place, Kind::Membership, dir.to_owned())
-            });
-        }
-        changes
-    }
-
-    /// Moves all of a place's movers, hierarchy by hierarchy, then the children they forked meanwhile.
-    fn move_in(
-        &mut self,
-        plan: &PlacePlan,
-        since: u64,
-        gone: &mut BTreeSet<ProcKey>,
-    ) -> Result<(), EffectError> {
-        let mut batch = plan.movers.clone();
-        let mut seen: BTreeSet<ProcKey> = batch.iter().map(|mover| mover.key).collect();
-        for _ in 0..ROUNDS {
-            if batch.is_empty() {
-                break;
-            }
-            if plan.place.rung == Rung::Scope {
-                self.move_into_scopes(&plan.place, &batch, gone)?;
-                self.shared.point(Point::ScopesMade);
-            }
-            let own = plan.place.paths().into_iter().filter(|_| plan.place.rung == Rung::Own);
-            for path in own {
-                mark::add_origins(path, batch.iter().filter_map(|mover| mover.origin(&plan.place, path)));
-                let mut door = Door::open(path)?;
-                for mover in &batch {
-                    let there = |(controller, origin): &(Controller, PathBuf)| {
-                        plan.place.dir(*controller) != Some(path) || origin.starts_with(path)
-                    };
-                    if !mover.origins.iter().all(there) && !door.admit(mover.key.pid)? {
-                        gone.insert(mover.key);
-                    }
-                }
-            }
-            let threads: Vec<u32> = batch.iter().map(|mover| self.check_moved(mover, gone)).collect();
-            let proc = &self.kernel().roots.proc;
-            let born: Vec<ProcKey> = batch
-                .iter()
-                .zip(threads)
-                .flat_map(|(mover, threads)| children_by_threads(proc, mover.key.pid, threads, since))
-                .filter(|key| seen.insert(*key))
-                .collect();
-            batch = born.into_iter().filter_map(|key| self.newborn(plan, key)).collect();
-            let changes: Vec<NewIntent> =
-                batch.iter().flat_map(|mover| self.membership_changes(&plan.place, mover)).collect();
-            self.record(&changes)?;
-        }
-        Ok(())
-    }
-
-    /// A pid is all that `cgroup.procs` takes: when the process died in between and its pid was given away,
-    /// the stranger goes back to where the process had been. Returns how many threads the process has; 0 when it is gone.
-    fn check_moved(&self, mover: &Mover, gone: &mut BTreeSet<ProcKey>) -> u32 {
-        let proc = &self.kernel().roots.proc;
-        if let Ok(Some(stat)) = alive(proc, mover.key) {
-            return stat.threads;
-        }
-        gone.insert(mover.key);
-        if Stat::read(proc, mover.key.pid).is_ok_and(|stat| stat.start != mover.key.start) {
-            for (_, origin) in &mover.origins {
-                let back = Door::open(origin).and_then(|mut door| door.admit(mover.key.pid));
-                if let Err(error) = back {
-                    tracing::warn!(pid = mover.key.pid, "move back a reused pid: {}", chain(&error));
-                }
-            }
-        }
-        0
-    }
-
-    /// A child that was forked outside of the place while its parent was moved into it.
-    fn newborn(&self, plan: &PlacePlan, key: ProcKey) -> Option<Mover> {
-        let place = &plan.place;
-        self.kernel().guard.verify(key, self.critical).ok()?;
-        let memberships = Memberships::read(&self.kernel().roots.proc, key.pid).ok()?;
-        let origins: Vec<(Controller, PathBuf)> = place
-            .dirs
-            .iter()
-            .filter_map(|dir| {
-                let origin = self.kernel().driver.directory(&memberships, dir.controller).ok()?;
-                Some((dir.controller, origin))
-            })
-            .collect();
-        let sibling = plan.movers.iter().find(|mover| mover.origins == origins);
-        let bound_to = sibling.and_then(|mover| mover.bound_to.clone());
-        (!place.holds(&origins)).then_some(Mover { key, origins, bound_to })
     }
 
     /// Restores what an earlier application set and this one does not ask for.

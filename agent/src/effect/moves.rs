@@ -3,7 +3,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cgroup::CgroupError;
 use crate::model::id::ProcKey;
@@ -71,6 +74,22 @@ pub(crate) fn nearest(dir: &Path, mount: &Path) -> PathBuf {
         .to_owned()
 }
 
+/// How many threads there are and the pid that was given out last (`loadavg_proc_show`, fs/proc/loadavg.c): what was the
+/// same before and after has in all likelihood seen no process come. None where it cannot be told.
+pub(crate) fn population(proc: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(proc.join("loadavg")).ok()?;
+    text.split_once('/').map(|(_, threads_and_pid)| threads_and_pid.to_owned())
+}
+
+/// Which of these pidfds' processes have ended, in one call. As long as one has not, its pid is its own.
+pub(crate) fn have_ended<'a>(pidfds: impl Iterator<Item = BorrowedFd<'a>>) -> Vec<bool> {
+    let mut fds: Vec<PollFd<'_>> =
+        pidfds.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)).collect();
+    let asked = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    // Where that fails each is looked at by itself.
+    fds.iter().map(|fd| asked.is_err() || !fd.revents().is_empty()).collect()
+}
+
 /// Whether a pid still is this process.
 pub(crate) fn is_same(proc: &Path, key: ProcKey) -> io::Result<bool> {
     alive(proc, key).map(|found| found.is_some())
@@ -83,5 +102,38 @@ pub(crate) fn alive(proc: &Path, key: ProcKey) -> io::Result<Option<Stat>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use crate::effect::bed::Bed;
+
+    use super::*;
+
+    #[test]
+    fn who_has_ended_is_told_by_the_pidfds_alone() {
+        let mut bed = Bed::new();
+        let throttle = bed.throttle();
+        let guard = &throttle.kernel().guard;
+        let keys = [bed.sleeper(), bed.sleeper(), bed.sleeper()];
+        let held = keys.map(|key| guard.verify(key, &std::collections::BTreeSet::new()).unwrap().pidfd);
+        let ended = || have_ended(held.iter().map(|pidfd| pidfd.as_fd()));
+        assert_eq!(ended(), [false; 3]);
+        bed.end(keys[1]);
+        assert_eq!(ended(), [false, true, false]);
+        assert_eq!(have_ended(std::iter::empty()), [false; 0]);
+    }
+
+    #[test]
+    fn a_process_that_comes_changes_the_population() {
+        let mut bed = Bed::new();
+        let proc = bed.throttle().kernel().roots.proc.clone();
+        let before = population(&proc).unwrap();
+        bed.sleeper();
+        assert_ne!(population(&proc), Some(before));
+        assert_eq!(population(Path::new("/nowhere")), None);
     }
 }

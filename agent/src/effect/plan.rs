@@ -83,6 +83,12 @@ impl Plan {
             })
     }
 
+    /// Whether processes are to be moved.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        self.places.iter().any(|plan| !plan.movers.is_empty())
+    }
+
     /// The rungs in words, and after a colon why none that is less intrusive.
     #[must_use]
     pub fn how(&self) -> String {

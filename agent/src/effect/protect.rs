@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -60,7 +61,7 @@ pub struct Verified {
     /// Nice value of its first thread.
     pub nice: i64,
     /// Held so that the identity cannot pass to another process unnoticed.
-    pub pidfd: OwnedFd,
+    pub pidfd: Arc<OwnedFd>,
 }
 
 /// Why a process is not touched.
@@ -127,7 +128,7 @@ impl Guard {
         if self.is_daemon(key.pid, stat.comm.bytes()) {
             return Err(Refusal::Never("a system daemon"));
         }
-        Ok(Verified { key, ppid: stat.ppid, nice: i64::from(stat.nice), pidfd })
+        Ok(Verified { key, ppid: stat.ppid, nice: i64::from(stat.nice), pidfd: Arc::new(pidfd) })
     }
 
     /// By its executable, which a process cannot lie about; by its comm only where that cannot be read.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use integration_tests::cgroup::TestCgroup;
 use integration_tests::clock::{Stopwatch, pause};
 use integration_tests::places::Places;
@@ -27,7 +27,8 @@ const SETTLED: Duration = Duration::from_millis(200);
 /// # Errors
 /// When a process cannot be started or is not limited.
 pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
-    let (mut p50, mut p99, mut moves, mut bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut p50, mut p99) = (Vec::new(), Vec::new());
+    let (mut moves, mut slowest, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..setting.rounds {
         let places = Places::for_agent(setting.agent.clone())?;
         let program = Program::Wait.write(&places.bin(), "pt-effect")?;
@@ -51,15 +52,20 @@ pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
         let text = output_of("cargo", &arguments)?;
         let measured: Value =
             serde_json::from_str(&text).with_context(|| format!("effect printed {text:?}"))?;
-        let list = measured["in_place_us"].as_array().context("in_place_us")?;
-        let times = Samples::new(list.iter().filter_map(Value::as_f64).collect()).context("times")?;
+        let samples = |list: &str| {
+            let list = measured[list].as_array().with_context(|| list.to_owned())?;
+            Samples::new(list.iter().filter_map(Value::as_f64).collect()).context("times")
+        };
+        let times = samples("in_place_us")?;
         p50.push(times.median());
         p99.push(times.percentile(99));
-        ensure!(measured["moved"] == MOVED, "{text}");
-        moves.push(measured["moved_us"].as_f64().context("moved_us")? / 1_000.0);
+        let batches = samples("moved_us")?;
+        moves.push(batches.median() / 1e3);
+        slowest.push(batches.max() / 1e3);
     }
     let (p50, p99) = (Samples::new(p50).context("a round")?, Samples::new(p99).context("a round")?);
     let (moves, bare) = (Samples::new(moves).context("a round")?, Samples::new(bare).context("a round")?);
+    let slowest = Samples::new(slowest).context("a round")?;
     Ok(vec![
         Row {
             what: "limit written in place, from the decision to the value read back, p50",
@@ -68,10 +74,10 @@ pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
             kept: p50.median() <= 50.0,
         },
         Row {
-            what: "100 processes moved into a group in one batch",
+            what: "100 processes moved into a group in one batch, p50",
             promise: "≤ 10 ms",
             measured: format!(
-                "{moves:.1} ms; {bare:.1} ms of it is the kernel's, if somebody just writes their pids"
+                "{moves:.1} ms, the slowest of ten {slowest:.1}; {bare:.1} ms of it is the kernel's, if somebody just writes their pids"
             ),
             kept: moves.median() <= 10.0,
         },

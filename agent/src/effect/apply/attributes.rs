@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{ROUNDS, Run};
+use super::Run;
+use super::moving::ROUNDS;
 use crate::effect::attribute;
 use crate::effect::fail_point::Point;
 use crate::effect::group::label;

@@ -40,8 +40,7 @@ impl Planner<'_> {
                 return plan.refuse_all(candidates, one, &why);
             }
         }
-        let mover =
-            |one: &Candidate| Mover { key: one.process.key, origins: one.origins.clone(), bound_to: None };
+        let mover = |one: &Candidate| Mover::new(one, None);
         let mut movers: Vec<Mover> = present.iter().map(mover).collect();
         let mut accepted = Vec::new();
         for one in candidates {

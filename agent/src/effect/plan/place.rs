@@ -1,7 +1,10 @@
 //! The part of a plan that is about one place.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::Candidate;
 use crate::cgroup::{CgroupError, Controller, Dir};
 use crate::effect::group::Place;
 use crate::model::id::ProcKey;
@@ -27,6 +30,8 @@ pub struct PlacePlan {
 pub struct Mover {
     /// The process.
     pub key: ProcKey,
+    /// What holds it.
+    pub pidfd: Arc<OwnedFd>,
     /// Where it is now.
     pub origins: Vec<(Controller, PathBuf)>,
     /// The service out of which it is moved, where stopping that one has to end it all the same.
@@ -54,6 +59,11 @@ impl PlacePlan {
 }
 
 impl Mover {
+    pub(super) fn new(one: &Candidate, bound_to: Option<(String, Ending)>) -> Self {
+        let (key, pidfd) = (one.process.key, Arc::clone(&one.process.pidfd));
+        Self { key, pidfd, origins: one.origins.clone(), bound_to }
+    }
+
     /// Where it comes from, if it is to be moved into this cgroup of a place.
     pub(crate) fn origin(&self, place: &Place, dir: &Path) -> Option<(ProcKey, &Path)> {
         let comes = |(controller, origin): &&(Controller, PathBuf)| {

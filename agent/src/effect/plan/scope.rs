@@ -60,10 +60,9 @@ impl Planner<'_> {
         let movers: Vec<Mover> = present
             .iter()
             .chain(&go)
-            .map(|one| Mover {
-                key: one.process.key,
-                origins: one.origins.clone(),
-                bound_to: origin(one).and_then(|path| origins.get(path)).and_then(Origin::binding),
+            .map(|one| {
+                let bound_to = origin(one).and_then(|path| origins.get(path)).and_then(Origin::binding);
+                Mover::new(one, bound_to)
             })
             .collect();
         if movers.is_empty() {
