@@ -28,7 +28,6 @@ use crate::daemon::audit::Audit;
 use crate::daemon::journal::log::Log;
 use crate::daemon::journal::message::{Acknowledge, Entry, Message};
 use crate::daemon::journal::writer::Writer;
-use crate::daemon::privilege;
 use crate::model::alert::{Acknowledgement, Standing};
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
@@ -235,7 +234,6 @@ pub fn start(parts: Parts) -> std::io::Result<(Journal, JoinHandle<()>)> {
     let (shared, outlet) = (Arc::new(Shared::default()), Arc::clone(&parts.outlet));
     let mut writer = writer(parts, Arc::clone(&shared));
     let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
-        privilege::come_sooner();
         writer.run(&messages);
     })?;
     Ok((Journal { queue, shared, outlet }, thread))
@@ -266,6 +264,7 @@ fn writer(parts: Parts, shared: Arc<Shared>) -> Writer {
         outlet,
         unaudited: Vec::new(),
         tidy: None,
+        commits: 0,
     }
 }
 

@@ -79,11 +79,47 @@ pub(super) fn hurry() {
     }
 }
 
-/// Lets the journal's thread come sooner than most: an alert is owed once it has written it. It may have much to write,
-/// and must not keep others from running.
-pub(super) fn come_sooner() {
-    if let Err(error) = nicer() {
-        tracing::warn!(%error, "the journal has normal priority, and alerts may be owed late on a busy machine");
+/// The priority of the journal's thread: an alert is owed once it has written it, and it may have much to write, by which it
+/// must not keep others from running. So it is woken before others, and goes on before them only with little to do.
+#[derive(Debug)]
+pub(super) struct Pace {
+    first: bool,
+    /// Whether real-time priority is to be had.
+    may: bool,
+}
+
+impl Pace {
+    /// Of the calling thread, which from now on comes sooner than most.
+    pub(super) fn new() -> Self {
+        if let Err(error) = nicer() {
+            tracing::warn!(%error, "the journal has normal priority, and alerts may be owed late on a busy machine");
+        }
+        Self { first: false, may: true }
+    }
+
+    /// Before the thread waits.
+    pub(super) fn come_first(&mut self) {
+        if self.first || !self.may {
+            return;
+        }
+        match sys::run_first() {
+            Ok(()) => self.first = true,
+            Err(error) => {
+                tracing::debug!(%error, "the journal has no real-time priority");
+                self.may = false;
+            }
+        }
+    }
+
+    /// Before work that takes long, or that nobody waits for.
+    pub(super) fn step_back(&mut self) {
+        if !self.first {
+            return;
+        }
+        match sys::set_scheduling_policy(rustix::thread::gettid(), libc::SCHED_OTHER) {
+            Ok(()) => self.first = false,
+            Err(error) => tracing::warn!(%error, "the journal keeps real-time priority"),
+        }
     }
 }
 
@@ -95,6 +131,23 @@ fn nicer() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_journal_waits_with_another_priority_than_it_works_with() {
+        let policies = std::thread::spawn(|| {
+            let policy =
+                || sys::scheduling_policy(rustix::thread::gettid()).unwrap() & !libc::SCHED_RESET_ON_FORK;
+            let mut pace = Pace::new();
+            pace.come_first();
+            let (waiting, first) = (policy(), pace.first);
+            pace.step_back();
+            (waiting, first, policy(), rustix::process::getpriority_process(None).unwrap())
+        });
+        let (waiting, first, working, nice) = policies.join().unwrap();
+        // In a cgroup without real-time bandwidth there is none.
+        assert_eq!(waiting, if first { libc::SCHED_FIFO } else { libc::SCHED_OTHER });
+        assert_eq!((working, nice), (libc::SCHED_OTHER, AHEAD_NICE));
+    }
 
     #[test]
     fn a_capability_is_back_after_work_without_it() {

@@ -1,11 +1,20 @@
 //! When the write-ahead log goes back into the database: not on the way of whoever waits for a commit.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+
 use crate::store::{Store, StoreError};
 
 /// Pages of the log after which SQLite checkpoints within a commit after all: 16 MiB, in which nobody had a quiet moment.
 pub(super) const PAGES_MAX: u32 = 4_096;
 /// The same by SQLite's own default, which does where a checkpoint does not wait for the disk.
 pub(super) const PAGES_DEFAULT: u32 = 1_000;
+
+/// What the log is given in advance: some forty alerts with no quiet moment between them.
+const RESERVED: u64 = 4 << 20;
+/// Of zeros that are written in one go.
+const CHUNK: usize = 64 << 10;
 
 impl Store {
     /// Has this connection's commits outlive the death of the agent only, until another one's is flushed or the log is
@@ -28,6 +37,29 @@ impl Store {
         conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_row| Ok(()))
             .map_err(self.tables.error("write the log back"))
     }
+
+    /// Gives the log its place on the disk before it is needed: a commit that makes the file longer waits for the file
+    /// system's own journal, too. Zeros are no frames of a log, and what is there already is left alone.
+    ///
+    /// # Errors
+    /// When the disk has no room for it, or refuses it. Nothing is lost by that.
+    pub fn reserve_log(&mut self) -> Result<(), StoreError> {
+        let mut path = self.tables.path.clone().into_os_string();
+        path.push("-wal");
+        let path = PathBuf::from(path);
+        let failed = |source| StoreError::io("reserve", &path, source);
+        // Within a transaction nobody else makes the file longer.
+        self.write(|_tables| {
+            let mut file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
+            let mut length = file.metadata().map_err(failed)?.len();
+            let zeros = vec![0; CHUNK];
+            while length < RESERVED {
+                file.write_all(&zeros).map_err(failed)?;
+                length += CHUNK as u64;
+            }
+            file.sync_all().map_err(failed)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -48,6 +80,16 @@ mod tests {
             }
             std::fs::metadata(&long).unwrap().len()
         };
+        store.reserve_log().unwrap();
+        let reserved = std::fs::metadata(&long).unwrap().len();
+        assert!((RESERVED..RESERVED + CHUNK as u64).contains(&reserved), "{reserved}");
+        assert_eq!(write(&mut store, 500), reserved, "what was reserved is used");
+        // As after SIGKILL: what follows the end of the log is none of it.
+        let copy = directory.path().join("copy.db");
+        std::fs::copy(store.path(), &copy).unwrap();
+        std::fs::copy(&long, directory.path().join("copy.db-wal")).unwrap();
+        let copy = Store::open(&copy, Durability::Power).unwrap().store;
+        assert_eq!(copy.read(|tables| tables.meta("key")).unwrap().as_deref(), Some("499"));
         let before = write(&mut store, 2_000);
         assert!(before > 1_000 * 4_096, "SQLite has not checkpointed: {before}");
         store.checkpoint().unwrap();

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::control::failure::{Failure, FailureKind};
 use crate::control::stream::{Line, Publisher};
 use crate::daemon::audit::Audit;
+use crate::daemon::privilege::Pace;
 use crate::effect::webhook::payload;
 use crate::model::alert::{Standing, Told};
 use crate::model::chain::chain;
@@ -31,6 +32,10 @@ use crate::telemetry::story::Happened;
 pub(super) const BACKLOG: usize = 8_192;
 /// Most messages in one transaction.
 const BATCH: usize = 256;
+/// Most messages that are written before others run.
+const FEW: usize = 16;
+/// Most commits that are written back before others run: an alert that comes meanwhile waits for it.
+const SHORT: usize = 64;
 /// Between two attempts to write to a disk that refused.
 const RETRY: Duration = Duration::from_secs(1);
 /// After this long without a commit nobody is expected to wait for one.
@@ -53,6 +58,8 @@ pub(super) struct Writer {
     pub(super) outlet: Arc<Outlet>,
     /// When the database's log is to be written back, if there is something in it.
     pub(super) tidy: Option<Timestamp>,
+    /// How many there are in it.
+    pub(super) commits: usize,
 }
 
 /// What is decided and not written yet.
@@ -84,7 +91,12 @@ fn moment() -> Moment {
 impl Writer {
     /// Runs until all senders are gone and all is written, or cannot be.
     pub(super) fn run(&mut self, messages: &Receiver<Message>) {
+        let mut pace = Pace::new();
+        if let Err(error) = self.store.reserve_log() {
+            tracing::warn!("{}", chain(&error));
+        }
         loop {
+            pace.come_first();
             let next = match self.patience() {
                 None => messages.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
                 Some(time) => messages.recv_timeout(time),
@@ -92,18 +104,28 @@ impl Writer {
             match next {
                 Ok(message) => self.fetched(message),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    pace.step_back();
+                    return self.finish();
+                }
             }
             while self.backlog.len() < BATCH
                 && let Ok(message) = messages.try_recv()
             {
                 self.fetched(message);
             }
+            if self.backlog.len() > FEW {
+                pace.step_back();
+            }
             self.write();
+            if self.commits > SHORT {
+                pace.step_back();
+            }
+            self.tidy_up();
+            pace.step_back();
             self.tell_audit();
             self.say_what_waits();
             self.log.wake(clock::now());
-            self.tidy_up();
         }
     }
 
@@ -140,7 +162,7 @@ impl Writer {
         if self.tidy.is_none_or(|due| due > clock::now()) {
             return;
         }
-        self.tidy = None;
+        (self.tidy, self.commits) = (None, 0);
         if let Err(error) = self.store.checkpoint() {
             tracing::warn!("{}", chain(&error));
         }
@@ -292,6 +314,7 @@ impl Writer {
         let Batch { entries, changes, answers } = batch;
         let now = clock::now();
         self.tidy = Some(now.after(QUIET));
+        self.commits += 1;
         for (entry, seq) in entries.into_iter().zip(written.seqs) {
             self.log.take(&entry, now);
             publish(&self.followers, seq, entry);
