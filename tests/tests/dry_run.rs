@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::cgroup::{TestCgroup, agent_groups};
-use integration_tests::clock::{SOON, wait_until};
+use integration_tests::clock::{SOON, pause, wait_until};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::kernel;
 use integration_tests::places::Places;
@@ -14,6 +15,9 @@ use integration_tests::profile::ProfileText;
 use integration_tests::program::Program;
 use integration_tests::workload::Workload;
 use serde_json::json;
+
+/// Longer than after the last commit the journal's log is written back into the database.
+const WRITTEN_BACK: Duration = Duration::from_secs(1);
 
 /// Everything that a command could change, by what it is called.
 type Everything = BTreeMap<String, Vec<u8>>;
@@ -127,6 +131,7 @@ fn unchanged(
     process: &Workload,
     commands: &[&[&str]],
 ) -> Result<()> {
+    pause(WRITTEN_BACK);
     for command in commands {
         // What the agent still writes down of things past is not the command's doing.
         let mut before = capture(daemon, cgroup, process)?;

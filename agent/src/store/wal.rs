@@ -1,8 +1,10 @@
 //! When the write-ahead log goes back into the database: not on the way of whoever waits for a commit.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
+
+use rustix::fs::fstatvfs;
 
 use crate::store::{Store, StoreError};
 
@@ -13,6 +15,8 @@ pub(super) const PAGES_DEFAULT: u32 = 1_000;
 
 /// What the log is given in advance: some forty alerts with no quiet moment between them.
 const RESERVED: u64 = 4 << 20;
+/// What has to be free for that.
+const ROOM: u64 = 16 * RESERVED;
 /// Of zeros that are written in one go.
 const CHUNK: usize = 64 << 10;
 
@@ -39,10 +43,11 @@ impl Store {
     }
 
     /// Gives the log its place on the disk before it is needed: a commit that makes the file longer waits for the file
-    /// system's own journal, too. Zeros are no frames of a log, and what is there already is left alone.
+    /// system's own journal, too. Zeros are no frames of a log, and what is there already is left alone. Does nothing on a
+    /// disk with little room, which others need more.
     ///
     /// # Errors
-    /// When the disk has no room for it, or refuses it. Nothing is lost by that.
+    /// When the disk refuses it; the file is then as it was.
     pub fn reserve_log(&mut self) -> Result<(), StoreError> {
         let mut path = self.tables.path.clone().into_os_string();
         path.push("-wal");
@@ -51,15 +56,26 @@ impl Store {
         // Within a transaction nobody else makes the file longer.
         self.write(|_tables| {
             let mut file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
-            let mut length = file.metadata().map_err(failed)?.len();
-            let zeros = vec![0; CHUNK];
-            while length < RESERVED {
-                file.write_all(&zeros).map_err(failed)?;
-                length += CHUNK as u64;
+            let room = fstatvfs(&file).map_err(|error| failed(error.into()))?;
+            let before = file.metadata().map_err(failed)?.len();
+            if room.f_bavail.saturating_mul(room.f_frsize) < ROOM {
+                return Ok(());
             }
-            file.sync_all().map_err(failed)
+            lengthen(&mut file, before).map_err(|error| match file.set_len(before) {
+                Ok(()) => failed(error),
+                Err(worse) => failed(worse),
+            })
         })
     }
+}
+
+fn lengthen(file: &mut File, mut length: u64) -> io::Result<()> {
+    let zeros = vec![0; CHUNK];
+    while length < RESERVED {
+        file.write_all(&zeros)?;
+        length += CHUNK as u64;
+    }
+    file.sync_all()
 }
 
 #[cfg(test)]
