@@ -1,8 +1,8 @@
 //! On the running kernel, as root: what the programs count is compared with what the kernel itself says.
 
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -78,6 +78,16 @@ fn to_cpu(thread: Pid, cpu: usize) {
     sched_setaffinity(thread, &only).unwrap();
 }
 
+/// One that waits and one that has the CPU meanwhile, before all others: one such pair at a time, and nobody else is to blame.
+fn rivals() -> (MutexGuard<'static, ()>, Spinner, Spinner) {
+    static CPU: Mutex<()> = Mutex::new(());
+    let turn = CPU.lock().unwrap_or_else(PoisonError::into_inner);
+    let (waiter, hog) = (Spinner::new(), Spinner::new());
+    ahead_of_others(waiter.pid());
+    ahead_of_others(hog.pid());
+    (turn, waiter, hog)
+}
+
 /// Has a thread get nearly all of a CPU that others, of other tests or programs, want too.
 fn ahead_of_others(thread: Pid) {
     let thread = rustix::process::Pid::from_raw(thread.as_raw());
@@ -121,7 +131,7 @@ fn near(ours: u64, kernels: u64) -> bool {
 
 #[test]
 fn a_waiter_is_measured_as_the_kernel_measures_it() {
-    let (waiter, hog) = (Spinner::new(), Spinner::new());
+    let (_turn, waiter, hog) = rivals();
     let mut probes = arm(&Arming::new(500_000, 50_000_000));
     assert_eq!(probes.watch(&[waiter.key()]).unwrap(), 1);
     // Its slot is found when it runs next.
@@ -197,6 +207,7 @@ fn a_wait_that_continues_on_another_cpu_is_one() {
 
 #[test]
 fn who_had_the_cpu_longest_is_named_and_not_who_came_last() {
+    let (_turn, waiter, hog) = rivals();
     // A thread that comes for a moment again and again, and goes before the one that waits.
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
@@ -207,9 +218,6 @@ fn who_had_the_cpu_longest_is_named_and_not_who_came_last() {
             for_a_moment(1_000_000);
         }
     });
-    let (waiter, hog) = (Spinner::new(), Spinner::new());
-    ahead_of_others(waiter.pid());
-    ahead_of_others(hog.pid());
     let mut probes = arm(&Arming::new(1_000_000, 10_000_000));
     probes.watch(&[waiter.key()]).unwrap();
     waiter.wait_for(SECOND);
