@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cgroup::Controller::Cpu;
+use crate::effect::Throttle;
 use crate::effect::bed::value::{quota, set_quota};
 use crate::effect::bed::{Bed, applied, apply, detach, error, in_place, limits, reap, release, run};
 use crate::engine::action::{Apply, What};
@@ -104,14 +105,33 @@ fn what_was_planned_for_a_cgroup_is_not_written_to_a_later_one() {
     assert_eq!(quota(&dir), "20000 100000");
 }
 
+/// Limits of the one that comes next, where 20 % are in force: another limit, and the same one, which the cgroup has
+/// already.
+const NEXT: [(&str, &str); 2] = [("30%", "30000 100000"), ("20%", "20000 100000")];
+
+/// The first of two processes in a cgroup that has a quota of somebody else's.
+fn successors() -> (Bed, PathBuf, [ProcKey; 2]) {
+    let mut bed = Bed::new();
+    let both = [bed.sleeper(), bed.sleeper()];
+    let dir = bed.foreign(Cpu, "job", &both[..1]);
+    set_quota(&dir, "70000 100000");
+    (bed, dir, both)
+}
+
+/// That the quota is b's, which nothing of a's release changes, and goes with b.
+#[track_caller]
+fn b_has_taken_over(throttle: &Throttle, dir: &Path, limited: &str) {
+    assert_eq!(quota(dir), limited);
+    assert_eq!(run(throttle, release("a")), Outcome::Released);
+    assert_eq!(quota(dir), limited);
+    assert_eq!(run(throttle, release("b")), Outcome::Released);
+    assert_eq!(quota(dir), "70000 100000");
+}
+
 #[test]
 fn who_ended_gives_way_to_who_comes_after_it_in_the_same_cgroup() {
-    // Another limit, and the same one, which the cgroup has already.
-    for (cpu, limited) in [("30%", "30000 100000"), ("20%", "20000 100000")] {
-        let mut bed = Bed::new();
-        let (first, second) = (bed.sleeper(), bed.sleeper());
-        let dir = bed.foreign(Cpu, "job", &[first]);
-        set_quota(&dir, "70000 100000");
+    for (cpu, limited) in NEXT {
+        let (mut bed, dir, [first, second]) = successors();
         let throttle = bed.throttle();
         applied(run(&throttle, each("a", first, "20%")));
         let refused = error(run(&throttle, each("b", first, cpu)));
@@ -119,21 +139,14 @@ fn who_ended_gives_way_to_who_comes_after_it_in_the_same_cgroup() {
         bed.end(first);
         bed.foreign(Cpu, "job", &[second]);
         assert_eq!(applied(run(&throttle, each("b", second, cpu))).1, [second]);
-        assert_eq!(quota(&dir), limited);
-        assert_eq!(run(&throttle, release("a")), Outcome::Released);
-        assert_eq!(quota(&dir), limited);
-        assert_eq!(run(&throttle, release("b")), Outcome::Released);
-        assert_eq!(quota(&dir), "70000 100000");
+        b_has_taken_over(&throttle, &dir, limited);
     }
 }
 
 #[test]
 fn a_group_gives_way_to_who_comes_when_nobody_of_it_is_left() {
-    for (cpu, limited) in [("30%", "30000 100000"), ("20%", "20000 100000")] {
-        let mut bed = Bed::new();
-        let (first, second) = (bed.sleeper(), bed.sleeper());
-        let dir = bed.foreign(Cpu, "job", &[first]);
-        set_quota(&dir, "70000 100000");
+    for (cpu, limited) in NEXT {
+        let (mut bed, dir, [first, second]) = successors();
         let throttle = bed.throttle();
         applied(run(&throttle, in_place(apply("a", limits(&[("cpu", "20%"), ("nice", "5")]), &[first]))));
         let wanted = || in_place(apply("b", limits(&[("cpu", cpu)]), &[second]));
@@ -149,21 +162,15 @@ fn a_group_gives_way_to_who_comes_when_nobody_of_it_is_left() {
         refused();
         bed.end(first);
         assert_eq!(applied(run(&throttle, wanted())).1, [second]);
-        assert_eq!(quota(&dir), limited);
-        assert_eq!(run(&throttle, release("a")), Outcome::Released);
-        assert_eq!(quota(&dir), limited);
-        assert_eq!(run(&throttle, release("b")), Outcome::Released);
-        assert_eq!(quota(&dir), "70000 100000");
+        b_has_taken_over(&throttle, &dir, limited);
     }
 }
 
 #[test]
 fn who_comes_after_one_of_its_own_group_keeps_its_limit() {
-    let mut bed = Bed::new();
-    let (first, second, elsewhere) = (bed.sleeper(), bed.sleeper(), bed.sleeper());
-    let dir = bed.foreign(Cpu, "job", &[first]);
+    let (mut bed, dir, [first, second]) = successors();
+    let elsewhere = bed.sleeper();
     bed.foreign(Cpu, "elsewhere", &[elsewhere]);
-    set_quota(&dir, "70000 100000");
     let throttle = bed.throttle();
     applied(run(&throttle, each("a", first, "20%")));
     bed.end(first);

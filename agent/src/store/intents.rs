@@ -209,7 +209,7 @@ impl Tables {
             Some((group, place)) if group.as_deref() == change.group.as_ref().map(Name::as_str) => {
                 Ok(place != change.place)
             }
-            Some(_) => Err(self.taken(change)?),
+            Some((group, _)) => Err(taken(change, group)),
         }
     }
 
@@ -225,20 +225,7 @@ impl Tables {
             ),
             |row| row.get::<_, Option<String>>(0),
         )?;
-        let what = match (change.kind, change.thread) {
-            (_, Some(thread)) => format!("thread {}", thread.pid),
-            (Kind::UnitProperty | Kind::TransientUnit, None) => format!("unit {}", change.item),
-            (
-                Kind::File
-                | Kind::Attribute(_)
-                | Kind::Membership
-                | Kind::CreatedDir
-                | Kind::EnabledController,
-                None,
-            ) => printable(change.path.as_os_str().as_bytes()).to_string(),
-        };
-        let group = group.into_iter().next().flatten().unwrap_or_else(|| "of an earlier boot".to_owned());
-        Ok(StoreError::Taken { what, group })
+        Ok(taken(change, group.into_iter().next().flatten()))
     }
 
     /// Marks changes as read back from the kernel; nothing of ours is superseded then.
@@ -340,6 +327,19 @@ impl Tables {
         }
         Ok(rows.len())
     }
+}
+
+/// That a change is refused, since this group has made it.
+fn taken(change: &NewIntent, group: Option<String>) -> StoreError {
+    let what = match (change.kind, change.thread) {
+        (_, Some(thread)) => format!("thread {}", thread.pid),
+        (Kind::UnitProperty | Kind::TransientUnit, None) => format!("unit {}", change.item),
+        (
+            Kind::File | Kind::Attribute(_) | Kind::Membership | Kind::CreatedDir | Kind::EnabledController,
+            None,
+        ) => printable(change.path.as_os_str().as_bytes()).to_string(),
+    };
+    StoreError::Taken { what, group: group.unwrap_or_else(|| "of an earlier boot".to_owned()) }
 }
 
 #[cfg(test)]
