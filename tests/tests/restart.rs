@@ -53,7 +53,8 @@ impl Drop for Leftover<'_> {
     }
 }
 
-fn profile(exe: &Path, policy: &str, more: &Value) -> ProfileText {
+/// One critical process, which that program starts again.
+pub(crate) fn profile(exe: &Path, policy: &str, more: &Value) -> ProfileText {
     let mut restart =
         json!({ "command": [exe], "user": "nobody", "backoff": "300ms", "max": 3, "per": "10m" });
     if let (Some(restart), Some(more)) = (restart.as_object_mut(), more.as_object()) {
@@ -67,7 +68,7 @@ fn profile(exe: &Path, policy: &str, more: &Value) -> ProfileText {
 }
 
 /// A place whose programs others may run, and nobody else may change.
-fn open(places: &Places) -> Result<()> {
+pub(crate) fn open(places: &Places) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     for dir in [places.root(), &places.bin()] {
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
@@ -112,6 +113,9 @@ fn what_is_killed_comes_back_and_is_given_up_after_so_many_times() -> Result<()>
     let (parent, session) = family(pid)?;
     ensure!(parent != daemon.pid().to_string(), "it is a child of the agent");
     ensure!(session != family(daemon.pid())?.1, "it is in the session of the agent");
+    // It was known by its program before it had the program's name.
+    let back = daemon.wait_event("critical_process_recovered", |_| true)?;
+    ensure!(back.to_string().contains("\"comm\":\"pt-lazarus\""), "{back}");
 
     shoot(pid)?;
     wait_until("two restarts", SOON, || Ok(results(&daemon)?.len() == 2))?;

@@ -253,6 +253,9 @@ impl Engine {
     fn set_critical(&mut self, key: ProcKey, new: Option<Instance>) {
         let Some(entry) = self.table.get_mut(key) else { return };
         if entry.critical == new {
+            if let Some(instance) = &new {
+                self.criticals.called(&instance.name, &entry.process);
+            }
             return;
         }
         let old = std::mem::replace(&mut entry.critical, new.clone());

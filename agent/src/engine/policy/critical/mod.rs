@@ -199,6 +199,14 @@ impl Criticals {
         }
     }
 
+    /// Notes what an instance is called by now. One that has just been forked has its parent's name until it executes its
+    /// program, which may be what it is known by already.
+    pub(crate) fn called(&mut self, name: &Name, process: &Process) {
+        if let Some(spell) = self.states.get_mut(name).and_then(|state| state.spell.as_mut()) {
+            spell.called(process);
+        }
+    }
+
     /// Forgets an instance that lives on as something else, which `process` is.
     pub(crate) fn remove(&mut self, name: &Name, process: &Process, now: Timestamp) {
         let Some(state) = self.states.get_mut(name) else { return };

@@ -72,6 +72,15 @@ impl Spell {
         self.back.get_or_insert((now, *by));
     }
 
+    /// One of those that came is called otherwise by now.
+    pub(crate) fn called(&mut self, process: &Process) {
+        if let Some((_, by)) = &mut self.back
+            && by.key == process.key
+        {
+            *by = *process;
+        }
+    }
+
     /// When [`Self::tale`] has something to tell. `within`: how long a spell may be; `hold`: whether nothing is
     /// to be told yet, because deaths are so many that they are summed up.
     pub(crate) fn due(&self, within: Option<Duration>, hold: bool) -> Option<Timestamp> {

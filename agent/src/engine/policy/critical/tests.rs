@@ -76,7 +76,10 @@ fn line(notice: &Notice) -> String {
     }
     let Notice::CriticalProcessRecovered { how, absent, .. } = notice else { panic!("{notice}") };
     match how {
-        Revival::ByOthers { key, .. } => format!("back {} after {absent:?}", key.pid),
+        Revival::ByOthers { key, comm, .. } if comm.to_string() == NAME => {
+            format!("back {} after {absent:?}", key.pid)
+        }
+        Revival::ByOthers { key, comm, .. } => format!("back {} ({comm}) after {absent:?}", key.pid),
         Revival::NotRequired => "not required".to_owned(),
     }
 }
@@ -136,6 +139,18 @@ fn a_death_and_a_return_are_one_spell() {
     assert_eq!(world.until(6_000), ["missing 0/1 for 5s: it has not come back since it died"]);
     world.born(7_000, 12);
     assert_eq!(world.until(60_000), ["back 12 after 6s"]);
+}
+
+#[test]
+fn it_is_back_under_the_name_that_it_has_by_then() {
+    let mut world = World::new(None);
+    world.born(100, 10);
+    world.dies(1_000, 10);
+    world.criticals.add(&name(), &process(11, "systemd").ppid(1).build(), at(1_200));
+    for (pid, comm) in [(11, "daemon"), (12, "other")] {
+        world.criticals.called(&name(), &process(pid, comm).ppid(1).build());
+    }
+    assert_eq!(world.until(9_000), ["down 10 0/1", "back 11 (daemon) after 200ms"]);
 }
 
 #[test]
