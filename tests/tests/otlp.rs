@@ -45,7 +45,7 @@ fn webhook(places: &Places, receiver: &Receiver) -> Result<()> {
         "allow_networks": ["127.0.0.0/8"],
         "group_wait": "0s",
         "min_severity": "info",
-        "events": ["throttle_applied", "critical_process_down"],
+        "events": ["throttle_applied", "critical_process_down", "critical_process_restart"],
     })])
 }
 
@@ -247,6 +247,35 @@ fn deaths_of_critical_processes_are_always_traced_and_others_as_the_ratio_says()
     ensure!(of_limits.context("events are told all the same")?.trace_id.is_empty());
     let traces: Vec<String> = spans(&collector)?.iter().map(|span| hex(&span.trace_id)).collect();
     ensure!(traces.iter().all(|trace| *trace == id), "{traces:?}");
+    daemon.stop()
+}
+
+#[test]
+fn a_restart_is_traced_from_the_death_to_the_new_instance() -> Result<()> {
+    let _turn = Turn::take()?;
+    let places = Places::new()?;
+    crate::restart::open(&places)?;
+    let (collector, receiver) = (Receiver::start()?, Receiver::start()?);
+    places.write_config(&config(&collector.url(), "0%"))?;
+    webhook(&places, &receiver)?;
+    let vital = Program::Wait.write(&places.bin(), "pt-traced")?;
+    let _leftover = crate::restart::Leftover(&vital);
+    let daemon = Daemon::start(&places)?;
+    daemon.activate(&crate::restart::profile(&vital, "on-failure", &json!({})))?;
+    let mut vital = Workload::spawn(&vital)?;
+    crate::critical_alert::wait_known_critical(&daemon, &vital)?;
+    let before = unix_nanos();
+    vital.kill()?;
+
+    let (body, id, _) = told(&receiver, "critical_process_restart").context(daemon.printed())?;
+    ensure!(body["data"]["details"]["result"] == "restarted", "{body}");
+    let found = trace(&collector, &id, "deliver")?;
+    ensure!(names(&found) == ["exit", "decide", "act", "deliver"], "{found:#?}");
+    let [exit, _, act, _] = &found[..] else { anyhow::bail!("{found:#?}") };
+    ensure!(before <= u128::from(exit.start_time_unix_nano), "{before} {exit:#?}");
+    // The profile has it wait for 300 ms.
+    ensure!(exit.end_time_unix_nano - exit.start_time_unix_nano >= 300_000_000, "{exit:#?}");
+    ensure!(act.end_time_unix_nano > act.start_time_unix_nano, "a program starts in no time: {act:#?}");
     daemon.stop()
 }
 

@@ -52,7 +52,8 @@ impl Turn {
             self.last_found.insert(name.clone(), (exit.process.key, found.clone()));
             *circumstances = Some(Box::new(found));
         }
-        let course = self.courses.of(&notice);
+        let tracing = journal.outlet().is_tracing();
+        let course = if tracing { self.courses.of(at, &notice) } else { None };
         journal.tell_of(at, notice, course);
     }
 }

@@ -292,6 +292,9 @@ impl Turn {
                     self.care(Job { id: action.id, name, what: Care::Check(check) })
                 }
                 What::Restart { name, by, force } => {
+                    if self.parts.journal.outlet().is_tracing() {
+                        self.courses.restarting(&name, action.at);
+                    }
                     self.care(Job { id: action.id, name, what: Care::Restart { by, force } });
                 }
                 What::Notify { notice } => self.notify(action.at, notice),

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::model::critical::RestartResult;
 use crate::model::notice::Notice;
 use crate::model::notice::table::About;
 use crate::model::signal::Hundredths;
@@ -91,6 +92,9 @@ impl Step {
             | Notice::ThrottleAdjusted { .. }
             | Notice::ThrottleFailed { .. }
             | Notice::ThrottleRemoved { .. } => Self::Act,
+            Notice::CriticalProcessRestart { result, .. } if !matches!(result, RestartResult::GivenUp) => {
+                Self::Act
+            }
             Notice::CriticalProcessDown { .. }
             | Notice::CriticalProcessMissing { .. }
             | Notice::CriticalProcessRecovered { .. }
@@ -202,6 +206,10 @@ pub enum Cause {
     Exec,
     /// Other rules came into force.
     Rules,
+    /// A critical process ended.
+    Exit,
+    /// A critical process was found not to be healthy.
+    Unhealthy,
 }
 
 /// How an action went, on the engine thread's clock.

@@ -10,6 +10,7 @@ use super::otlp::logs::LogRecord;
 use super::otlp::traces::{Span, SpanKind};
 use super::otlp::{Attributes, Value, cut};
 use crate::model::absence::Revival;
+use crate::model::critical::RestartResult;
 use crate::model::event::{Status, signal_name};
 use crate::model::notice::Notice;
 use crate::model::notice::table::About;
@@ -91,6 +92,8 @@ pub fn spans(happened: &Happened<'_>) -> Vec<Span> {
                 let name = match cause {
                     Cause::Exec => "exec",
                     Cause::Rules => "rules",
+                    Cause::Exit => "exit",
+                    Cause::Unhealthy => "unhealthy",
                 };
                 steps.push((Step::Cause, name, happened.wall(at), decided));
             }
@@ -115,19 +118,23 @@ pub fn spans(happened: &Happened<'_>) -> Vec<Span> {
         if step == Step::Cause {
             attributes.extend(process(notice));
         }
-        let error = if let Notice::ThrottleFailed { error, .. } = notice
-            && step == Step::Act
-        {
-            Some(error.clone())
-        } else {
-            None
-        };
+        let error = failure(notice).filter(|_| step == Step::Act).map(str::to_owned);
         let span =
             Span { context, parent, name, kind: SpanKind::Internal, begun_ns, ended_ns, attributes, error };
         parent = Some(context.span);
         span
     };
     steps.into_iter().map(span).collect()
+}
+
+/// Why what was done failed, if it did.
+fn failure(notice: &Notice) -> Option<&str> {
+    if let Notice::ThrottleFailed { error, .. }
+    | Notice::CriticalProcessRestart { result: RestartResult::Failed, detail: error, .. } = notice
+    {
+        return Some(error);
+    }
+    None
 }
 
 fn is_critical(notice: &Notice) -> bool {
@@ -216,7 +223,7 @@ fn flatten(prefix: &str, json: &Json, out: &mut Attributes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::notice::testing::{applied, down, stopped};
+    use crate::model::notice::testing::{applied, down, restarted, stopped};
     use crate::model::signal::Hundredths;
 
     const ID: &str = "evt_0190a1b2c3d47e5f8091a2b3c4d5e6f7";
@@ -280,7 +287,8 @@ mod tests {
     #[test]
     fn a_death_and_what_has_no_course() {
         let death = down("nginx", 0);
-        let names = |notice| spans(&happened(notice)).iter().map(|span| span.name).collect::<Vec<_>>();
+        let names =
+            |notice: &Notice| spans(&happened(notice)).iter().map(|span| span.name).collect::<Vec<_>>();
         assert_eq!(names(&death), ["exit", "decide"]);
         assert_eq!(names(&applied("x")), ["decide", "act"], "the last one is there for deliveries");
         let reason = crate::model::reason::Reason::Empty;
@@ -288,5 +296,12 @@ mod tests {
         let failed = Notice::ThrottleFailed { group, error: "no".to_owned(), reason };
         let errors: Vec<_> = spans(&happened(&failed)).into_iter().map(|span| span.error).collect();
         assert_eq!(errors, [None, Some("no".to_owned())]);
+        assert_eq!(names(&restarted("nginx", RestartResult::GivenUp, 1)), ["decide"], "nothing is done");
+        for (result, error) in
+            [(RestartResult::Failed, Some("that is how".to_owned())), (RestartResult::Restarted, None)]
+        {
+            let restart = restarted("nginx", result, 1);
+            assert_eq!(spans(&happened(&restart)).pop().unwrap().error, error, "{result:?}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::model::critical::RestartResult;
 use crate::model::limits::Limits;
 use crate::model::notice::{Clash, Notice, Response};
 use crate::model::reason::Reason;
@@ -26,6 +27,17 @@ pub(crate) fn applied(group: &str) -> Notice {
         how: "in place".to_owned(),
         reason: Reason::Empty,
         latency_ns: None,
+    }
+}
+
+/// A restart ended so.
+pub(crate) fn restarted(name: &str, result: RestartResult, attempt: u32) -> Notice {
+    Notice::CriticalProcessRestart {
+        name: name.parse().unwrap(),
+        result,
+        by: "unit x.service".to_owned(),
+        attempt,
+        detail: "that is how".to_owned(),
     }
 }
 
