@@ -1,5 +1,7 @@
 //! What a scrape costs beside prometheus-process-exporter, which reads all of /proc for each.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::clock::{SOON, Stopwatch, wait_until};
 use integration_tests::daemon::Daemon;
@@ -20,7 +22,7 @@ const GROUPS: usize = 50;
 /// Processes in each.
 const MEMBERS: usize = 20;
 /// Scrapes of each program in a round.
-const SCRAPES: u32 = 50;
+const SCRAPES: u32 = 200;
 
 /// Wall and CPU time of one scrape, ms.
 pub(super) struct Scraped {
@@ -59,28 +61,76 @@ pub(super) fn run(setting: &Setting) -> Result<[Scraped; 2]> {
     let [port] = free_ports()?;
     let exporter = Peer::ProcessExporter.start(places.root(), port, "")?;
     let theirs = format!("127.0.0.1:{port}");
-    let mut found = [(daemon.pid(), ours), (exporter.pid(), theirs)].map(|(pid, address)| {
-        let (wall, cpu) = (Vec::new(), Vec::new());
-        (pid, address, wall, cpu)
-    });
+    let mut scraped = [
+        Target::new("process-throttler", daemon.pid(), ours),
+        Target::new(Peer::ProcessExporter.name(), exporter.pid(), theirs),
+    ];
     for _ in 0..setting.rounds {
-        for (pid, address, wall, cpu) in &mut found {
+        for target in &scraped {
             // The first reads what those after it may have cached.
-            ensure!(Scrape::over_tcp(address)?.0.len() > 1_000, "{address} tells little");
-            let (watch, before) = (Stopwatch::start(), kernel::cpu_nanos(*pid)?);
-            for _ in 0..SCRAPES {
-                Scrape::over_tcp(address)?;
+            let Scrape(text) = Scrape::over_tcp(&target.address)?;
+            ensure!(text.len() > 1_000, "{} tells little", target.who);
+        }
+        for target in &mut scraped {
+            target.begin()?;
+        }
+        // In turn, so that each begins with the caches as the other left them: an agent that is scraped every few
+        // seconds has none of its own either.
+        for _ in 0..SCRAPES {
+            for target in &mut scraped {
+                target.scrape()?;
             }
-            wall.push(watch.elapsed().as_secs_f64() * 1e3 / f64::from(SCRAPES));
-            #[expect(clippy::cast_precision_loss, reason = "nanoseconds far below 2^52")]
-            let nanos = (kernel::cpu_nanos(*pid)? - before) as f64;
-            cpu.push(nanos / 1e6 / f64::from(SCRAPES));
+        }
+        for target in &mut scraped {
+            target.end()?;
         }
     }
     daemon.stop()?;
-    let [ours, theirs] = found.map(|(_, _, wall, cpu)| (Samples::new(wall), Samples::new(cpu)));
-    let scraped = |who, (wall, cpu): (Option<Samples>, Option<Samples>)| -> Result<Scraped> {
-        Ok(Scraped { who, wall: wall.context("a round")?, cpu: cpu.context("a round")? })
-    };
-    Ok([scraped("process-throttler", ours)?, scraped(Peer::ProcessExporter.name(), theirs)?])
+    let [ours, theirs] = scraped.map(Target::scraped);
+    Ok([ours?, theirs?])
+}
+
+/// Who is scraped, and what was measured of it.
+struct Target {
+    who: &'static str,
+    pid: u32,
+    address: String,
+    /// CPU time when the round began, in ns.
+    began: u64,
+    /// Wall time of this round's scrapes.
+    taken: Duration,
+    /// By round, ms a scrape.
+    wall: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Target {
+    const fn new(who: &'static str, pid: u32, address: String) -> Self {
+        Self { who, pid, address, began: 0, taken: Duration::ZERO, wall: Vec::new(), cpu: Vec::new() }
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        (self.began, self.taken) = (kernel::cpu_nanos(self.pid)?, Duration::ZERO);
+        Ok(())
+    }
+
+    fn scrape(&mut self) -> Result<()> {
+        let watch = Stopwatch::start();
+        Scrape::over_tcp(&self.address)?;
+        self.taken += watch.elapsed();
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let used = Duration::from_nanos(kernel::cpu_nanos(self.pid)? - self.began);
+        for (each, whole) in [(&mut self.wall, self.taken), (&mut self.cpu, used)] {
+            each.push(whole.as_secs_f64() * 1e3 / f64::from(SCRAPES));
+        }
+        Ok(())
+    }
+
+    fn scraped(self) -> Result<Scraped> {
+        let samples = |by_round| Samples::new(by_round).context("a round");
+        Ok(Scraped { who: self.who, wall: samples(self.wall)?, cpu: samples(self.cpu)? })
+    }
 }
