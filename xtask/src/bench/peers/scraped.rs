@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use integration_tests::clock::{SOON, Stopwatch, wait_until};
+use integration_tests::clock::{SOON, Stopwatch, pause, wait_until};
 use integration_tests::daemon::Daemon;
 use integration_tests::kernel;
 use integration_tests::places::Places;
@@ -22,7 +22,13 @@ const GROUPS: usize = 50;
 /// Processes in each.
 const MEMBERS: usize = 20;
 /// Scrapes of each program in a round.
-const SCRAPES: u32 = 200;
+const SCRAPES: u32 = 20;
+/// Before each of them. The agent gives figures again that are younger than 100 ms, which those who scrape it every few
+/// seconds never see.
+const APART: Duration = Duration::from_millis(150);
+
+/// How often the agent has collected figures, before those that it tells with it.
+const COLLECTED: &str = "process_throttler_metrics_collect_duration_seconds_count";
 
 /// Wall and CPU time of one scrape, ms.
 pub(super) struct Scraped {
@@ -66,21 +72,23 @@ pub(super) fn run(setting: &Setting) -> Result<[Scraped; 2]> {
         Target::new(Peer::ProcessExporter.name(), exporter.pid(), theirs),
     ];
     for _ in 0..setting.rounds {
-        for target in &scraped {
-            // The first reads what those after it may have cached.
-            let Scrape(text) = Scrape::over_tcp(&target.address)?;
-            ensure!(text.len() > 1_000, "{} tells little", target.who);
-        }
         for target in &mut scraped {
             target.begin()?;
+            ensure!(
+                (0..GROUPS).all(|group| target.seen.0.contains(&name(group))),
+                "{} lacks groups",
+                target.who
+            );
         }
-        // In turn, so that each begins with the caches as the other left them: an agent that is scraped every few
-        // seconds has none of its own either.
+        let before = scraped[0].seen.figure(COLLECTED)?;
         for _ in 0..SCRAPES {
             for target in &mut scraped {
+                pause(APART);
                 target.scrape()?;
             }
         }
+        let collected = scraped[0].seen.figure(COLLECTED)? - before;
+        ensure!(collected >= f64::from(SCRAPES), "{collected} of {SCRAPES} scrapes were of their own");
         for target in &mut scraped {
             target.end()?;
         }
@@ -99,6 +107,8 @@ struct Target {
     began: u64,
     /// Wall time of this round's scrapes.
     taken: Duration,
+    /// The last one.
+    seen: Scrape,
     /// By round, ms a scrape.
     wall: Vec<f64>,
     cpu: Vec<f64>,
@@ -106,17 +116,20 @@ struct Target {
 
 impl Target {
     const fn new(who: &'static str, pid: u32, address: String) -> Self {
-        Self { who, pid, address, began: 0, taken: Duration::ZERO, wall: Vec::new(), cpu: Vec::new() }
+        let seen = Scrape(String::new());
+        Self { who, pid, address, began: 0, taken: Duration::ZERO, seen, wall: Vec::new(), cpu: Vec::new() }
     }
 
+    /// One scrape, which reads what those after it may have cached, and begins to measure.
     fn begin(&mut self) -> Result<()> {
+        self.scrape()?;
         (self.began, self.taken) = (kernel::cpu_nanos(self.pid)?, Duration::ZERO);
         Ok(())
     }
 
     fn scrape(&mut self) -> Result<()> {
         let watch = Stopwatch::start();
-        Scrape::over_tcp(&self.address)?;
+        self.seen = Scrape::over_tcp(&self.address)?;
         self.taken += watch.elapsed();
         Ok(())
     }

@@ -101,7 +101,10 @@ impl Peer {
             }
             Self::Forkstat => drop(command.args(["-e", "fork,exec,exit", "-l"])),
             Self::Cgrulesengd => command = cgrulesengd(&program, dir, group)?,
-            Self::ProcessExporter => drop(command.arg(format!("-web.listen-address=127.0.0.1:{port}"))),
+            Self::ProcessExporter => {
+                command.arg(format!("-web.listen-address=127.0.0.1:{port}"));
+                command.arg("-config.path").arg(exporter_file(dir)?);
+            }
             Self::Earlyoom => drop(command.args(["--dryrun", "-r", "0"])),
             Self::Monit => drop(command.arg("-I").arg("-c").arg(monit_file(dir)?)),
         }
@@ -133,6 +136,14 @@ fn cgrulesengd(program: &Path, dir: &Path, group: &str) -> Result<Command> {
     command.arg(&etc).arg(program).args(["-n", "-f"]).arg(dir.join("cgrulesengd.log"));
     command.env("LD_LIBRARY_PATH", libraries);
     Ok(command)
+}
+
+/// Without one it tells of no process at all. This is the one for all of them that its manual begins with.
+fn exporter_file(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join("exporter.yaml");
+    fs::write(&path, "process_names:\n  - name: \"{{.Comm}}\"\n    cmdline: [\".+\"]\n")
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
 }
 
 /// The pid file of the process that monit looks after.
