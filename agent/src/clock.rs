@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, nanos};
 
 /// Time since boot, suspend included: the clock of kernel events and of the engine.
 #[must_use]
@@ -60,7 +60,7 @@ pub fn unix_millis(time: SystemTime) -> i64 {
 #[must_use]
 pub fn unix_nanos(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    nanos(since)
 }
 
 /// What a test may wait on this machine for what takes `time` on a common one. The variable says how many times

@@ -18,6 +18,7 @@ use crate::model::cpu_list::CpuList;
 use crate::model::id::Name;
 use crate::model::limits::{Limits, Scope};
 use crate::model::policy::Policy;
+use crate::model::time::millis;
 use crate::model::unit::{Bytes, CpuPercent, Nice, Weight};
 
 const AFTER_HELP: &str = "\
@@ -224,7 +225,7 @@ impl Grouping {
             },
             allow_move: self.allow_move,
             whole_unit: self.whole_unit,
-            for_ms: self.duration.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+            for_ms: self.duration.map(millis),
             dry_run: context.dry_run,
         })
     }

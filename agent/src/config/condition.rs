@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::error::Findings;
 use super::fields::Cursor;
 use super::file::Value;
-use super::policy::{HOUR, SECOND, hours, millis, number, span, zone};
+use super::policy::{HOUR, SECOND, hours, number, span, zone};
 use crate::model::policy::{Side, Threshold, When, Zone};
 use crate::model::signal::{Hundredths, Signal};
+use crate::model::time::millis;
 
 /// Keys of `when` besides the measures.
 const WHEN_KEYS: [&str; 3] = ["hours", "timezone", "cooldown"];

@@ -14,6 +14,7 @@ use crate::model::limits::Limits;
 use crate::model::policy::table::{Description, POLICIES};
 use crate::model::policy::{Adaptive, Gradual, Kind, Latency, Policy, Schedule, Span, Target, Zone};
 use crate::model::signal::Hundredths;
+use crate::model::time::millis;
 use crate::model::unit::{CpuPercent, Weight};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -327,10 +328,6 @@ pub(super) fn span(
 
 fn whole_seconds(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads a policy that was not written in a file: its parameters by their keys. Without `limits` they are taken to

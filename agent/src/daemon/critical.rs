@@ -24,7 +24,7 @@ use crate::model::death::Obituary;
 use crate::model::id::{Name, ProcKey};
 use crate::model::plural::counted;
 use crate::model::process::Comm;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, millis};
 use crate::store::restarts::{Became, RestartRow};
 
 /// How long whoever restarts by hand waits for the end: less than for any answer.
@@ -302,8 +302,4 @@ fn told_restart(view: RestartView) -> CriticalRestarts {
         last_result,
         last_detail,
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

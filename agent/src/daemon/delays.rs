@@ -20,6 +20,7 @@ use crate::daemon::requests::{Office, Result};
 use crate::model::id::{Name, ProcKey};
 use crate::model::last_seconds::share;
 use crate::model::latency::Waits;
+use crate::model::time::millis;
 
 /// Most cgroups above critical processes whose quotas are read: about 20 µs each.
 const QUOTAS_MAX: usize = 256;
@@ -319,10 +320,6 @@ fn told(waited: Waited, over_ms: u64, places: &Places) -> WaitedTime {
         longest_us: longest_ns / 1_000,
         holders,
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::engine;
 use crate::engine::action::Wants;
 use crate::model::id::Name;
 use crate::model::rule::Profile;
+use crate::model::time::millis;
 use crate::source::Counts;
 
 impl Turn {
@@ -107,8 +108,4 @@ fn usage() -> Usage {
     let seconds = u64::try_from(cpu.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(cpu.tv_nsec).unwrap_or(0);
     Usage { rss: resident.saturating_mul(page_size() as u64), cpu: Duration::new(seconds, nanos) }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -17,6 +17,7 @@ use crate::effect::webhook::deliver::judge::Verdict;
 use crate::model::delivery::DeliveryState;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::Name;
+use crate::model::time::millis;
 use crate::store::attempts::AttemptRow;
 use crate::store::endpoints::EndpointRow;
 use crate::store::outbox::{Delivery, DeliveryFilter};
@@ -249,8 +250,4 @@ fn attempt_status(row: AttemptRow) -> AttemptStatus {
 
 fn moment(unix_ms: i64) -> jiff::Timestamp {
     jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-}
-
-fn millis(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

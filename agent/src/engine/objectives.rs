@@ -17,7 +17,7 @@ use crate::model::notice::Notice;
 use crate::model::reason::Reading;
 use crate::model::rule::Profile;
 use crate::model::signal::Hundredths;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, millis};
 
 /// What is measured so soon after a step tells of what was before it.
 const SETTLES: Duration = Duration::from_millis(200);
@@ -381,8 +381,4 @@ fn told(holders: &[Holder]) -> Vec<CpuHolder> {
         CpuHolder { cgroup: *cgroup, path: None, group: group.clone(), share: Hundredths(*share) }
     });
     told.collect()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

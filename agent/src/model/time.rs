@@ -1,4 +1,4 @@
-//! Moments, as nanoseconds since boot.
+//! Moments, as nanoseconds since boot, and times in the whole units that records have.
 
 use std::time::Duration;
 
@@ -35,6 +35,18 @@ impl Timestamp {
     /// The moment `by` later, saturating.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(nanos(by)))
     }
+}
+
+/// A time in ns; what is longer than 584 years is that long.
+#[must_use]
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A time in whole ms, at most as many as there is room for.
+#[must_use]
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

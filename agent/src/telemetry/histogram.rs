@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Buckets;
+use crate::model::time::nanos;
 
 /// Upper bounds of the buckets, in µs. What takes longer than the last is in a bucket without one.
 pub const BOUNDS_US: [u64; 20] = [
@@ -20,7 +21,7 @@ pub struct Histogram {
 impl Histogram {
     /// Counts a time.
     pub fn observe(&mut self, time: Duration) {
-        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let ns = nanos(time);
         let bucket = BOUNDS_US.partition_point(|bound| bound.saturating_mul(1_000) < ns);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count = count.saturating_add(1);

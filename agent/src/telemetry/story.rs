@@ -15,7 +15,7 @@ use crate::model::event::{Status, signal_name};
 use crate::model::notice::Notice;
 use crate::model::notice::table::About;
 use crate::model::process::Comm;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, nanos};
 use crate::model::trace::{Cause, Course, Step, TraceContext};
 
 /// The attribute with the event's id.
@@ -45,7 +45,6 @@ pub struct Happened<'a> {
 impl Happened<'_> {
     /// A moment in ns since 1970.
     fn wall(&self, moment: Timestamp) -> u64 {
-        let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let (before, after) = (nanos(self.at.since(moment)), nanos(moment.since(self.at)));
         self.at_ns.saturating_sub(before).saturating_add(after)
     }

@@ -11,6 +11,7 @@ use crate::cli::page::{Always, Page, Wide, moment, or_dash};
 use crate::control::feature;
 use crate::control::proto::{Acknowledge, Acknowledged, Request};
 use crate::model::id::Name;
+use crate::model::time::millis;
 
 /// Arguments of `critical ack`.
 #[derive(Args, Debug)]
@@ -28,7 +29,7 @@ pub(super) struct Ack {
 impl Ack {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let Self { name, time, comment } = self;
-        let for_ms = time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let for_ms = time.map(millis);
         let request = Request::Acknowledge(Acknowledge { name, for_ms, comment, dry_run: context.dry_run });
         let acknowledged: Acknowledged = context.ask(feature::CRITICAL, &request)?;
         context.output.show(&acknowledged)

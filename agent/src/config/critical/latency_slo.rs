@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::config::error::Findings;
 use crate::config::fields::Cursor;
-use crate::config::policy::{millis, span};
+use crate::config::policy::span;
 use crate::model::latency::LatencySlo;
+use crate::model::time::millis;
 
 const KEYS: &[&str] = &["run_queue_p99", "for"];
 /// Below 100 µs the scheduler itself cannot keep the promise; above 10 s it is none.

@@ -20,7 +20,7 @@ use crate::effect::webhook::deliver::judge::Verdict;
 use crate::effect::webhook::deliver::limiter::Limiter;
 use crate::effect::webhook::deliver::schedule::{LONGEST, MOST_REJECTED, wait_after};
 use crate::model::notice::Notice;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, millis};
 use crate::model::trace::TraceContext;
 use crate::store::attempts::{AttemptRow, Fate};
 use crate::store::endpoints::EndpointRow;
@@ -280,7 +280,7 @@ impl Worker {
         let row = AttemptRow {
             at: now,
             status: attempt.status,
-            latency_ms: u64::try_from(attempt.latency.as_millis()).unwrap_or(u64::MAX),
+            latency_ms: millis(attempt.latency),
             error: attempt.error,
             answer: attempt.answer,
         };

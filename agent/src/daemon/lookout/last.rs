@@ -16,7 +16,7 @@ use crate::model::id::{Name, ProcKey};
 use crate::model::last_seconds::{CpuUser, Held, LastSeconds, Waiting, share};
 use crate::model::process::printable;
 use crate::model::signal::Hundredths;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, millis};
 use crate::procfs::Proc;
 use crate::procfs::pressure::Pressure;
 use crate::procfs::waits::Waited;
@@ -180,8 +180,4 @@ fn below(root: &Path, path: &Path) -> PathBuf {
 
 fn shown(path: &Path) -> String {
     format!("/{}", printable(path.as_os_str().as_bytes()))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

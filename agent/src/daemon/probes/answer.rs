@@ -9,6 +9,7 @@ use crate::daemon::probes::rate;
 use crate::model::id::ProcKey;
 use crate::model::latency::{ByCpu, Delay, Reading, Totals, Waits, blame, since, sum};
 use crate::model::process::Comm;
+use crate::model::time::millis;
 
 /// Most of those who had the CPUs that are told.
 const HOLDERS_MAX: usize = 10;
@@ -143,7 +144,7 @@ pub(super) fn latency<'a>(
         |delay: &&Delay| delay.at >= from.at && subject.processes().any(|key| key.pid == delay.waiter.tgid);
     let switches = to.totals.switches.wrapping_sub(from.totals.switches);
     Latency {
-        for_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        for_ms: millis(time),
         armed_for_this: alone,
         armed_by: armed_by.to_owned(),
         cost: rate::cost(switches, per_switch_ns, time).0,

@@ -9,7 +9,7 @@ use crate::engine::action::Listener;
 use crate::engine::input::{Holder, Waited, WaitedOf};
 use crate::model::id::ProcKey;
 use crate::model::latency::{ByCpu, Reading, Waits, blame, since, sum};
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, millis};
 use crate::source::SourceError;
 
 /// Between two measurements.
@@ -96,7 +96,7 @@ impl Listening {
             holders: users.as_ref().map(|users| holders(&waits, users)).unwrap_or_default(),
             waits: sum(&waits),
         });
-        let interval_ms = u64::try_from(now.since(before).as_millis()).unwrap_or(u64::MAX);
+        let interval_ms = millis(now.since(before));
         let waited = Waited { interval_ms, of: of.collect() };
         self.full = full;
         if tell(waited) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::config::probes::ProbesSettings;
 use crate::model::chain::chain;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, nanos};
 use crate::source::SourceError;
 use crate::source::attach::Options;
 use crate::source::sched::{Arming, Probes, Ready};
@@ -31,7 +31,6 @@ enum Next {
 
 impl Programs {
     pub(super) fn new(settings: &ProbesSettings) -> Self {
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let arming = Arming::new(nanos(settings.threshold), nanos(REPORT_INTERVAL));
         Self { arming, next: Next::Due(clock::now().after(CALM)) }
     }

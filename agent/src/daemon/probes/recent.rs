@@ -13,7 +13,7 @@ use crate::daemon::probes::answer::{DIRS_MAX, grown, together};
 use crate::daemon::probes::listening::Counters;
 use crate::model::id::ProcKey;
 use crate::model::latency::{ByCpu, Reading, Totals, Waits, blame, since, sum};
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, millis};
 use crate::source::SourceError;
 
 /// Most of those who had the CPUs that are told for each process.
@@ -172,10 +172,7 @@ fn recent(of: &[Whose], from: &Reading, to: &Reading, mount: Option<&Path>) -> R
             .map(|(id, share)| Holder { cgroup: path(id), group: None, share })
             .collect(),
     };
-    Recent {
-        over_ms: u64::try_from(to.at.since(from.at).as_millis()).unwrap_or(u64::MAX),
-        of: found.into_iter().map(|one| one.map(told)).collect(),
-    }
+    Recent { over_ms: millis(to.at.since(from.at)), of: found.into_iter().map(|one| one.map(told)).collect() }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::engine::view::HealthView;
 use crate::model::critical::{Checked, Critical, HealthCheck};
 use crate::model::id::Name;
 use crate::model::notice::Notice;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, millis};
 
 /// The health checks of the active profile, by critical process.
 #[derive(Debug, Default)]
@@ -105,7 +105,7 @@ impl Health {
             Checked::Healthy => {
                 check.failures = 0;
                 if let Some(since) = check.unhealthy.take() {
-                    let lasted_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+                    let lasted_ms = millis(now.since(since));
                     out.notify(Notice::HealthCheckRecovered { name: name.clone(), lasted_ms });
                 }
                 Some(Turn::Healthy(name.clone()))

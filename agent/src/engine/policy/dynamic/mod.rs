@@ -14,7 +14,7 @@ use crate::engine::policy::dynamic::latency::Yielding;
 use crate::model::limits::Limits;
 use crate::model::policy::{Adaptive, Policy, Schedule};
 use crate::model::reason::Reading;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, nanos};
 use crate::model::unit::CpuPercent;
 
 /// The moving limits of a group.
@@ -133,7 +133,7 @@ impl Motion {
     /// Sets when the next measurement is due: all groups at the same moments, so that one waking serves all.
     pub(crate) fn measure_next(&mut self, now: Timestamp) {
         if let State::Adaptive(adaptive, _) = &self.state {
-            let interval = u64::try_from(adaptive.interval().as_nanos()).unwrap_or(u64::MAX).max(1);
+            let interval = nanos(adaptive.interval()).max(1);
             let next = (now.as_nanos() / interval).saturating_add(1).saturating_mul(interval);
             self.due = Some(Timestamp::from_nanos(next));
         }
