@@ -31,6 +31,8 @@ const RULE_KEYS: &[&str] = &[
 
 /// Longest description in bytes.
 const DESCRIPTION_MAX: usize = 4_096;
+/// The version of a profile that says none.
+pub(super) const FIRST_VERSION: &str = "1.0";
 /// Longest version in bytes.
 const VERSION_MAX: usize = 64;
 
@@ -129,8 +131,15 @@ fn read_profile(
         Some(name)
     });
     let version = map.get("version").map_or_else(
-        || Some("1.0".to_owned()),
-        |value| short(value, VERSION_MAX, false, findings).filter(|version| !version.is_empty()),
+        || Some(FIRST_VERSION.to_owned()),
+        |value| {
+            let version = short(value, VERSION_MAX, false, findings)?;
+            if version.is_empty() {
+                findings.push(value.error("the version is empty").with_fix("leave it out: it is 1.0 then"));
+                return None;
+            }
+            Some(version)
+        },
     );
     let description = text_or_empty(map.get("description"), findings);
     let critical = map.get("critical_processes").map(|list| critical::read(list, host, findings));

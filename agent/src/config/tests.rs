@@ -147,6 +147,7 @@ fn malformed_files_are_refused_at_their_place() {
         ("name: \"web\\0\"\n", (1, 7), "contains a NUL character"),
         ("name: [web\n", (1, 7), "unclosed bracket"),
         ("name: web\nversion: \"1\\n2\"\n", (2, 10), "contains control characters"),
+        ("name: web\nversion: \"\"\n", (2, 10), "the version is empty"),
         ("name: web\ndescription: \"\\e[31m\"\n", (2, 14), "contains control characters"),
         ("name: web\nextends: base\n", (2, 10), "unknown profile \"base\""),
     ] {

@@ -126,7 +126,10 @@ pub(super) fn predecessor() -> Run {
                 is_plain(&draft.findings);
                 assert_eq!(draft.profile.name.as_str(), "imported");
             }
-            Err(StoreError::Invalid(findings)) => is_plain(&findings),
+            Err(StoreError::Invalid(findings)) => {
+                is_plain(&findings);
+                assert!(findings.has_errors(), "refused without a reason");
+            }
             Err(error) => drop(error.to_string()),
         }
     })

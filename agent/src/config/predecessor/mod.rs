@@ -12,6 +12,7 @@ use super::error::Findings;
 use super::fields::{Cursor, Map};
 use super::file::{Node, Value};
 use super::host::Host;
+use super::profile::FIRST_VERSION;
 use crate::model::id::{NAME_MAX, Name};
 use crate::model::rule::{Critical, Profile, Rule, Turn};
 
@@ -173,7 +174,8 @@ impl Migration<'_> {
             Some(at) => at.text(findings).map(str::to_owned),
             None => Some(default.to_owned()),
         };
-        let version = text("version", "1.0", self.findings).filter(|version| !version.is_empty());
+        let version = text("version", FIRST_VERSION, self.findings);
+        let version = version.map(|text| if text.is_empty() { FIRST_VERSION.to_owned() } else { text });
         let description = text("description", "", self.findings);
         self.keep(&map, &["version", "description"]);
         self.drop_keys(
@@ -350,6 +352,12 @@ schedule:
   - {time: noon, profile_name: lunch}
 settings: {update_interval: 5s}
 ";
+
+    #[test]
+    fn an_empty_version_is_none() {
+        let (profile, _, findings) = import(&OLD.replace("version: \"1.0\"", "version: \"\""));
+        assert_eq!(profile.map(|profile| profile.version).as_deref(), Some("1.0"), "{findings}");
+    }
 
     #[test]
     fn every_key_is_accounted_for() {
