@@ -148,6 +148,13 @@ fn malformed_files_are_refused_at_their_place() {
         ("name: [web\n", (1, 7), "unclosed bracket"),
         ("name: web\nversion: \"1\\n2\"\n", (2, 10), "contains control characters"),
         ("name: web\nversion: \"\"\n", (2, 10), "the version is empty"),
+        // As the library that looks for it quotes it.
+        (
+            "name: web\nthrottling_rules:\n  - name: x\n    match: { comm: x }\n    limits: { nice: 5 }\n    \
+             when: { hours: \"01:00-02:00\", timezone: \"a\\tb\" }\n",
+            (6, 45),
+            "there is no time zone \"a\\tb\": failed to find time zone `a\u{fffd}b`",
+        ),
         ("name: web\ndescription: \"\\e[31m\"\n", (2, 14), "contains control characters"),
         ("name: web\nextends: base\n", (2, 10), "unknown profile \"base\""),
     ] {
