@@ -63,7 +63,8 @@ impl Finding {
             line: 0,
             column: 0,
             key: String::new(),
-            message,
+            // Libraries quote what they read as it is.
+            message: message.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}"),
             snippet: String::new(),
             indent: 0,
             fix,
@@ -82,23 +83,13 @@ impl Finding {
     ) -> Self {
         let (snippet, indent) =
             crop(content, usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX));
-        Self {
-            severity,
-            file: file.to_owned(),
-            line,
-            column,
-            key: String::new(),
-            message,
-            snippet,
-            indent,
-            fix: None,
-        }
+        Self { line, column, snippet, indent, ..Self::about_file(severity, file, message, None) }
     }
 
-    /// With the path of the key.
+    /// With the path of the key, which is the file's own text.
     #[must_use]
     pub fn with_key(mut self, key: &str) -> Self {
-        key.clone_into(&mut self.key);
+        self.key = one_line(key);
         self
     }
 
@@ -253,7 +244,7 @@ fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::E
 }
 
 /// A text without anything that could disturb a terminal or a log line.
-pub(super) fn one_line(text: &str) -> String {
+fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::error::{Finding, Findings, Severity, one_line};
+use super::error::{Finding, Findings, Severity};
 use super::file::{Node, Place, Source, Value};
 
 /// Longest list of any kind.
@@ -205,10 +205,7 @@ impl<'a> Cursor<'a> {
     fn finding(&self, severity: Severity, place: Place, path: &str, message: String) -> Finding {
         let Place { line, column, file } = place;
         let source = self.source.file(file);
-        // Keys are the file's own text, and libraries quote it in their errors as it is.
-        let message = message.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}");
-        Finding::at(severity, source.path(), source.line(line), line, column, message)
-            .with_key(&one_line(path))
+        Finding::at(severity, source.path(), source.line(line), line, column, message).with_key(path)
     }
 }
 
