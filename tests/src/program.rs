@@ -36,22 +36,7 @@ impl Program {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(self, dir: &Path, name: &str) -> Result<PathBuf> {
-        let path = dir.join(name);
-        let context = || format!("write program {}", path.display());
-        // By a process of its own: another thread of this one may fork while the file is open for writing, and until that
-        // child becomes another program, nobody can execute the file (ETXTBSY).
-        let mut writer = Command::new("/bin/sh")
-            .args(["-c", r#"exec cat >"$0""#])
-            .arg(&path)
-            .stdin(Stdio::piped())
-            .spawn()
-            .with_context(context)?;
-        let written = writer.stdin.take().context("its standard input")?.write_all(&elf(&self.code()));
-        let ended = writer.wait().with_context(context)?;
-        written.with_context(context)?;
-        ensure!(ended.success(), "write program {}: {ended}", path.display());
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).with_context(context)?;
-        Ok(path)
+        write_executable(dir, name, &elf(&self.code()))
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -159,6 +144,38 @@ impl Program {
         };
         words.into_iter().flat_map(u32::to_le_bytes).collect()
     }
+}
+
+/// Writes an executable file as `dir/name`, for all to read and execute.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_executable(dir: &Path, name: &str, content: &[u8]) -> Result<PathBuf> {
+    let path = dir.join(name);
+    let context = || format!("write program {}", path.display());
+    // By a process of its own: another thread of this one may fork while the file is open for writing, and until that
+    // child becomes another program, nobody can execute the file (ETXTBSY).
+    let mut writer = Command::new("/bin/sh")
+        .args(["-c", r#"exec cat >"$0""#])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .with_context(context)?;
+    let written = writer.stdin.take().context("its standard input")?.write_all(content);
+    let ended = writer.wait().with_context(context)?;
+    written.with_context(context)?;
+    ensure!(ended.success(), "write program {}: {ended}", path.display());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).with_context(context)?;
+    Ok(path)
+}
+
+/// Copies an executable file to `dir/name`.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn copy_executable(from: &Path, dir: &Path, name: &str) -> Result<PathBuf> {
+    let content = fs::read(from).with_context(|| format!("read program {}", from.display()))?;
+    write_executable(dir, name, &content)
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -2,16 +2,15 @@
 //! and a stranger who comes into a limited cgroup.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use integration_tests::cgroup::{TestCgroup, cpu_quota_of};
 use integration_tests::clock::{SOON, wait_until};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
-use integration_tests::program::Program;
+use integration_tests::program::{Program, write_executable};
 use integration_tests::workload::Workload;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -28,13 +27,13 @@ impl Family {
     fn write(places: &Places) -> Result<(Self, PathBuf)> {
         let critical = Program::Wait.write(&places.bin(), "pt-critical-kid")?;
         let at = |name: &str| places.bin().join(name);
-        let family = Self { script: at("pt-family"), go: at("go"), pid: at("pid") };
-        let (go, kid, pid) = (family.go.display(), critical.display(), family.pid.display());
+        let (go, kid, pid) = (at("go"), critical.display(), at("pid"));
+        let (begin, written) = (go.display(), pid.display());
         // Nothing but the shell itself: it runs under a quota.
-        let text = format!("#!/bin/sh\nwhile [ ! -e {go} ]; do :; done\n{kid} &\necho $! >{pid}\nwait\n");
-        fs::write(&family.script, text).context("write the script")?;
-        fs::set_permissions(&family.script, fs::Permissions::from_mode(0o755))?;
-        Ok((family, critical))
+        let text =
+            format!("#!/bin/sh\nwhile [ ! -e {begin} ]; do :; done\n{kid} &\necho $! >{written}\nwait\n");
+        let script = write_executable(&places.bin(), "pt-family", text.as_bytes())?;
+        Ok((Self { script, go, pid }, critical))
     }
 
     fn start_critical(&self) -> Result<Kid> {

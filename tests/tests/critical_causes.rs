@@ -12,7 +12,7 @@ use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::kernel;
 use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
-use integration_tests::program::Program;
+use integration_tests::program::{Program, copy_executable};
 use integration_tests::receiver::{Receiver, SECRET};
 use integration_tests::workload::Workload;
 use nix::sys::signal::Signal;
@@ -26,9 +26,7 @@ const BACK: &str = "critical_process_recovered";
 
 /// A shell of our own, so that it is the only instance of its executable.
 fn shell(places: &Places) -> Result<PathBuf> {
-    let path = places.bin().join("pt-shell");
-    std::fs::copy("/bin/sh", &path).context("copy the shell")?;
-    Ok(path)
+    copy_executable(Path::new("/bin/sh"), &places.bin(), "pt-shell")
 }
 
 /// A shell that runs this when its input ends.

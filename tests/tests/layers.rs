@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use integration_tests::binary::require_root;
 use integration_tests::command::run_in_mount_namespace;
 use integration_tests::places::Places;
+use integration_tests::program::copy_executable;
 use serde_json::Value;
 
 /// `/etc` with nothing but profiles of the system, and a home with some of a user's.
@@ -56,10 +57,8 @@ fn users_build_upon_the_system_s_profiles_and_change_their_own() -> Result<()> {
     let home = places.root().join("home");
     std::fs::create_dir(&home)?;
     std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755))?;
-    let agent = places.agent().to_str().context("UTF-8")?;
     // Where nobody but root comes is no place for a program that a user runs.
-    let copy = places.bin().join("process-throttler");
-    std::fs::copy(agent, &copy)?;
+    let copy = copy_executable(places.agent(), &places.bin(), "process-throttler")?;
     let output = run_in_mount_namespace(
         &places,
         SCRIPT,

@@ -10,7 +10,7 @@ use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::kernel;
 use integration_tests::places::Places;
-use integration_tests::program::Program;
+use integration_tests::program::{Program, write_executable};
 use integration_tests::workload::Workload;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -131,11 +131,9 @@ fn the_dead_stay_out_and_children_stay_in() -> Result<()> {
     let long = Workload::spawn(&spin)?;
     // A shell that begins its child once it is limited.
     let begin = places.root().join("begin");
-    let script = places.bin().join("pt-parent");
     let text =
         format!("#!/bin/sh\nuntil [ -e {} ]; do :; done\n{} &\nwait\n", begin.display(), spin.display());
-    std::fs::write(&script, text)?;
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let script = write_executable(&places.bin(), "pt-parent", text.as_bytes())?;
     let parent = Workload::spawn(&script)?;
     let daemon = Daemon::start(&places)?;
     limit(&daemon, &short, &["--cpu", "30%", "--group", "dying"])?;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +10,7 @@ use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
+use integration_tests::program::write_executable;
 use integration_tests::workload::Workload;
 use serde_json::json;
 
@@ -63,9 +62,7 @@ fn capture(pid: u32) -> Result<BTreeMap<String, String>> {
 }
 
 fn threads(places: &Places) -> Result<Workload> {
-    let path: PathBuf = places.bin().join("pt-attributes");
-    fs::write(&path, THREADS)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    let path = write_executable(&places.bin(), "pt-attributes", THREADS.as_bytes())?;
     let process = Workload::spawn_reading(&path)?;
     let dir = format!("/proc/{}/task", process.pid());
     wait_until("all threads are there", SOON, || {

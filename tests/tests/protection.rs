@@ -11,7 +11,7 @@ use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::kernel;
 use integration_tests::places::Places;
-use integration_tests::program::Program;
+use integration_tests::program::{Program, copy_executable, write_executable};
 use integration_tests::workload::Workload;
 use serde_json::{Value, json};
 
@@ -34,13 +34,10 @@ fn activate(daemon: &Daemon<'_>, exe: &Path, keys: &Value) -> Result<()> {
 
 /// A shell under a name of its own, with a child when its input ends: children of it run other programs.
 fn shell(places: &Places) -> Result<(PathBuf, Workload)> {
-    let shell = places.bin().join("pt-critical-sh");
-    fs::copy("/bin/sh", &shell)?;
-    let script = places.bin().join("pt-critical");
+    let shell = copy_executable(Path::new("/bin/sh"), &places.bin(), "pt-critical-sh")?;
     let hog = Program::Wait.write(&places.bin(), "pt-cgi")?;
     let text = format!("#!{}\nread line; {} & wait\n", shell.display(), hog.display());
-    fs::write(&script, text)?;
-    fs::set_permissions(&script, fs::metadata(&shell)?.permissions())?;
+    let script = write_executable(&places.bin(), "pt-critical", text.as_bytes())?;
     let process = Workload::spawn_reading(&script)?;
     wait_until("the shell runs", SOON, || {
         Ok(fs::read_link(format!("/proc/{}/exe", process.pid()))? == shell)

@@ -9,7 +9,7 @@ use integration_tests::command::run;
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
-use integration_tests::program::Program;
+use integration_tests::program::{Program, copy_executable};
 use integration_tests::receiver::{Receiver, SECRET};
 use integration_tests::workload::Workload;
 use nix::sys::signal::{Signal, kill};
@@ -179,8 +179,7 @@ fn a_program_that_cannot_be_run_is_told_and_given_up() -> Result<()> {
     let places = Places::new()?;
     open(&places)?;
     let program = Program::Wait.write(&places.bin(), "pt-broken")?;
-    let starter = places.bin().join("pt-starter");
-    std::fs::copy(&program, &starter)?;
+    let starter = copy_executable(&program, &places.bin(), "pt-starter")?;
     let mut process = Workload::spawn(&program)?;
     let daemon = Daemon::start(&places)?;
     let more = json!({ "command": [starter], "backoff": "100ms", "backoff_max": "200ms", "max": 2 });

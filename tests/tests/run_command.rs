@@ -2,7 +2,6 @@
 //! and end by a signal.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::cgroup::{REAPED, agent_groups};
@@ -11,6 +10,7 @@ use integration_tests::command::{Output, run, run_as};
 use integration_tests::daemon::{Daemon, Turn};
 use integration_tests::places::Places;
 use integration_tests::profile::ProfileText;
+use integration_tests::program::write_executable;
 use serde_json::{Value, json};
 
 /// Prints its pid, the path of its cgroup with the CPU controller, and the quota there.
@@ -89,9 +89,7 @@ fn what_cannot_be_started_leaves_nothing_limited() -> Result<()> {
     let limit = ["--cpu", "50%"];
     let plain = places.bin().join("pt-plain");
     fs::write(&plain, "text")?;
-    let orphan = places.bin().join("pt-no-interpreter");
-    fs::write(&orphan, "#!/no/such/interpreter\n")?;
-    fs::set_permissions(&orphan, fs::Permissions::from_mode(0o755))?;
+    let orphan = write_executable(&places.bin(), "pt-no-interpreter", b"#!/no/such/interpreter\n")?;
     let (plain, orphan) = (plain.to_string_lossy(), orphan.to_string_lossy());
     let checks = || -> Result<()> {
         let missing = start(&places, &limit, &["pt-no-such-command"])?.expect(127)?;

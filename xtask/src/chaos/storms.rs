@@ -1,8 +1,7 @@
 //! More processes than the agent can follow one by one, and processes that are not what they seem.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +10,7 @@ use integration_tests::clock::{SOON, Stopwatch, pause, wait_until};
 use integration_tests::daemon::Daemon;
 use integration_tests::kernel;
 use integration_tests::places::Places;
-use integration_tests::program::Program;
+use integration_tests::program::{Program, write_executable};
 use integration_tests::storm::Storm;
 use integration_tests::workload::Workload;
 use nix::sys::signal::Signal;
@@ -104,7 +103,7 @@ pub(crate) fn bomb(setting: &Setting, _: &mut Dice) -> Result<Duration> {
     fs::write(bound.context("a pids controller")?, "100").context("bound the bomb")?;
     let procs = cgroup.procs_files().next().context("a cgroup")?;
     let before = cgroup.limits()?;
-    let script = script(&places, NAME, BOMB)?;
+    let script = write_executable(&places.bin(), NAME, BOMB.as_bytes())?;
     let daemon = stage.start()?;
     let fuse = Workload::spawn_in(&script, &cgroup)?;
     let watch = Stopwatch::start();
@@ -125,15 +124,6 @@ pub(crate) fn bomb(setting: &Setting, _: &mut Dice) -> Result<Duration> {
     stage.end(daemon)?;
     ensure!(cgroup.limits()? == before, "{:?} after, {before:?} before", cgroup.limits()?);
     Ok(recovery)
-}
-
-/// Writes a program for an interpreter; its comm is its name.
-fn script(places: &Places, name: &str, text: &str) -> Result<PathBuf> {
-    let path = places.bin().join(name);
-    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("make {} executable", path.display()))?;
-    Ok(path)
 }
 
 /// More lives than pids: in a pid namespace with hardly any, and outside of it where there are not too many.
@@ -265,10 +255,11 @@ pub(crate) fn by_descriptor(setting: &Setting, _: &mut Dice) -> Result<Duration>
          open(my $memory, '>&=', $fd) or die; binmode $memory; syswrite($memory, $code) or die;\n\
          syscall({execveat}, $fd, $none, 0, 0, 0x1000); die $!;\n"
     );
-    let scripts = [script(&places, "pt-exec-file", &of_file)?, script(&places, "pt-exec-mem", &of_memory)?];
+    let scripts = [("pt-exec-file", of_file), ("pt-exec-mem", of_memory)];
     let daemon = stage.start()?;
     let watch = Stopwatch::start();
-    let [file, memory] = scripts.map(|script| Workload::spawn(&script));
+    let [file, memory] =
+        scripts.map(|(name, text)| Workload::spawn(&write_executable(&places.bin(), name, text.as_bytes())?));
     let (file, memory) = (file?, memory?);
     wait_until("the rule for the file matches", SOON, || Ok(kernel::stat(file.pid())?.nice == NICER))?;
     for process in [&file, &memory] {
