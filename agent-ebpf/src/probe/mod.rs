@@ -40,13 +40,20 @@ fn slot(tgid: u32) -> Option<*mut TaskSlot> {
     SLOTS.get_ptr_mut(tgid & SLOT_MASK.load())
 }
 
+/// When a process last exec'd, as the slot remembers it; 0: it does not.
+#[inline(always)]
+fn last_exec(tgid: u32, start_ns: u64) -> u64 {
+    let Some(slot) = slot(tgid) else { return 0 };
+    // SAFETY: a map value. Its owner may change while it is read; then the start differs.
+    let (owner, owner_start_ns, exec_ns) = unsafe { ((*slot).tgid, (*slot).start_ns, (*slot).exec_ns) };
+    if owner == tgid && owner_start_ns == start_ns { exec_ns } else { 0 }
+}
+
 /// Adds what the slot remembers of the process.
 #[inline(always)]
 fn recall(facts: &mut TaskFacts) {
-    let Some(slot) = slot(facts.tgid) else { return };
-    // SAFETY: a map value. Its owner may change while it is read; then the start differs.
-    let (tgid, start_ns, exec_ns) = unsafe { ((*slot).tgid, (*slot).start_ns, (*slot).exec_ns) };
-    if tgid == facts.tgid && start_ns == facts.start_ns && exec_ns != 0 {
+    let exec_ns = last_exec(facts.tgid, facts.start_ns);
+    if exec_ns != 0 {
         facts.exec_ns = exec_ns;
         facts.flags |= flag::EXECED;
     }

@@ -8,7 +8,7 @@ use agent_common::header::kind;
 use aya_ebpf::bindings::seq_file;
 use aya_ebpf::helpers::generated::bpf_seq_write;
 
-use crate::probe::{header, now_ns, recall, settings};
+use crate::probe::{header, last_exec, now_ns, recall, settings};
 use crate::task::Task;
 
 /// `struct bpf_iter_meta`, as far as it is needed (include/linux/bpf.h, stable).
@@ -62,16 +62,21 @@ pub fn run(ctx: IterTaskContext) {
         return;
     }
     let Some(settings) = settings() else { return };
-    let tgid = task.tgid();
+    let (tgid, start_ns) = (task.tgid(), task.start_ns());
+    if tgid == 0 || tgid == settings.own_tgid {
+        return;
+    }
+    // First what turns nearly all of them away in a sweep: what else is read of each lies in memory that nobody has used
+    // lately, and waiting for that is most of what a sweep costs.
+    if !gate::sweep_wants(settings.since_ns, start_ns, last_exec(tgid, start_ns)) {
+        return;
+    }
     // A zombie leader whose other threads live is a live process; one without is dead and was reported.
-    if tgid == 0 || tgid == settings.own_tgid || gate::group_died(task.signal().live()) {
+    if gate::group_died(task.signal().live()) {
         return;
     }
     let mut facts = task.facts(settings.cgroup_v1 != 0);
     recall(&mut facts);
-    if !gate::sweep_wants(settings.since_ns, facts.start_ns, facts.exec_ns) {
-        return;
-    }
     let record = AliveRecord { header: header::<AliveRecord>(kind::ALIVE, now_ns()), task: facts };
     let bytes: *const AliveRecord = &raw const record;
     // SAFETY: a record on the stack and its own length. No room: the kernel shows the task again.

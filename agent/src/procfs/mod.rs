@@ -181,11 +181,11 @@ impl Proc {
     /// When a file of it cannot be read for another reason, or is malformed.
     pub fn facts(&self, key: ProcKey, wants: Wants) -> Result<Option<Facts>, ProcError> {
         let Some(entry) = self.entry(key.pid)? else { return Ok(None) };
-        let Some(mut before) = entry.living(key)? else { return Ok(None) };
+        let mut leader_ended = false;
         // Twice at most: the first thread ends once.
         loop {
             // One that has ended tells nothing of the program any more; the others do.
-            let thread = if before.leader_ended() { entry.thread(key.pid)? } else { None };
+            let thread = if leader_ended { entry.thread(key.pid)? } else { None };
             let from = thread.as_ref().unwrap_or(&entry);
             let facts = Facts {
                 exe: if wants.exe { from.exe()? } else { None },
@@ -195,11 +195,12 @@ impl Proc {
                     Some(_) | None => None,
                 },
             };
-            let Some(after) = entry.living(key)? else { return Ok(None) };
-            if after.leader_ended() == before.leader_ended() {
+            // Whose they are: the directory is the same process' before and after.
+            let Some(stat) = entry.living(key)? else { return Ok(None) };
+            if stat.leader_ended() == leader_ended {
                 return Ok(Some(facts));
             }
-            before = after;
+            leader_ended = stat.leader_ended();
         }
     }
 
