@@ -27,6 +27,14 @@ pub fn storm() -> Result<PathBuf> {
     sibling("storm")
 }
 
+/// The watcher that polls.
+///
+/// # Errors
+/// When it has not been built.
+pub fn poll() -> Result<PathBuf> {
+    sibling("poll")
+}
+
 /// A Python with the packages that `cargo xtask setup` installs for tests.
 ///
 /// # Errors

@@ -93,7 +93,7 @@ struct Setting {
 pub(crate) fn run(options: &Options) -> Result<()> {
     binary::require_root()?;
     cargo(&["build", "--release", "--package", "process-throttler"])?;
-    cargo(&["build", "--quiet", "--package", "integration-tests", "--bin", "storm"])?;
+    cargo(&["build", "--quiet", "--package", "integration-tests", "--bin", "storm", "--bin", "poll"])?;
     let setting = Setting { agent: target_dir()?.join("release/process-throttler"), rounds: options.rounds };
     let _turn = Turn::take()?;
     if options.check || options.only == [Bench::Peers] {

@@ -17,7 +17,7 @@ use crate::bench::Setting;
 use crate::bench::profile::twenty_rules;
 use crate::bench::stats::Samples;
 
-const STORM: Duration = Duration::from_secs(2);
+const STORM: Duration = Duration::from_secs(3);
 /// The agent gives back what only its start needed once it has run for 5 s; before that the storm would take the page
 /// faults of it.
 const SETTLING: Duration = Duration::from_secs(6);

@@ -1,4 +1,5 @@
-//! The peers: programs of Debian packages, unpacked and never installed, each started as its users start it.
+//! The peers: programs of Debian packages, unpacked and never installed, each started as its users start it, and one of
+//! the tests' own to measure by.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use integration_tests::binary;
 use integration_tests::clock::pause;
 
 use crate::setup;
@@ -34,10 +36,12 @@ pub(super) enum Peer {
     Earlyoom,
     /// Polls processes.
     Monit,
+    /// Polls all of /proc as often as the agent looks while there is load.
+    Poll,
 }
 
 impl Peer {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Execsnoop,
         Self::Exitsnoop,
         Self::Runqlat,
@@ -46,6 +50,7 @@ impl Peer {
         Self::ProcessExporter,
         Self::Earlyoom,
         Self::Monit,
+        Self::Poll,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -58,11 +63,12 @@ impl Peer {
             Self::ProcessExporter => "prometheus-process-exporter",
             Self::Earlyoom => "earlyoom",
             Self::Monit => "monit",
+            Self::Poll => "a poll of /proc every 20 ms",
         }
     }
 
-    const fn program(self) -> (&'static str, &'static str) {
-        match self {
+    fn program(self) -> Result<PathBuf> {
+        let (package, file) = match self {
             Self::Execsnoop => ("libbpf-tools", "usr/sbin/execsnoop"),
             Self::Exitsnoop => ("libbpf-tools", "usr/sbin/exitsnoop"),
             Self::Runqlat => ("libbpf-tools", "usr/sbin/runqlat"),
@@ -71,13 +77,15 @@ impl Peer {
             Self::ProcessExporter => ("prometheus-process-exporter", "usr/bin/prometheus-process-exporter"),
             Self::Earlyoom => ("earlyoom", "usr/bin/earlyoom"),
             Self::Monit => ("monit", "usr/bin/monit"),
-        }
+            Self::Poll => return binary::poll(),
+        };
+        Ok(setup::unpacked(package)?.join(file))
     }
 
     /// How a line of its output about a life's exec or exit is known, where it prints one for each.
     pub(super) const fn tells(self) -> Option<&'static str> {
         match self {
-            Self::Execsnoop | Self::Exitsnoop => Some("pt-life"),
+            Self::Execsnoop | Self::Exitsnoop | Self::Poll => Some("pt-life"),
             Self::Forkstat => Some(" exec "),
             Self::Runqlat | Self::Cgrulesengd | Self::ProcessExporter | Self::Earlyoom | Self::Monit => None,
         }
@@ -89,8 +97,7 @@ impl Peer {
     /// # Errors
     /// When its package cannot be had, or it ends at once.
     pub(super) fn start(self, dir: &Path, port: u16, group: &str) -> Result<Running> {
-        let (package, file) = self.program();
-        let program = setup::unpacked(package)?.join(file);
+        let program = self.program()?;
         let mut command = Command::new(&program);
         match self {
             Self::Execsnoop | Self::Exitsnoop => command = with_tracefs(&program),
@@ -107,6 +114,7 @@ impl Peer {
             }
             Self::Earlyoom => drop(command.args(["--dryrun", "-r", "0"])),
             Self::Monit => drop(command.arg("-I").arg("-c").arg(monit_file(dir)?)),
+            Self::Poll => drop(command.arg("20")),
         }
         Running::start(command, dir)
     }
