@@ -12,6 +12,7 @@ use crate::binary;
 use crate::cgroup::complain;
 use crate::clock::{SOON, wait_for, wait_until};
 use crate::command::{Output, run_command};
+use crate::program::copy_executable;
 use crate::systemd::{property, require_systemd, systemctl};
 
 /// The unit.
@@ -49,8 +50,8 @@ impl Installed {
     pub fn new() -> Result<Self> {
         nothing_there()?;
         let mut installed = Self { files: Vec::new(), by_package: false };
-        fs::copy(binary::agent()?, PROGRAM).with_context(|| format!("install {PROGRAM}"))?;
-        installed.files.push(PROGRAM.into());
+        let program = copy_executable(&binary::agent()?, Path::new("/usr/bin"), "process-throttler")?;
+        installed.files.push(program);
         installed.write(UNIT, SERVICE_TEXT)?;
         installed.write(SOCKET, SOCKET_TEXT)?;
         fs::create_dir_all(Path::new(DIRECTORIES[0]).join("profiles")).context("create the configuration")?;

@@ -32,8 +32,8 @@ impl Ratios {
     /// When something was not measured.
     pub(super) fn of(storming: &[Storming], reactions: &[Reaction], scraped: &[Scraped; 2]) -> Result<Self> {
         let of = |subject| storming.iter().find(|one| one.subject == subject).context("a storm beside each");
-        // What the agent's time goes to is as with a poll: wake-ups into memory that others have used meanwhile. Both
-        // become dearer and cheaper with the hour, by up to two, while that of who works for each event does not.
+        // Both wake every 20 ms and mostly wait for memory that others have used meanwhile, which becomes dearer and
+        // cheaper from hour to hour; the time of who works for each event, as forkstat does, hardly changes with it.
         let (agent, poll) = (of(Subject::Agent)?, of(Subject::Peer(Peer::Poll))?);
         let [_, moved, theirs] = reactions else { bail!("three who limit") };
         let (moved, theirs) =

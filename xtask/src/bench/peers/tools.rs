@@ -120,10 +120,10 @@ impl Peer {
     }
 }
 
-/// They look tracepoints up in a file system that is not mounted everywhere: they get a mount of their own.
+/// They look tracepoints up in a file system that is not mounted everywhere: where it is not, they get a mount of their own.
 fn with_tracefs(program: &Path) -> Command {
     let mut command = Command::new("unshare");
-    let script = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\"";
+    let script = "cd /sys/kernel/tracing && { [ -e events ] || mount -t tracefs tracefs .; } && exec \"$@\"";
     command.args(["--mount", "sh", "-c", script, "sh"]).arg(program);
     command
 }
