@@ -33,6 +33,12 @@ impl Samples {
         self.percentile(50)
     }
 
+    /// The arithmetic mean.
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    pub(crate) fn mean(&self) -> f64 {
+        self.measured.iter().sum::<f64>() / self.measured.len() as f64
+    }
+
     /// The largest value.
     pub(crate) fn max(&self) -> f64 {
         self.percentile(100)
@@ -63,6 +69,7 @@ mod tests {
         assert_eq!(found, [2.0, 100.0, 198.0, 200.0]);
         assert_eq!(Samples::new(vec![3.0]).unwrap().median(), 3.0);
         assert_eq!(format!("{:.2}", Samples::new(vec![3.0, 1.0, 2.0]).unwrap()), "2.00 (1.00–3.00)");
+        assert_eq!(Samples::new(vec![3.0, 1.0, 8.0]).unwrap().mean(), 4.0);
         assert_eq!(Samples::new(Vec::new()), None);
     }
 

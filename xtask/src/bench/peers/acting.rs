@@ -51,10 +51,11 @@ pub(super) struct Reacted {
 }
 
 impl Reacted {
-    /// The middle one of each round, if there is one in each.
-    pub(super) fn p50s(&self) -> Option<Samples> {
-        let p50 = |times: &Vec<f64>| Samples::new(times.clone()).map(|times| times.median());
-        Samples::new(self.rounds.iter().map(p50).collect::<Option<_>>()?)
+    /// The mean of each round, if there is a time in each. Moves take whole ticks of the kernel, so that the middle one
+    /// jumps from one of two to the other.
+    pub(super) fn means(&self) -> Option<Samples> {
+        let mean = |times: &Vec<f64>| Samples::new(times.clone()).map(|times| times.mean());
+        Samples::new(self.rounds.iter().map(mean).collect::<Option<_>>()?)
     }
 
     /// For the table: p50, p99, missed.

@@ -20,7 +20,7 @@ const TOLERANCE: f64 = 0.1;
 const THROUGHPUT: &str = "storm throughput with the agent, of that without";
 const CPU: &str = "CPU time per life, of that of a poll of /proc every 20 ms";
 const SCRAPE: &str = "CPU time per scrape, of prometheus-process-exporter's";
-const REACTION: &str = "matched exec to its limit by moving it, of cgrulesengd's";
+const REACTION: &str = "mean time from a matched exec to its limit by moving it, of cgrulesengd's";
 
 /// Ratios by what they tell, each over the rounds of a run.
 pub(super) struct Ratios(Vec<(&'static str, Samples)>);
@@ -37,7 +37,7 @@ impl Ratios {
         let (agent, poll) = (of(Subject::Agent)?, of(Subject::Peer(Peer::Poll))?);
         let [_, moved, theirs] = reactions else { bail!("three who limit") };
         let (moved, theirs) =
-            (moved.quiet.p50s().context("limited")?, theirs.quiet.p50s().context("classified")?);
+            (moved.quiet.means().context("limited")?, theirs.quiet.means().context("classified")?);
         let [ours, exporter] = scraped;
         Ok(Self(vec![
             (THROUGHPUT, agent.ratio.clone()),
