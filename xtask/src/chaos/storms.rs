@@ -255,11 +255,11 @@ pub(crate) fn by_descriptor(setting: &Setting, _: &mut Dice) -> Result<Duration>
          open(my $memory, '>&=', $fd) or die; binmode $memory; syswrite($memory, $code) or die;\n\
          syscall({execveat}, $fd, $none, 0, 0, 0x1000); die $!;\n"
     );
-    let scripts = [("pt-exec-file", of_file), ("pt-exec-mem", of_memory)];
+    let script = |name: &str, text: &str| write_executable(&places.bin(), name, text.as_bytes());
+    let scripts = [script("pt-exec-file", &of_file)?, script("pt-exec-mem", &of_memory)?];
     let daemon = stage.start()?;
     let watch = Stopwatch::start();
-    let [file, memory] =
-        scripts.map(|(name, text)| Workload::spawn(&write_executable(&places.bin(), name, text.as_bytes())?));
+    let [file, memory] = scripts.map(|script| Workload::spawn(&script));
     let (file, memory) = (file?, memory?);
     wait_until("the rule for the file matches", SOON, || Ok(kernel::stat(file.pid())?.nice == NICER))?;
     for process in [&file, &memory] {
